@@ -1,0 +1,59 @@
+# Everything a developer does here, by name. `make help` lists it.
+TRIPLE   := $(shell rustc -vV | sed -n 's/^host: //p')
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+FIXTURES := target/fixtures
+export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
+
+# Debian packages that the fixtures and tests are made with.
+PACKAGES := busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
+
+.DEFAULT_GOAL := help
+.PHONY: help build static install deps fixtures demo test test-root test-vm lint bench clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the debug binary
+	cargo build
+
+static: ## the release binary, static and stripped: target/minirun
+	cargo build --release
+	install -m 755 target/$(TRIPLE)/release/minirun target/minirun
+	@ls -l target/minirun
+
+install: static ## minirun and its second name minirun-oci below PREFIX (/usr/local)
+	install -D -m 755 target/minirun $(DESTDIR)$(PREFIX)/bin/minirun
+	ln -sf minirun $(DESTDIR)$(PREFIX)/bin/minirun-oci
+
+deps: ## the Debian packages the tests need, if some are missing
+	@rootfs-fixtures/deps.sh $(PACKAGES)
+
+fixtures: ## the root file systems of the tests: target/fixtures
+	@rootfs-fixtures/build.sh $(FIXTURES)
+
+demo: static ## a container's life with an image of real Debian, step by step
+	@rootfs-fixtures/demo.sh target/minirun target/demo
+
+test: deps fixtures ## all tests: unit, integration, and in the emulated machine (as root)
+	cargo test --no-fail-fast </dev/null
+	tests/vm/run.sh
+
+test-root: fixtures ## the integration tests alone (as root)
+	cargo test --test integration </dev/null
+
+test-vm: deps fixtures ## selected integration tests on kernel 6.1 with cgroup v2
+	cargo build
+	tests/vm/run.sh
+
+lint: ## formatting and clippy; warnings are errors
+	cargo fmt --check
+	rustfmt --edition 2024 --check rootfs-fixtures/probe.rs
+	cargo clippy --all-targets -- -D warnings
+
+bench: ## minirun beside docker, podman, runc, crun and the bare system calls
+	cargo build --release
+	benches/run.sh
+
+clean: ## remove what was built
+	cargo clean

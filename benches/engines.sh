@@ -1,0 +1,129 @@
+# Sourced by run.sh: finds the engines that are installed, gives each a store of its
+# own in $tmp with the image `bench`, and takes all of it down again.
+#
+# Sets: floor, lower (the unpacked image), engines, runtimes, have_minirun, cmd_ENGINE.
+
+engines=() runtimes=() have_minirun='' dockerd_pid=''
+
+set_up() {
+    [ -e "$fixtures/busybox.tar" ] && [ -e "$fixtures/debian.tar" ] ||
+        "$repo/rootfs-fixtures/build.sh" "$fixtures"
+    floor=${FLOOR:-$(built_floor)}
+    lower=$tmp/bundle/rootfs
+    mkdir -p "$lower" "$tmp/floor"
+    tar -C "$lower" -xf "$fixtures/busybox.tar"
+    : >"$log"
+
+    groups_before=$(engine_groups)
+    [ ! -x "$minirun" ] || set_up_minirun
+    ! command -v dockerd >/dev/null || set_up_docker
+    ! command -v podman >/dev/null || set_up_podman
+    set_up_runtimes
+    local e
+    for e in "${engines[@]}"; do
+        local -n command=cmd_$e
+        "${command[@]}" import "$fixtures/busybox.tar" bench >>"$log" 2>&1 ||
+            { echo "bench: $e cannot import the image:" >&2; tail -n 5 "$log" >&2; exit 1; }
+    done
+}
+
+built_floor() {
+    (cd "$repo" && cargo bench --quiet --no-run --bench floor --message-format=json) |
+        sed -n 's/.*"executable":"\([^"]*floor-[^"]*\)".*/\1/p' | tail -n 1
+}
+
+set_up_minirun() {
+    have_minirun=1
+    engines+=(minirun)
+    cmd_minirun=("$minirun" --root "$tmp/minirun" --state "$tmp/minirun-state")
+}
+
+set_up_docker() {
+    local client=/usr/bin/docker i
+    [ -x "$client" ] || client=$(command -v docker)
+    # shellcheck disable=SC2034
+    cmd_docker=("$client" -H "unix://$tmp/docker.sock")
+    dockerd --data-root "$tmp/docker" --exec-root "$tmp/docker-run" -H "unix://$tmp/docker.sock" \
+        --pidfile "$tmp/dockerd.pid" --bridge=none --iptables=false >"$tmp/dockerd.log" 2>&1 &
+    dockerd_pid=$!
+    for ((i = 0; i < 150; i++)); do
+        if "${cmd_docker[@]}" version >/dev/null 2>&1; then
+            engines+=(docker)
+            return
+        fi
+        sleep 0.2
+    done
+    echo "bench: dockerd does not answer, left out:" >&2
+    tail -n 3 "$tmp/dockerd.log" >&2
+}
+
+set_up_podman() {
+    # runc, because crun refuses a hybrid cgroup hierarchy. podman's own default
+    # limits are higher than what root may set everywhere.
+    cat >"$tmp/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+END
+    # shellcheck disable=SC2034
+    cmd_podman=(env "CONTAINERS_CONF=$tmp/containers.conf" podman --root "$tmp/podman"
+        --runroot "$tmp/podman-run" --tmpdir "$tmp/podman-tmp" --storage-driver overlay)
+    engines+=(podman)
+}
+
+set_up_runtimes() {
+    command -v runc >/dev/null || return 0
+    (cd "$tmp/bundle" && runc spec)
+    sed -i -e 's/"terminal": true/"terminal": false/' -e 's/"sh"/"true"/' "$tmp/bundle/config.json"
+    runtimes+=(runc)
+    ! command -v crun >/dev/null || runtimes+=(crun)
+    [ ! "$have_minirun" ] || runtimes+=(minirun-oci)
+}
+
+# One timed run of an engine or runtime.
+start_once() {
+    case $1 in
+        runc) time_of runc --root "$tmp/runc" run -b "$tmp/bundle" bench ;;
+        minirun-oci) time_of "$minirun" oci --root "$tmp/oci" run -b "$tmp/bundle" bench ;;
+        crun)
+            # crun takes a hybrid hierarchy for none it knows, unless it looks like v1.
+            unshare --mount --propagation private sh -c '
+                [ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified
+                exec "$@"' - "$floor" time crun --root "$tmp/crun" run -b "$tmp/bundle" bench 2>>"$log" ||
+                echo "failed: crun" >>"$log"
+            ;;
+        *)
+            local -n command=cmd_$1
+            time_of "${command[@]}" run --rm --network none bench true
+            ;;
+    esac
+}
+
+# The cgroups that docker and podman leave behind, empty, when they are gone.
+engine_groups() {
+    find /sys/fs/cgroup -maxdepth 2 -type d \( -name docker -o -name libpod_parent \) | sort
+}
+
+tear_down() {
+    local e names
+    trap - EXIT
+    for e in "${engines[@]}"; do
+        local -n command=cmd_$e
+        names=$("${command[@]}" ps -aq 2>/dev/null || true)
+        # shellcheck disable=SC2086
+        [ -z "$names" ] || "${command[@]}" rm -f $names >/dev/null 2>&1 || true
+    done
+    if [ -n "$dockerd_pid" ]; then
+        kill "$dockerd_pid" 2>/dev/null || true
+        wait "$dockerd_pid" 2>/dev/null || true
+    fi
+    comm -13 <(echo "${groups_before:-}") <(engine_groups) |
+        while read -r e; do find "$e" -depth -type d -exec rmdir {} + 2>/dev/null || true; done
+    awk -v t="$tmp/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r |
+        while read -r mount; do umount "$mount" 2>/dev/null || true; done
+    rm -rf --one-file-system "$tmp"
+}

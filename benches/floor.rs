@@ -1,0 +1,332 @@
+//! The yardstick of the start-up benchmark: the bare system calls of
+//! `run --rm --network none IMAGE true`, with no engine around them.
+//!
+//! ```text
+//! floor LOWERDIR WORKDIR [N]   N runs of LOWERDIR's /bin/true; microseconds of each
+//! floor time COMMAND [ARG..]   one run of a command, its output dropped; microseconds
+//! ```
+//!
+//! Each run makes the cgroups with device rules, all namespaces, a volatile
+//! overlay, /proc, /sys, /dev, masked and read-only paths, a new root, loopback,
+//! a host name, Docker's default capabilities, and removes what it made. It leaves
+//! out what is an engine's own work: an image, a record, a log, seccomp.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
+
+use std::ffi::{CString, c_int, c_void};
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, exit};
+use std::ptr::null;
+use std::time::Instant;
+
+const V1: &str = "/sys/fs/cgroup";
+const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "devices", "freezer"];
+const DEVICE_RULES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+const NODES: [(&str, u32, u32); 6] = [
+    ("dev/null", 1, 3),
+    ("dev/zero", 1, 5),
+    ("dev/full", 1, 7),
+    ("dev/random", 1, 8),
+    ("dev/urandom", 1, 9),
+    ("dev/tty", 5, 0),
+];
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+    ("pts/ptmx", "dev/ptmx"),
+    ("/proc/kcore", "dev/core"),
+];
+const MASKED: [&str; 12] = [
+    "proc/asound",
+    "proc/acpi",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+/// libc's constant of this name overflowed its type.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// Docker's fourteen default capabilities, as a bit set.
+const CAPS: u64 = 0xa804_25fb;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["time", program, ref rest @ ..] => time(program, rest),
+        [lower, work] => repeat(lower, work, 1),
+        [lower, work, n] => repeat(lower, work, n.parse().unwrap_or(1)),
+        // `cargo bench` names no directory: nothing to measure there.
+        _ => eprintln!("usage: floor LOWERDIR WORKDIR [N] | floor time COMMAND [ARG..]"),
+    }
+}
+
+fn time(program: &str, args: &[&str]) {
+    let started = Instant::now();
+    let status = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let micros = started.elapsed().as_micros();
+    match status {
+        Ok(status) if status.success() => println!("{micros}"),
+        Ok(status) => die(&format!("{program}: {status}")),
+        Err(e) => die(&format!("{program}: {e}")),
+    }
+}
+
+fn repeat(lower: &str, work: &str, n: usize) {
+    let unified = Path::new(V1).join("cgroup.controllers").exists();
+    for i in 0..n {
+        let name = format!("floor-{}-{i}", std::process::id());
+        let started = Instant::now();
+        let dir = Path::new(work).join(&name);
+        run(Path::new(lower), &dir, &name, unified);
+        println!("{}", started.elapsed().as_micros());
+    }
+}
+
+fn run(lower: &Path, dir: &Path, name: &str, unified: bool) {
+    for part in ["", "upper", "work", "root"] {
+        fs::create_dir(dir.join(part)).unwrap_or_else(|e| die(&format!("{}: {e}", dir.display())));
+    }
+    let groups = make_cgroups(name, unified);
+    let overlay = CString::new(format!(
+        "volatile,lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        dir.join("upper").display(),
+        dir.join("work").display()
+    ))
+    .expect("a path without NUL");
+    let root = CString::new(dir.join("root").into_os_string().into_encoded_bytes()).expect("path");
+    let into = unified.then(|| fs::File::open(&groups[0]).expect("open the cgroup"));
+
+    let (pid, pidfd) = clone_all(into.as_ref().map(AsRawFd::as_raw_fd));
+    if pid == 0 {
+        child(&groups, unified, &overlay, &root);
+    }
+    wait(pidfd);
+
+    for group in &groups {
+        remove_group(group);
+    }
+    fs::remove_dir_all(dir).unwrap_or_else(|e| die(&format!("remove {}: {e}", dir.display())));
+}
+
+// ---- the parent's part
+
+fn make_cgroups(name: &str, unified: bool) -> Vec<PathBuf> {
+    let groups: Vec<PathBuf> = if unified {
+        vec![Path::new(V1).join(name)]
+    } else {
+        CONTROLLERS.iter().map(|c| Path::new(V1).join(c).join(name)).collect()
+    };
+    for group in &groups {
+        fs::create_dir(group).unwrap_or_else(|e| die(&format!("{}: {e}", group.display())));
+    }
+    if !unified {
+        let devices = &groups[3];
+        fs::write(devices.join("devices.deny"), "a").expect("deny devices");
+        for rule in DEVICE_RULES {
+            fs::write(devices.join("devices.allow"), rule).expect("allow a device");
+        }
+    }
+    groups
+}
+
+/// The last task may still be leaving its groups when it can be waited for.
+fn remove_group(group: &Path) {
+    for _ in 0..1000 {
+        match fs::remove_dir(group) {
+            Ok(()) => return,
+            Err(e) if e.kind() == ErrorKind::ResourceBusy => std::thread::yield_now(),
+            Err(e) => die(&format!("{}: {e}", group.display())),
+        }
+    }
+    die(&format!("{}: stays busy", group.display()));
+}
+
+fn clone_all(cgroup: Option<c_int>) -> (i64, c_int) {
+    let mut pidfd: c_int = -1;
+    let namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces as u64 | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd as u64;
+    }
+    let size = size_of::<libc::clone_args>();
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
+    check("clone3", pid);
+    (pid, pidfd)
+}
+
+fn wait(pidfd: c_int) {
+    let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+    check("poll", unsafe { libc::poll(&mut poll, 1, -1) } as i64);
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let waited = unsafe { libc::waitid(libc::P_PIDFD, pidfd as u32, &mut info, libc::WEXITED) };
+    check("waitid", waited as i64);
+    unsafe { libc::close(pidfd) };
+    if unsafe { info.si_status() } != 0 {
+        die("the contained program failed");
+    }
+}
+
+// ---- the child's part
+
+fn child(groups: &[PathBuf], unified: bool, overlay: &CString, root: &CString) -> ! {
+    unsafe {
+        if !unified {
+            for group in groups {
+                fs::write(group.join("tasks"), "0").expect("join a cgroup");
+            }
+        }
+        // Only now, so that the namespace's root is the container's group.
+        check("unshare", libc::unshare(libc::CLONE_NEWCGROUP) as i64);
+        check("setsid", libc::setsid() as i64);
+        check("sethostname", libc::sethostname(c"floor".as_ptr(), 5) as i64);
+        loopback_up();
+
+        mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "");
+        check(
+            "mount the overlay",
+            libc::mount(c"overlay".as_ptr(), root.as_ptr(), c"overlay".as_ptr(), 0, overlay.as_ptr().cast::<c_void>())
+                as i64,
+        );
+        check("chdir", libc::chdir(root.as_ptr()) as i64);
+        file_systems();
+        masks();
+
+        let here = c".".as_ptr();
+        check("pivot_root", libc::syscall(libc::SYS_pivot_root, here, here));
+        check("umount", libc::umount2(here, libc::MNT_DETACH) as i64);
+        check("chdir", libc::chdir(c"/".as_ptr()) as i64);
+
+        capabilities();
+        check("close_range", libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0));
+        let arg = [c"true".as_ptr(), null()];
+        let env = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), null()];
+        check("execve", libc::execve(c"/bin/true".as_ptr(), arg.as_ptr(), env.as_ptr()) as i64);
+    }
+    unreachable!("execve returned")
+}
+
+fn file_systems() {
+    let quiet = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    mount("proc", "proc", "proc", quiet, "");
+    mount("sysfs", "sys", "sysfs", quiet | libc::MS_RDONLY, "");
+    mount("tmpfs", "dev", "tmpfs", libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k");
+    for dir in [c"dev/pts", c"dev/shm", c"dev/mqueue"] {
+        check("mkdir", unsafe { libc::mkdir(dir.as_ptr(), 0o755) } as i64);
+    }
+    let pts = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    mount("devpts", "dev/pts", "devpts", libc::MS_NOSUID | libc::MS_NOEXEC, pts);
+    mount("shm", "dev/shm", "tmpfs", quiet, "mode=1777,size=65536k");
+    mount("mqueue", "dev/mqueue", "mqueue", quiet, "");
+    unsafe { libc::umask(0) };
+    for (path, major, minor) in NODES {
+        let device = libc::makedev(major, minor);
+        let made = unsafe { libc::mknod(c(path).as_ptr(), libc::S_IFCHR | 0o666, device) };
+        check(path, made as i64);
+    }
+    for (target, path) in LINKS {
+        check(path, unsafe { libc::symlink(c(target).as_ptr(), c(path).as_ptr()) } as i64);
+    }
+    unsafe { libc::umask(0o022) };
+}
+
+fn masks() {
+    for path in MASKED {
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => mount("tmpfs", path, "tmpfs", libc::MS_RDONLY, ""),
+            Ok(_) => mount("dev/null", path, "", libc::MS_BIND, ""),
+            Err(_) => {}
+        }
+    }
+    let remount = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+    let keep = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    for path in READ_ONLY {
+        if Path::new(path).exists() {
+            mount(path, path, "", libc::MS_BIND | libc::MS_REC, "");
+            mount(path, path, "", remount | keep, "");
+        }
+    }
+}
+
+fn loopback_up() {
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        check("socket", socket as i64);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        check("bring lo up", libc::ioctl(socket, libc::SIOCSIFFLAGS, &request) as i64);
+        libc::close(socket);
+    }
+}
+
+fn capabilities() {
+    unsafe {
+        for cap in (0..64).filter(|cap| CAPS & (1 << cap) == 0) {
+            // The first number the kernel does not know is refused.
+            if libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 {
+                break;
+            }
+        }
+        let groups: [libc::gid_t; 1] = [0];
+        check("setgroups", libc::syscall(libc::SYS_setgroups, 1, groups.as_ptr()));
+        check("setresgid", libc::syscall(libc::SYS_setresgid, 0, 0, 0));
+        check("setresuid", libc::syscall(libc::SYS_setresuid, 0, 0, 0));
+        let header: [u32; 2] = [0x2008_0522, 0];
+        let (low, high) = (CAPS as u32, (CAPS >> 32) as u32);
+        let sets: [u32; 6] = [low, low, 0, high, high, 0];
+        check("capset", libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()));
+    }
+}
+
+// ---- small helpers
+
+fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) {
+    let (source, place, kind, data) = (c(source), c(target), c(kind), c(data));
+    let done = unsafe { libc::mount(source.as_ptr(), place.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
+    check(&format!("mount {target}"), done as i64);
+}
+
+fn c(s: &str) -> CString {
+    CString::new(s).expect("a string without NUL")
+}
+
+fn check(what: &str, result: i64) {
+    if result < 0 {
+        die(&format!("{what}: {}", Error::last_os_error()));
+    }
+}
+
+fn die(message: &str) -> ! {
+    eprintln!("floor: {message}");
+    exit(1)
+}

@@ -1,0 +1,243 @@
+#!/bin/bash
+# Measures minirun side by side with docker, podman, runc and crun (those that are
+# installed) and with the bare system calls of floor.rs; prints a table with the
+# ratios and says which targets were met. Everything it makes is in one temporary
+# directory, removed at the end, where a dockerd of its own runs too.
+#
+#   benches/run.sh [startup] [parallel] [memory] [images] [commit]   default: all
+#
+# Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
+# MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes.
+# Best run when little was deleted on that file system in the last five minutes.
+set -euo pipefail
+
+here=$(dirname "$(realpath "$0")")
+repo=$(realpath "$here/..")
+fixtures=${MINIRUN_FIXTURES:-$repo/target/fixtures}
+triple=$(rustc -vV | sed -n 's/^host: //p')
+minirun=${MINIRUN:-$repo/target/$triple/release/minirun}
+rounds=${ROUNDS:-15}
+starts=${STARTS:-100}
+few=5
+
+tmp=$(mktemp -d "${BENCH_DIR:-/var/tmp}/minirun-bench.XXXXXX")
+log=$tmp/log
+source "$here/engines.sh"
+
+# ---- figures: microseconds unless said otherwise, "-" where there is none
+
+declare -A figure
+median() { sort -n | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : "-" }'; }
+time_of() { "$floor" time "$@" 2>>"$log" || echo failed >>"$log"; }
+# Before what is timed, or it pays for what was written or deleted before it.
+settle() { sync -f "$tmp"; }
+ms() { [ "$1" = - ] && echo - || awk -v us="$1" 'BEGIN { printf us < 99500 ? "%.1f ms" : "%.0f ms", us / 1000 }'; }
+ratio() {
+    if [ "$1" = - ] || [ "$2" = - ]; then echo -; else awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; fi
+}
+row() { printf '  %-14s %12s %12s\n' "$@"; }
+
+# A target on minirun's figure: `goal TEXT VALUE LIMIT`.
+goals=()
+goal() {
+    local verdict=missed
+    [ "$2" != - ] || { goals+=("no figure  $1"); return 0; }
+    if awk -v a="$2" -v b="$3" 'BEGIN { exit !(a <= b) }'; then verdict=met; fi
+    goals+=("$(printf '%-9s  %s: %s (limit %s)' "$verdict" "$1" "$2" "$3")")
+}
+
+startup() {
+    local i e
+    for ((i = 0; i < rounds; i++)); do
+        "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/startup.floor"
+        for e in "${engines[@]}" "${runtimes[@]}"; do
+            start_once "$e" >>"$tmp/startup.$e"
+        done
+    done
+    echo; echo "run --rm --network none IMAGE true, median of $rounds rounds"
+    row '' time '/ floor'
+    for e in floor "${engines[@]}" "${runtimes[@]}"; do
+        figure[startup.$e]=$(median <"$tmp/startup.$e")
+        row "$e" "$(ms "${figure[startup.$e]}")" "$(ratio "${figure[startup.$e]}" "${figure[startup.floor]}")"
+    done
+    if [ "$have_minirun" ]; then
+        goal 'start-up / floor' "$(ratio "${figure[startup.minirun]}" "${figure[startup.floor]}")" 3
+        goal 'start-up, ms' "$(ratio "${figure[startup.minirun]}" 1000)" 20
+    fi
+}
+
+elapsed() {
+    local from=$EPOCHREALTIME
+    "$@" >/dev/null 2>>"$log" || echo "failed: $*" >>"$log"
+    awk -v a="$from" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1e6 }'
+}
+
+parallel() {
+    local e one eight
+    many() { seq "$starts" | xargs -P"$1" -I{} "${@:2}" run --rm --network none bench true {}; }
+    echo; echo "$starts starts in sequence and 8 at a time"
+    printf '  %-14s %12s %12s %12s\n' '' sequence '8 at a time' ratio
+    for e in "${engines[@]}"; do
+        local -n command=cmd_$e
+        one=$(elapsed many 1 "${command[@]}")
+        eight=$(elapsed many 8 "${command[@]}")
+        printf '  %-14s %12s %12s %12s\n' "$e" "$(ms "$one")" "$(ms "$eight")" "$(ratio "$one" "$eight")"
+        [ "$e" != minirun ] || goal 'parallel / sequence, wall time' "$(ratio "$eight" "$one")" 0.75
+    done
+}
+
+# The helpers are the processes with an engine's name that are new, in the host's
+# pid namespace, and still there when the containers run.
+helpers() {
+    local host pid
+    host=$(readlink /proc/self/ns/pid)
+    for pid in $(ls /proc | grep -x '[0-9]*'); do
+        [ "$(readlink "/proc/$pid/ns/pid" 2>/dev/null)" = "$host" ] || continue
+        if readlink "/proc/$pid/exe" 2>/dev/null | cat - "/proc/$pid/comm" 2>/dev/null |
+            grep -qE 'minirun|containerd-shim|conmon|docker-proxy|/runc'; then
+            echo "$pid"
+        fi
+    done | sort
+}
+
+memory() {
+    local e i pids kb left names
+    echo; echo "memory of the helper processes (PSS), per running container, of $few"
+    row '' 'kB each' 'left after'
+    for e in "${engines[@]}"; do
+        local -n command=cmd_$e
+        helpers >"$tmp/before"
+        names=()
+        for ((i = 0; i < few; i++)); do
+            names+=("mem$i")
+            "${command[@]}" run -d --name "mem$i" --network none bench sleep 1000 >>"$log" 2>&1 || true
+        done
+        sleep 1
+        pids=$(helpers | comm -13 "$tmp/before" -)
+        kb=-
+        if [ -n "$pids" ]; then
+            # shellcheck disable=SC2086
+            kb=$(for i in $pids; do cat "/proc/$i/smaps_rollup" 2>/dev/null; done |
+                awk -v n="$few" '/^Pss:/ { s += $2 } END { printf "%d", s / n }')
+        fi
+        "${command[@]}" rm -f "${names[@]}" >>"$log" 2>&1 || true
+        sleep 2
+        left=0
+        for i in $pids; do [ ! -e "/proc/$i" ] || left=$((left + 1)); done
+        row "$e" "$kb" "$left"
+        if [ "$e" = minirun ]; then
+            goal 'helpers, kB per container' "$kb" 1024
+            goal 'helpers left after the end' "$left" 0
+        fi
+    done
+}
+
+# Nothing is deleted before the end: ext4 is very slow to make files where many were
+# deleted in the last minutes. So each turn has a container or an archive of its own.
+
+# Times committing what COMMAND changed, and tar + sha256 of the same upper layer.
+commit_case() {
+    local title=$1 turns=$2 limit=$3 change=$4 e i reference
+    local upper=$tmp/upper.$turns
+    echo; echo "$title, median of $turns"
+    row '' time '/ tar+sha256'
+    rm -f "$tmp"/commit.*
+    mkdir "$upper"
+    (cd "$upper" && sh -c "${change//\/src/$tmp\/files}") 2>>"$log"
+    for ((i = 0; i < turns; i++)); do
+        settle
+        time_of sh -c "tar -C '$upper' -c . | sha256sum" >>"$tmp/commit.reference"
+        for e in "${engines[@]}"; do
+            local -n command=cmd_$e
+            "${command[@]}" run --name "changed$turns.$i" --network none -v "$tmp/files:/src:ro" \
+                bench sh -c "$change" >>"$log" 2>&1 || echo failed >>"$log"
+            settle
+            time_of "${command[@]}" commit "changed$turns.$i" "committed$turns.$i" >>"$tmp/commit.$e"
+        done
+    done
+    reference=$(median <"$tmp/commit.reference")
+    row tar+sha256 "$(ms "$reference")" 1
+    for e in "${engines[@]}"; do
+        i=$(median <"$tmp/commit.$e")
+        row "$e" "$(ms "$i")" "$(ratio "$i" "$reference")"
+        [ "$e" != minirun ] || goal "$title / tar+sha256" "$(ratio "$i" "$reference")" "$limit"
+    done
+}
+
+commit() {
+    # One random file cut up: as many files and bytes as asked, by two processes.
+    mkdir -p "$tmp/files"
+    head -c 500000000 /dev/urandom | (cd "$tmp/files" && split -b 25000 -a 5 -d)
+    # In a container the working directory is /, on the host the reference directory.
+    commit_case 'commit of one changed file' 5 5 'echo changed >changed'
+    commit_case 'commit of 20,000 files, 500 MB' 3 1.5 'mkdir data && cp -R /src/. data/'
+}
+
+# The Debian tar with one file more, whose content makes the layer a new one.
+variant_tar() {
+    cp --sparse=never "$fixtures/debian.tar" "$2"
+    mkdir -p "$tmp/variant"
+    echo "$1" >"$tmp/variant/variant"
+    tar -C "$tmp/variant" --owner 0 --group 0 --numeric-owner -rf "$2" ./variant
+}
+
+# A docker-archive of one layer: archive TAR TAG OUT.
+archive() {
+    local dir=$tmp/archive diff
+    rm -rf "$dir" && mkdir "$dir"
+    diff=$(sha256sum <"$1")
+    ln "$1" "$dir/layer.tar"
+    printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "${diff%% *}" >"$dir/config.json"
+    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$2" >"$dir/manifest.json"
+    tar -C "$dir" -cf "$3" manifest.json config.json layer.tar
+}
+
+images() {
+    local e i kind measured untar sha both tar=$fixtures/debian.tar
+    for ((i = 0; i < 3; i++)); do
+        variant_tar "load $i" "$tmp/load.tar"
+        archive "$tmp/load.tar" "loaded$i:latest" "$tmp/load$i"
+        rm "$tmp/load.tar"
+        variant_tar "import $i" "$tmp/import$i"
+        mkdir "$tmp/untar$i"
+        settle
+        time_of tar -C "$tmp/untar$i" -xf "$tar" >>"$tmp/image.tar"
+        time_of sha256sum "$tar" >>"$tmp/image.sha256"
+        for e in "${engines[@]}"; do
+            local -n command=cmd_$e
+            settle
+            time_of "${command[@]}" load -i "$tmp/load$i" >>"$tmp/image.load.$e"
+            settle
+            time_of "${command[@]}" import "$tmp/import$i" "imported$i" >>"$tmp/image.import.$e"
+        done
+    done
+    untar=$(median <"$tmp/image.tar") sha=$(median <"$tmp/image.sha256")
+    both=$((untar + sha))
+    echo; echo "a Debian image of $(($(stat -c %s "$tar") >> 20)) MB into the store, median of 3"
+    row '' time '/ (x + hash)'
+    row 'tar x' "$(ms "$untar")" "$(ratio "$untar" "$both")"
+    row sha256sum "$(ms "$sha")" "$(ratio "$sha" "$both")"
+    for kind in load import; do
+        for e in "${engines[@]}"; do
+            measured=$(median <"$tmp/image.$kind.$e")
+            row "$e $kind" "$(ms "$measured")" "$(ratio "$measured" "$both")"
+            [ "$e" != minirun ] || goal "$kind / (tar x + sha256sum)" "$(ratio "$measured" "$both")" 1.5
+        done
+    done
+}
+
+trap tear_down EXIT
+trap 'exit 130' INT TERM
+set_up
+echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
+[ $# -gt 0 ] || set -- startup parallel memory images commit
+for part in "$@"; do "$part"; done
+
+if [ ${#goals[@]} -gt 0 ]; then
+    echo; echo "targets of minirun"
+    printf '  %s\n' "${goals[@]}"
+fi
+if grep -q '^failed' "$log"; then
+    echo; echo "commands that failed:"; grep -B2 '^failed' "$log" | head -n 20
+fi

@@ -1,0 +1,77 @@
+//! `exec`.
+
+use super::run::{conclude, terminal_size};
+use super::{App, environment, values};
+use crate::container::attach::{Terms, converse};
+use crate::container::containers::Containers;
+use crate::container::exec::{ExecOptions, exec};
+use crate::container::start::wait_until_started;
+use crate::sys::tty;
+use anyhow::{Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Do not wait for it
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the command running
+    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Set a variable (NAME=value, or NAME to copy it from here)
+    #[arg(short, long)]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long)]
+    env_file: Vec<PathBuf>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// With all capabilities
+    #[arg(long)]
+    privileged: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User and group (name|uid[:group|gid])
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Working directory
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// Name or id
+    container: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+/// `minirun exec`.
+pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let feeds = args.interactive && !args.detach;
+    if feeds && args.tty && !tty::is_terminal(rustix::stdio::stdin()) {
+        bail!("the input device is not a TTY");
+    }
+    let keys = values::detach_keys(&args.detach_keys)?;
+    let options = ExecOptions {
+        command: args.command,
+        env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,
+        workdir: args.workdir,
+        user: args.user,
+        tty: args.tty,
+        interactive: args.interactive,
+        detach: args.detach,
+        privileged: args.privileged,
+        terminal_size: terminal_size(args.tty),
+    };
+    let socket = exec(&container, &options)?;
+    if args.detach {
+        wait_until_started(&socket)?;
+        return Ok(0);
+    }
+    let terms = Terms { stdin: feeds, tty: args.tty, proxy_signals: true, detach_keys: keys };
+    conclude(converse(&socket, &terms)?)
+}

@@ -1,0 +1,123 @@
+//! `logs`.
+
+use super::{App, moment};
+use crate::container::containers::{Container, Containers};
+use crate::container::log::{Entry, Reader, Stream};
+use crate::sys::poll::{self, Interest};
+use crate::sys::socket::Socket;
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Only what was written since (42m, or a time)
+    #[arg(long)]
+    since: Option<String>,
+    /// Only what was written until then
+    #[arg(long)]
+    until: Option<String>,
+    /// So many lines from the end, or all
+    #[arg(short = 'n', long, default_value = "all", allow_hyphen_values = true)]
+    tail: String,
+    /// Show the time of each line
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Name or id
+    container: String,
+}
+
+/// `minirun logs`.
+pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
+    let now = Timestamp::now();
+    let point = |text: &Option<String>| text.as_deref().map(|t| moment::time_point(t, now)).transpose();
+    let (since, until) = (point(&args.since)?, point(&args.until)?);
+    // As Docker: what is no number means all.
+    let tail = args.tail.parse::<usize>().ok();
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let wanted = |e: &Entry| since.is_none_or(|s| e.time >= s) && until.is_none_or(|u| e.time <= u);
+    let mut printer = Printer { timestamps: args.timestamps, at_line_start: [true; 2] };
+    // Connected before reading: an end that comes meanwhile is not missed.
+    let supervisor = if args.follow { connect(&container)? } else { None };
+    let mut reader = Reader::open(&container.log_path());
+    let mut last = VecDeque::new();
+    let mut lines = 0;
+    while let Some(entry) = reader.next()? {
+        if !wanted(&entry) {
+            continue;
+        }
+        let Some(limit) = tail else {
+            printer.print(&entry)?;
+            continue;
+        };
+        lines += usize::from(entry.data.ends_with(b"\n"));
+        last.push_back(entry);
+        while lines > limit || (lines == limit && last.back().is_some_and(|e| !e.data.ends_with(b"\n"))) {
+            lines -= usize::from(last.pop_front().is_some_and(|e: Entry| e.data.ends_with(b"\n")));
+            if last.is_empty() {
+                break;
+            }
+        }
+    }
+    for entry in &last {
+        printer.print(entry)?;
+    }
+    if let Some(socket) = supervisor {
+        follow(&mut reader, &socket, |e| if wanted(e) { printer.print(e) } else { Ok(()) })?;
+    }
+    Ok(0)
+}
+
+fn connect(container: &Container) -> Result<Option<Socket>> {
+    if container.snapshot()?.status.is_up() { container.connect() } else { Ok(None) }
+}
+
+/// Shows what is added until the supervisor is gone.
+fn follow(reader: &mut Reader, supervisor: &Socket, mut show: impl FnMut(&Entry) -> Result<()>) -> Result<()> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
+    supervisor.set_nonblocking().context("listen to the supervisor")?;
+    let mut buffer = vec![0; crate::sys::socket::MAX_MESSAGE];
+    let mut over = false;
+    loop {
+        while let Some(entry) = reader.next()? {
+            show(&entry)?;
+        }
+        if over {
+            return Ok(());
+        }
+        let ready = poll::wait(&[Interest { fd: supervisor.as_fd(), read: true, write: false }], Some(LOOK_AGAIN))?;
+        // It tells of every end; only when it is gone itself will there be no more.
+        over = ready[0].read && supervisor.receive(&mut buffer).is_ok_and(|(n, _)| n == 0);
+    }
+}
+
+struct Printer {
+    timestamps: bool,
+    at_line_start: [bool; 2],
+}
+
+impl Printer {
+    fn print(&mut self, entry: &Entry) -> Result<()> {
+        let index = usize::from(entry.stream == Stream::Err);
+        let mut line = Vec::new();
+        if self.timestamps && self.at_line_start[index] {
+            write!(line, "{:.9} ", entry.time)?;
+        }
+        line.extend(&entry.data);
+        self.at_line_start[index] = entry.data.ends_with(b"\n");
+        let write = |out: &mut dyn Write| out.write_all(&line).and_then(|()| out.flush());
+        match entry.stream {
+            Stream::Out => write(&mut io::stdout().lock()),
+            Stream::Err => write(&mut io::stderr().lock()),
+        }
+        .context("write the log")
+    }
+}

@@ -1,0 +1,268 @@
+//! The engine's face: Docker's command line.
+//!
+//! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
+
+mod containers;
+mod environment;
+mod exec;
+mod filter;
+mod images;
+mod info;
+mod inspect;
+mod logs;
+mod moment;
+mod mount_spec;
+mod output;
+mod protect;
+mod ps;
+pub mod reaper;
+mod run;
+mod run_options;
+mod table;
+mod template;
+mod template_functions;
+mod units;
+mod values;
+
+use crate::layout::Root;
+use crate::sys::signal;
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Containers without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "minirun", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    /// The folder of images, containers and volumes
+    #[arg(long, env = "MINIRUN_ROOT", default_value = "/var/lib/minirun", hide_env_values = true)]
+    root: PathBuf,
+    /// The folder of what does not outlive a reboot
+    #[arg(long, env = "MINIRUN_STATE", default_value = "/run/minirun", hide_env_values = true)]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Container(ContainerCommand),
+    /// List images
+    Images(images::ListArgs),
+    /// Remove images
+    Rmi(images::RemoveArgs),
+    #[command(flatten)]
+    Image(ImageCommand),
+    /// Show details of containers and images
+    Inspect(inspect::InspectArgs),
+    /// Show what this installation is and where it keeps things
+    Info(info::InfoArgs),
+    /// Show the version
+    Version(info::VersionArgs),
+    /// Manage containers
+    #[command(subcommand, name = "container")]
+    ContainerGroup(ContainerGroup),
+    /// Manage images
+    #[command(subcommand, name = "image")]
+    ImageGroup(ImageGroup),
+}
+
+/// Commands about containers, at the top and under `container`.
+#[derive(Debug, Subcommand)]
+enum ContainerCommand {
+    /// Make a container from an image and run a command in it
+    Run(Box<run::RunArgs>),
+    /// Make a container without starting it
+    Create(Box<run::CreateArgs>),
+    /// Start containers that are not running
+    Start(run::StartArgs),
+    /// Stop running containers
+    Stop(containers::StopArgs),
+    /// Send a signal to running containers
+    Kill(containers::KillArgs),
+    /// Stop containers and start them again
+    Restart(containers::StopArgs),
+    /// Remove containers
+    Rm(containers::RemoveArgs),
+    /// List containers
+    Ps(ps::PsArgs),
+    /// Show what a container wrote
+    Logs(logs::LogsArgs),
+    /// Run a further command in a running container
+    Exec(exec::ExecArgs),
+    /// Connect to a running container's input and output
+    Attach(run::AttachArgs),
+    /// Wait for containers to end and print their exit statuses
+    Wait(containers::Names),
+    /// Give a container another name
+    Rename(containers::RenameArgs),
+    /// Freeze all processes of containers
+    Pause(containers::Names),
+    /// Let the processes of paused containers run again
+    Unpause(containers::Names),
+    /// Show the processes of a container
+    Top(containers::TopArgs),
+    /// Make an image of a container's changes
+    Commit(images::CommitArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ContainerGroup {
+    #[command(flatten)]
+    Command(ContainerCommand),
+    /// List containers
+    #[command(alias = "list")]
+    Ls(ps::PsArgs),
+    /// Show details of containers
+    Inspect(inspect::InspectArgs),
+}
+
+/// Commands about images, at the top and under `image`.
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Make an image of a root file system in a tar archive
+    Import(images::ImportArgs),
+    /// Load images from an archive of `docker save` or an OCI layout
+    Load(images::LoadArgs),
+    /// Give an image another name
+    Tag(images::TagArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageGroup {
+    #[command(flatten)]
+    Command(ImageCommand),
+    /// List images
+    #[command(alias = "list")]
+    Ls(images::ListArgs),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(images::RemoveArgs),
+    /// Show details of images
+    Inspect(inspect::InspectArgs),
+}
+
+/// What every command may need.
+#[derive(Debug)]
+struct App {
+    root: Root,
+    program: PathBuf,
+}
+
+/// Runs the command line of this process and returns its exit status.
+pub fn main() -> ExitCode {
+    // Like any program in a pipeline: when nobody reads our output, we end.
+    signal::default_pipe();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let program = match protect::ensure(&arguments) {
+        Ok(program) => program,
+        Err(error) => return fail(125, &error),
+    };
+    let matches = definition().try_get_matches_from(&arguments);
+    let cli = match matches.and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let status = Root::open(&cli.root, &cli.state).and_then(|root| cli.command.run(&App { root, program }));
+    match status {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(run::status_of(&error), &error),
+    }
+}
+
+impl Command {
+    /// Runs it and returns the exit status.
+    fn run(self, app: &App) -> Result<u8> {
+        match self {
+            Command::Container(c) => c.run(app),
+            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => images::list(app, &a),
+            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => images::remove(app, &a),
+            Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
+            Command::Inspect(a) => inspect::run(app, &a, None),
+            Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
+            Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Info(a) => info::info(app, &a),
+            Command::Version(a) => info::version(&a),
+            Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
+            Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
+        }
+    }
+}
+
+impl ContainerCommand {
+    fn run(self, app: &App) -> Result<u8> {
+        match self {
+            ContainerCommand::Run(a) => run::run(app, *a),
+            ContainerCommand::Create(a) => run::create(app, *a),
+            ContainerCommand::Start(a) => run::start(app, &a),
+            ContainerCommand::Stop(a) => containers::stop(app, &a),
+            ContainerCommand::Kill(a) => containers::kill(app, &a),
+            ContainerCommand::Restart(a) => containers::restart(app, &a),
+            ContainerCommand::Rm(a) => containers::remove(app, &a),
+            ContainerCommand::Ps(a) => ps::run(app, &a),
+            ContainerCommand::Logs(a) => logs::run(app, &a),
+            ContainerCommand::Exec(a) => exec::run(app, a),
+            ContainerCommand::Attach(a) => run::attach(app, &a),
+            ContainerCommand::Wait(a) => containers::wait(app, &a),
+            ContainerCommand::Rename(a) => containers::rename(app, &a),
+            ContainerCommand::Pause(a) => containers::pause(app, &a),
+            ContainerCommand::Unpause(a) => containers::unpause(app, &a),
+            ContainerCommand::Top(a) => containers::top(app, &a),
+            ContainerCommand::Commit(a) => images::commit(app, &a),
+        }
+    }
+}
+
+impl ImageCommand {
+    fn run(self, app: &App) -> Result<u8> {
+        match self {
+            ImageCommand::Import(a) => images::import(app, a),
+            ImageCommand::Load(a) => images::load(app, &a),
+            ImageCommand::Tag(a) => images::tag(app, &a),
+        }
+    }
+}
+
+fn fail(status: u8, error: &anyhow::Error) -> ExitCode {
+    output::complain(error);
+    ExitCode::from(status)
+}
+
+/// Help goes to standard output; a wrong flag is status 125, a missing argument 1, as Docker's.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::InvalidSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::from(1),
+        _ => ExitCode::from(125),
+    }
+}
+
+/// The command line's definition, for what is generated from it.
+pub fn definition() -> clap::Command {
+    switches_with_values(Cli::command())
+}
+
+/// Docker's switches may carry a value: `--rm`, `--rm=true`, `--rm=false`.
+fn switches_with_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .default_value("false")
+                .hide_default_value(true)
+                .hide_possible_values(true)
+                .value_name("bool"),
+            _ => arg,
+        })
+        .mut_subcommands(switches_with_values)
+}

@@ -1,0 +1,241 @@
+//! `ps`.
+
+use super::filter::Filters;
+use super::template::Format;
+use super::{App, output, units};
+use crate::container::containers::{Container, Containers};
+use crate::container::options::{MountSource, NetworkMode};
+use crate::container::state::{Snapshot, Status};
+use crate::image::Store;
+use anyhow::{Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// `ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Show all, not only those that are up
+    #[arg(short, long)]
+    all: bool,
+    /// Show only some (status=exited, name=web, label=k=v, ancestor=image, …)
+    #[arg(short, long)]
+    filter: Vec<String>,
+    /// A template, `json`, or `table` with a template
+    #[arg(long, default_value = "")]
+    format: String,
+    /// Show the newest so many, whatever their state
+    #[arg(short = 'n', long, allow_hyphen_values = true)]
+    last: Option<i64>,
+    /// Show the newest, whatever its state
+    #[arg(short, long)]
+    latest: bool,
+    /// Do not shorten
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show sizes
+    #[arg(short, long)]
+    size: bool,
+}
+
+const COLUMNS: [(&str, &str); 14] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+];
+
+const FILTERS: [&str; 9] = ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume"];
+
+/// `minirun ps`.
+pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
+    let filters = Filters::parse(&args.filter, &FILTERS)?;
+    let mut default = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+    if args.size {
+        default.push("Size");
+    }
+    let format = Format::parse(&args.format, &COLUMNS, &default)?;
+    let containers = Containers::open(&app.root);
+    let (list, damaged) = containers.list()?;
+    for d in &damaged {
+        output::complain(&anyhow::anyhow!("the container {} cannot be read: {:#}", d.id, d.error));
+    }
+    let limit = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
+    let everything =
+        args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
+    let before = moment_of(&containers, &filters, "before")?;
+    let since = moment_of(&containers, &filters, "since")?;
+    let mut images = Images { store: Store::open(&app.root), known: BTreeMap::new() };
+    let ancestors = images.ancestors(filters.get("ancestor"))?;
+    let mut shown = Vec::new();
+    for container in list {
+        let snapshot = match container.snapshot() {
+            Ok(snapshot) => snapshot,
+            // It was removed while we looked.
+            Err(_) if !container.dir().exists() => continue,
+            Err(error) => return Err(error),
+        };
+        let created = &container.record.created;
+        let fits = (everything || snapshot.status.is_up())
+            && before.as_ref().is_none_or(|b| created < b)
+            && since.as_ref().is_none_or(|s| created > s)
+            && fits(&container, &snapshot, &filters)?
+            && (ancestors.is_empty() || ancestors.contains(&container.record.image));
+        if fits {
+            shown.push((container, snapshot));
+        }
+    }
+    shown.truncate(limit.unwrap_or(usize::MAX));
+    if args.quiet {
+        let id = |c: &Container| if args.no_trunc { c.record.id.clone() } else { c.record.short_id().to_owned() };
+        output::print(&shown.iter().map(|(c, _)| id(c) + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let with_size = args.size || args.format.contains(".Size");
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
+    output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
+    Ok(0)
+}
+
+fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Option<String>> {
+    filters.get(key).first().map(|name| Ok(containers.find(name)?.record.created)).transpose()
+}
+
+fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result<bool> {
+    const WORDS: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+    if let Some(bad) = filters.get("status").iter().find(|s| !WORDS.contains(&s.as_str())) {
+        bail!("invalid filter 'status={bad}'");
+    }
+    let record = &container.record;
+    let exited = |wanted: &str| {
+        snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
+    };
+    let volume = |wanted: &str| {
+        record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
+    };
+    Ok(filters.allows("status", snapshot.status.word())
+        && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
+        && filters.allows_name(&record.name)
+        && filters.allows_labels(&record.labels())
+        && filters.allows_by("exited", exited)
+        && filters.allows_by("volume", volume))
+}
+
+/// What the names of images mean now, looked up once each.
+struct Images {
+    store: Store,
+    known: BTreeMap<String, Option<crate::image::Digest>>,
+}
+
+impl Images {
+    fn id(&mut self, name: &str) -> Option<crate::image::Digest> {
+        let found = || self.store.find(name).ok().flatten().map(|i| i.id);
+        *self.known.entry(name.to_owned()).or_insert_with(found)
+    }
+
+    fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
+        let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
+        names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+    }
+
+    /// The name that the user gave, unless it now means another image.
+    fn shown(&mut self, container: &Container) -> String {
+        let record = &container.record;
+        match self.id(&record.image_name) {
+            Some(id) if id == record.image => record.image_name.clone(),
+            _ => record.image.short(),
+        }
+    }
+}
+
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Images) -> Result<Value> {
+    let record = &c.record;
+    let created: Option<Timestamp> = record.created.parse().ok();
+    let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let mounts: Vec<String> = record.mounts.iter().filter_map(|m| mount_name(&m.source)).collect();
+    let size = if with_size { size(c, &images.store)? } else { String::new() };
+    Ok(json!({
+        "ID": if full { record.id.as_str() } else { record.short_id() },
+        "Image": images.shown(c),
+        "Command": command(&record.command_line().join(" "), full),
+        "CreatedAt": created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default(),
+        "RunningFor": ago(&record.created),
+        "Ports": "",
+        "State": s.status.word(),
+        "Status": status(s),
+        "Size": size,
+        "Names": record.name,
+        "Labels": labels.join(","),
+        "Mounts": mounts.join(","),
+        "Networks": if record.options.network == NetworkMode::Host { "host" } else { "none" },
+        "LocalVolumes": record.volumes().count().to_string(),
+    }))
+}
+
+fn mount_name(source: &MountSource) -> Option<String> {
+    match source {
+        MountSource::Bind { path, .. } => Some(path.clone()),
+        MountSource::Volume(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+fn size(container: &Container, store: &Store) -> Result<String> {
+    let own = container.writable_size()?;
+    let image = container.layers().iter().filter_map(|l| store.layer_size(l).ok()).sum::<u64>();
+    Ok(format!("{} (virtual {})", units::size(own), units::size(own + image)))
+}
+
+/// In quotes, and cut to 20 characters.
+fn command(line: &str, full: bool) -> String {
+    if full || line.chars().count() <= 20 {
+        return format!("\"{line}\"");
+    }
+    format!("\"{}…\"", line.chars().take(19).collect::<String>())
+}
+
+fn ago(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(t) => format!("{} ago", units::age(Timestamp::now().as_second() - t.as_second())),
+        Err(_) => String::new(),
+    }
+}
+
+/// As Docker puts it: `Up 5 seconds`, `Exited (137) 2 minutes ago`.
+pub fn status(s: &Snapshot) -> String {
+    let ended = s.ended.as_ref();
+    let since = |time: &str| match time.parse::<Timestamp>() {
+        Ok(t) => units::age(Timestamp::now().as_second() - t.as_second()),
+        Err(_) => units::age(0),
+    };
+    match s.status {
+        Status::Created => "Created".into(),
+        Status::Running | Status::Paused => {
+            let up = s.running.as_ref().map(|r| since(&r.started_at)).unwrap_or_default();
+            let paused = if s.status == Status::Paused { " (Paused)" } else { "" };
+            format!("Up {up}{paused}")
+        }
+        Status::Restarting => {
+            let code = s.running.as_ref().and_then(|r| r.last_exit).unwrap_or(0);
+            format!("Restarting ({code}) {} ago", ended.map(|e| since(&e.finished_at)).unwrap_or_default())
+        }
+        Status::Exited => {
+            let (code, time) = ended.map_or((0, String::new()), |e| (e.exit_code, since(&e.finished_at)));
+            format!("Exited ({code}) {time} ago")
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! `run`, `create`, `start`, `attach`: a container, and the user's terminal while it runs.
+
+use super::run_options::ContainerArgs;
+use super::{App, output, values};
+use crate::container::attach::{Outcome, Terms, converse};
+use crate::container::containers::{Container, Containers};
+use crate::container::create::{NoSuchImage, create as create_container};
+use crate::container::protocol::Request;
+use crate::container::start::{Start, start as start_container, wait_until_started};
+use crate::container::state::Status;
+use crate::image::Reference;
+use crate::runtime::handshake::Failure;
+use crate::sys::socket::Socket;
+use crate::sys::tty;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// `run`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct RunArgs {
+    #[command(flatten)]
+    container: ContainerArgs,
+    /// Run in the background and print the id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the container running
+    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Pass signals on to the command
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    sig_proxy: bool,
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    container: ContainerArgs,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Connect to its output and pass signals on
+    #[arg(short, long)]
+    attach: bool,
+    /// Keys that leave the container running
+    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Connect to its input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Keys that leave the container running
+    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Do not connect to its input
+    #[arg(long)]
+    no_stdin: bool,
+    /// Pass signals on to the command
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    sig_proxy: bool,
+    /// Name or id
+    container: String,
+}
+
+/// The exit status for an error: that of a command that could not be started, 1 for anything else.
+pub fn status_of(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|e| e.downcast_ref::<Failure>()).map_or(1, |f| f.exit_status() as u8)
+}
+
+/// `minirun run`: status 125 says that the engine failed, anything else is the command's.
+pub fn run(app: &App, args: RunArgs) -> Result<u8> {
+    let remove = args.container.rm;
+    match run_it(app, args) {
+        Ok(status) => Ok(status),
+        Err(error) => {
+            if remove {
+                app.root.empty_trash();
+            }
+            output::complain(&error);
+            Ok(status_of(&error).max(125))
+        }
+    }
+}
+
+fn run_it(app: &App, args: RunArgs) -> Result<u8> {
+    let options = args.container.options()?;
+    let keys = values::detach_keys(&args.detach_keys)?;
+    let feeds = options.interactive && !args.detach;
+    if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
+        bail!("the input device is not a TTY");
+    }
+    let container = make(app, &args.container, options)?;
+    let how = Start { attached: !args.detach, feeds, terminal_size: terminal_size(args.container.tty) };
+    let tty = container.record.options.tty;
+    let socket = start_container(&container, how, &app.program).inspect_err(|_| {
+        if container.record.options.remove {
+            let _ = container.remove(false, true);
+        }
+    })?;
+    if args.detach {
+        output::line(&container.record.id)?;
+        wait_until_started(&socket)?;
+        return Ok(0);
+    }
+    let terms = Terms { stdin: feeds, tty, proxy_signals: args.sig_proxy, detach_keys: keys };
+    conclude(converse(&socket, &terms)?)
+}
+
+/// `minirun create`.
+pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
+    let options = args.container.options()?;
+    let container = make(app, &args.container, options)?;
+    output::line(&container.record.id)?;
+    Ok(0)
+}
+
+fn make(app: &App, args: &ContainerArgs, options: crate::container::options::RunOptions) -> Result<Container> {
+    let name = args.name.as_deref().map(values::container_name).transpose()?;
+    let id_file = args.cidfile.as_ref().map(IdFile::claim).transpose()?;
+    let made = create_container(&app.root, &args.image, name.as_deref(), options);
+    let container = made.map_err(|error| match error.downcast_ref::<NoSuchImage>() {
+        Some(missing) => match Reference::parse(&missing.0) {
+            Ok(reference) => error.context(format!(
+                "Unable to find image '{}' locally, and this version cannot pull; bring it in with load or import",
+                reference.familiar()
+            )),
+            Err(bad) => bad,
+        },
+        None => error,
+    })?;
+    if let Some(file) = id_file {
+        file.write(&container.record.id)?;
+    }
+    Ok(container)
+}
+
+/// The file of `--cidfile`: claimed before there is a container, gone again if there never is one.
+struct IdFile {
+    path: PathBuf,
+    file: Option<std::fs::File>,
+}
+
+impl IdFile {
+    fn claim(path: &PathBuf) -> Result<IdFile> {
+        let open = std::fs::File::options().write(true).create_new(true).mode(0o644).open(path);
+        match open {
+            Ok(file) => Ok(IdFile { path: path.clone(), file: Some(file) }),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => bail!(
+                "container ID file found, make sure the other container isn't running or delete {}",
+                path.display()
+            ),
+            Err(e) => Err(e).with_context(|| format!("make the container ID file {}", path.display())),
+        }
+    }
+
+    fn write(mut self, id: &str) -> Result<()> {
+        let result = self.file.as_mut().map_or(Ok(()), |f| f.write_all(id.as_bytes()));
+        result.with_context(|| format!("write {}", self.path.display()))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The window that a new terminal starts with.
+pub(super) fn terminal_size(wanted: bool) -> Option<(u16, u16)> {
+    let size = || tty::size(rustix::stdio::stdin()).or_else(|_| tty::size(rustix::stdio::stdout())).ok();
+    wanted.then(size).flatten().map(|s| (s.rows, s.columns))
+}
+
+/// What the user's command returns when the conversation is over.
+pub(super) fn conclude(outcome: Outcome) -> Result<u8> {
+    match outcome {
+        Outcome::Exited(status) => Ok(status as u8),
+        Outcome::Failed(status, text) => {
+            output::note(&format!("Error: {text}"));
+            Ok(status as u8)
+        }
+        Outcome::Detached => {
+            output::note("read escape sequence");
+            Ok(0)
+        }
+        Outcome::Interrupted(signal) => Ok((128 + signal) as u8),
+    }
+}
+
+/// `minirun start`.
+pub fn start(app: &App, args: &StartArgs) -> Result<u8> {
+    let containers = Containers::open(&app.root);
+    if args.attach || args.interactive {
+        let [name] = args.containers.as_slice() else {
+            bail!("you cannot start and attach multiple containers at once");
+        };
+        return start_attached(app, &containers.find(name)?, args);
+    }
+    let mut failed = Vec::new();
+    let mut status = 1;
+    for name in &args.containers {
+        match start_detached(app, &containers, name) {
+            Ok(()) => output::line(name)?,
+            Err(error) => {
+                status = status_of(&error).max(status);
+                output::complain(&error);
+                failed.push(name.as_str());
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(0);
+    }
+    output::note(&format!("Error: failed to start containers: {}", failed.join(", ")));
+    Ok(status)
+}
+
+/// Starts a container unless it is up.
+pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> Result<()> {
+    let container = containers.find(name)?;
+    match container.snapshot()?.status {
+        Status::Running | Status::Restarting => return Ok(()),
+        Status::Paused => bail!("cannot start a paused container, try unpause instead"),
+        _ => {}
+    }
+    let size = terminal_size(container.record.options.tty);
+    let how = Start { attached: false, feeds: false, terminal_size: size };
+    wait_until_started(&start_container(&container, how, &app.program)?)
+}
+
+fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<u8> {
+    let options = &container.record.options;
+    let feeds = args.interactive && options.interactive;
+    let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
+    let keys = values::detach_keys(&args.detach_keys)?;
+    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: true, detach_keys: keys };
+    let socket = start_container(container, how, &app.program)?;
+    conclude(converse(&socket, &terms)?)
+}
+
+/// `minirun attach`.
+pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    match container.snapshot()?.status {
+        Status::Running => {}
+        Status::Paused => bail!("You cannot attach to a paused container, unpause it first"),
+        Status::Restarting => bail!("You cannot attach to a restarting container, wait until it is running"),
+        _ => bail!("You cannot attach to a stopped container, start it first"),
+    }
+    let options = &container.record.options;
+    let feeds = options.interactive && !args.no_stdin;
+    if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
+        bail!("the input device is not a TTY");
+    }
+    let socket = container.connect()?.context("the container has just ended")?;
+    socket.send(&Request::Attach { stdin: feeds }.encode()).context("attach to the container")?;
+    if options.tty {
+        redraw(&socket);
+    }
+    let keys = values::detach_keys(&args.detach_keys)?;
+    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: args.sig_proxy, detach_keys: keys };
+    conclude(converse(&socket, &terms)?)
+}
+
+/// A program redraws its screen when its window changes; the true size follows at once.
+fn redraw(socket: &Socket) {
+    if let Some((rows, columns)) = terminal_size(true) {
+        let other = tty::Size { rows: rows.saturating_add(1), columns };
+        let _ = socket.send(&Request::Resize(other).encode());
+    }
+}

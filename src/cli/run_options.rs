@@ -1,0 +1,262 @@
+//! The flags of `run` and `create`, and what they mean.
+
+use super::{environment, mount_spec, values};
+use crate::container::options::{MountRequest, Resources, RunOptions};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What `run` and `create` have in common.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct ContainerArgs {
+    /// Add a line to /etc/hosts (name:address)
+    #[arg(long)]
+    add_host: Vec<String>,
+    /// Add a capability
+    #[arg(long)]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long)]
+    cap_drop: Vec<String>,
+    /// The cgroup above the container's
+    #[arg(long)]
+    cgroup_parent: Option<String>,
+    /// Write the container's id to a file
+    #[arg(long)]
+    pub(super) cidfile: Option<PathBuf>,
+    /// Relative share of processor time (2 to 262144)
+    #[arg(short = 'c', long)]
+    cpu_shares: Option<u64>,
+    /// Number of processors, such as 1.5
+    #[arg(long)]
+    cpus: Option<String>,
+    /// Processors to run on (0-3, 0,1)
+    #[arg(long)]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to use (0-3, 0,1)
+    #[arg(long)]
+    cpuset_mems: Option<String>,
+    /// NIS domain name
+    #[arg(long)]
+    domainname: Option<String>,
+    /// Replace the image's entry point
+    #[arg(long)]
+    entrypoint: Option<String>,
+    /// Set a variable (NAME=value, or NAME to copy it from here)
+    #[arg(short, long)]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long)]
+    env_file: Vec<PathBuf>,
+    /// Add a group
+    #[arg(long)]
+    group_add: Vec<String>,
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Host name inside
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// Run a reaper as the first process
+    #[arg(long)]
+    init: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Set a label (name=value)
+    #[arg(short, long)]
+    label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long)]
+    label_file: Vec<PathBuf>,
+    /// Rotation of the log (max-size=10m, max-file=3)
+    #[arg(long)]
+    log_opt: Vec<String>,
+    /// Memory limit (bytes, or with k, m, g)
+    #[arg(short, long)]
+    memory: Option<String>,
+    /// Soft memory limit
+    #[arg(long)]
+    memory_reservation: Option<String>,
+    /// Limit of memory and swap together; -1 is without limit
+    #[arg(long, allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Mount something (type=bind|volume|tmpfs,src=…,dst=…,readonly)
+    #[arg(long)]
+    mount: Vec<String>,
+    /// The container's name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The container's network: none or host
+    #[arg(long, alias = "net", default_value = "none")]
+    network: String,
+    /// Preference of the OOM killer (-1000 to 1000)
+    #[arg(long, allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+    /// Limit of processes; -1 is without limit
+    #[arg(long, allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// All capabilities, all devices, nothing masked
+    #[arg(long)]
+    privileged: bool,
+    #[arg(short, long, hide = true)]
+    publish: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// When to start it again: no, always, unless-stopped, on-failure[:N]
+    #[arg(long, default_value = "no")]
+    restart: String,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(super) rm: bool,
+    /// Confinement (no-new-privileges, systempaths=unconfined)
+    #[arg(long)]
+    security_opt: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long)]
+    shm_size: Option<String>,
+    /// The signal that asks it to stop
+    #[arg(long)]
+    stop_signal: Option<String>,
+    /// Seconds until it is killed after that
+    #[arg(long, allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
+    /// Set a kernel parameter of the container's namespaces (name=value)
+    #[arg(long)]
+    sysctl: Vec<String>,
+    /// Mount memory (path[:options])
+    #[arg(long)]
+    tmpfs: Vec<String>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// Set a resource limit (name=soft[:hard])
+    #[arg(long)]
+    ulimit: Vec<String>,
+    /// User and group (name|uid[:group|gid])
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Mount a host path or a volume (source:target[:options])
+    #[arg(short, long)]
+    volume: Vec<String>,
+    /// Working directory
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// The image
+    pub(super) image: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl ContainerArgs {
+    /// Gives the flags their meaning.
+    ///
+    /// # Errors
+    /// A value that makes no sense, and wishes that contradict each other.
+    pub(super) fn options(&self) -> Result<RunOptions> {
+        if !self.publish.is_empty() {
+            bail!("ports cannot be published by this version: it knows the networks none and host");
+        }
+        let restart = values::restart(&self.restart)?;
+        if self.rm && restart != Default::default() {
+            bail!("Conflicting options: --restart and --rm");
+        }
+        let host = |name: &str| std::env::var(name).ok();
+        let caps = |flag, list: &[String]| list.iter().map(|c| values::capability(flag, c)).collect::<Result<_>>();
+        Ok(RunOptions {
+            command: self.command.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: environment::env(&self.env, &self.env_file, &host)?,
+            workdir: self.workdir.clone().map(absolute_workdir).transpose()?,
+            user: self.user.clone(),
+            group_add: self.group_add.clone(),
+            hostname: self.hostname.as_deref().map(values::hostname).transpose()?,
+            domainname: self.domainname.clone(),
+            tty: self.tty,
+            interactive: self.interactive,
+            remove: self.rm,
+            init: self.init,
+            read_only: self.read_only,
+            privileged: self.privileged,
+            cap_add: caps("CapAdd", &self.cap_add)?,
+            cap_drop: caps("CapDrop", &self.cap_drop)?,
+            security: values::security_opts(&self.security_opt)?,
+            mounts: self.mounts()?,
+            network: values::network(&self.network)?,
+            extra_hosts: self.add_host.clone(),
+            labels: environment::labels(&self.label, &self.label_file)?,
+            stop_signal: self.stop_signal.as_deref().map(values::signal).transpose()?,
+            stop_timeout: self.stop_timeout,
+            restart,
+            resources: self.resources()?,
+            ulimits: self.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<_>>()?,
+            shm_size: self.shm_size.as_deref().map(values::bytes).transpose()?.map(|b| b.max(0) as u64),
+            sysctls: self.sysctls()?,
+            oom_score_adj: self.oom_score_adj,
+            cgroup_parent: self.cgroup_parent.clone(),
+            log: values::log_opts(&self.log_opt)?,
+        })
+    }
+
+    fn mounts(&self) -> Result<Vec<MountRequest>> {
+        let here = std::env::current_dir().context("find the current directory")?;
+        let mut mounts = Vec::new();
+        for spec in &self.volume {
+            mounts.push(mount_spec::volume(spec, &here)?);
+        }
+        for spec in &self.mount {
+            mounts.push(mount_spec::mount(spec, &here)?);
+        }
+        for spec in &self.tmpfs {
+            mounts.push(mount_spec::tmpfs(spec)?);
+        }
+        mount_spec::check_duplicates(&mounts)?;
+        Ok(mounts)
+    }
+
+    fn resources(&self) -> Result<Resources> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = self.memory.as_deref().map(values::memory_limit).transpose()?;
+        let memory_swap = self.memory_swap.as_deref().map(values::memory_swap).transpose()?;
+        match (memory, memory_swap) {
+            (None, Some(swap)) if swap > 0 => {
+                bail!("You should always set the Memory limit when using Memoryswap limit")
+            }
+            (Some(m), Some(swap)) if (0..m).contains(&swap) => {
+                bail!("Minimum memoryswap limit should be larger than memory limit, see usage")
+            }
+            _ => {}
+        }
+        Ok(Resources {
+            memory,
+            memory_swap,
+            memory_reservation: self.memory_reservation.as_deref().map(values::bytes).transpose()?,
+            nano_cpus: self.cpus.as_deref().map(|c| values::cpus(c, processors)).transpose()?,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids_limit: self.pids_limit,
+        })
+    }
+
+    fn sysctls(&self) -> Result<BTreeMap<String, String>> {
+        let pair = |s: &String| {
+            let (key, value) =
+                s.split_once('=').with_context(|| format!("invalid sysctl {s:?}: expected name=value"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        self.sysctl.iter().map(pair).collect()
+    }
+}
+
+fn absolute_workdir(dir: String) -> Result<String> {
+    if dir.starts_with('/') {
+        Ok(dir)
+    } else {
+        bail!("the working directory {dir:?} is invalid, it needs to be an absolute path")
+    }
+}

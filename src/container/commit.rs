@@ -1,0 +1,98 @@
+//! From a container to an image.
+
+use super::compose::add_environment;
+use super::containers::Container;
+use super::options::MountSource;
+use super::record::Record;
+use super::state::Status;
+use crate::image::Store;
+use crate::image::change::apply_changes;
+use crate::image::config::{ContainerConfig, Empty};
+use crate::image::digest::Digest;
+use crate::image::reference::Reference;
+use crate::image::{CommitSource, NewImage};
+use crate::runtime::cgroup::Cgroup;
+use anyhow::Result;
+
+/// What a user asks of `commit`.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOptions {
+    /// Who made it.
+    pub author: String,
+    /// A remark.
+    pub message: String,
+    /// Dockerfile instructions about the configuration.
+    pub changes: Vec<String>,
+    /// Freeze the container meanwhile, so that the layer is one moment of it.
+    pub pause: bool,
+    /// The image's name.
+    pub reference: Option<Reference>,
+}
+
+/// Makes an image of a container's changes; volumes are not part of it. Returns the image's id.
+pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> {
+    let record = &container.record;
+    let mut config = config(record);
+    apply_changes(&mut config, &options.changes)?;
+    let frozen = match options.pause && container.snapshot()?.status == Status::Running {
+        true => Some(Frozen::new(container.cgroup()?)?),
+        false => None,
+    };
+    let upper = container.upper();
+    let source = CommitSource { upper: &upper, base: &record.base, base_id: record.image };
+    let image = NewImage {
+        config,
+        author: options.author.clone(),
+        message: options.message.clone(),
+        created_by: record.command_line().join(" "),
+        container: record.id.clone(),
+    };
+    let result = Store::open(&container.root).commit(source, image, options.reference.as_ref());
+    drop(frozen);
+    result
+}
+
+/// The image's configuration with what the container was started with.
+pub fn config(record: &Record) -> ContainerConfig {
+    let mut config = record.config();
+    let options = &record.options;
+    add_environment(&mut config.env, &options.env);
+    match &options.entrypoint {
+        Some(e) if e.is_empty() => (config.entrypoint, config.cmd) = (None, None),
+        Some(e) => (config.entrypoint, config.cmd) = (Some(vec![e.clone()]), None),
+        None => {}
+    }
+    if !options.command.is_empty() {
+        config.cmd = Some(options.command.clone());
+    }
+    if let Some(dir) = &options.workdir {
+        config.working_dir.clone_from(dir);
+    }
+    if let Some(user) = &options.user {
+        config.user.clone_from(user);
+    }
+    if let Some(signal) = options.stop_signal {
+        config.stop_signal = Some(signal.to_string());
+    }
+    config.labels.extend(options.labels.clone());
+    for mount in options.mounts.iter().filter(|m| m.source == MountSource::Anonymous) {
+        config.volumes.insert(mount.target.clone(), Empty {});
+    }
+    config
+}
+
+/// A frozen container, thawed again when this is dropped.
+struct Frozen(Cgroup);
+
+impl Frozen {
+    fn new(cgroup: Cgroup) -> Result<Frozen> {
+        cgroup.freeze(true)?;
+        Ok(Frozen(cgroup))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.0.freeze(false);
+    }
+}

@@ -1,0 +1,346 @@
+//! From what a user asked for to an OCI specification. Pure: the same inputs give the same `Spec`.
+//!
+//! All of Docker's rules about what a container looks like inside are here.
+
+use super::options::{MountSource, NetworkMode, Resources};
+use super::record::{MountPoint, Record};
+use super::users::Identity;
+use crate::runtime::cgroup::OUR_PARENT;
+use crate::sys::mount::join_paths;
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime as oci;
+use oci_spec::runtime::Capability;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// What compose must be told about the world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Of the image, the lowest first, with the stub layer below all.
+    pub layers: Vec<PathBuf>,
+    /// The container's folder.
+    pub directory: PathBuf,
+    /// Who the process is.
+    pub identity: Identity,
+    /// Where each named volume's data is.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// This program, to be mounted as the reaper.
+    pub program: PathBuf,
+    /// The host's devices, for a privileged container.
+    pub devices: Vec<oci::LinuxDevice>,
+}
+
+/// Where the reaper appears in a container with `--init`.
+pub const REAPER_PATH: &str = "/sbin/docker-init";
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const DEFAULT_CAPABILITIES: [Capability; 14] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fsetid,
+    Capability::Fowner,
+    Capability::Mknod,
+    Capability::NetRaw,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setfcap,
+    Capability::Setpcap,
+    Capability::NetBindService,
+    Capability::SysChroot,
+    Capability::Kill,
+    Capability::AuditWrite,
+];
+
+const MASKED: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Composes the specification of a container.
+///
+/// # Errors
+/// What the user must decide: no command, a path that cannot be.
+pub fn compose(record: &Record, world: &World) -> Result<oci::Spec> {
+    let options = &record.options;
+    let root = oci::RootBuilder::default().path("rootfs").readonly(options.read_only).build()?;
+    let mut spec = oci::SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .hostname(record.hostname())
+        .process(process(record, world)?)
+        .mounts(mounts(record, world)?)
+        .linux(linux(record, world)?)
+        .build()?;
+    if let Some(domain) = &options.domainname {
+        spec.set_domainname(Some(domain.clone()));
+    }
+    Ok(spec)
+}
+
+fn process(record: &Record, world: &World) -> Result<oci::Process> {
+    let options = &record.options;
+    let mut args = record.command_line();
+    if args.is_empty() {
+        bail!("No command specified");
+    }
+    if options.init {
+        args.splice(0..0, [REAPER_PATH.to_owned(), "--".to_owned()]);
+    }
+    let user = oci::UserBuilder::default()
+        .uid(world.identity.uid)
+        .gid(world.identity.gid)
+        .additional_gids(world.identity.groups.clone())
+        .build()?;
+    let rlimits = options.ulimits.iter().map(|u| {
+        let name = format!("RLIMIT_{}", u.name.to_uppercase());
+        let typ = serde_json::from_value(name.clone().into()).with_context(|| format!("unknown limit {name}"))?;
+        let number = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(oci::PosixRlimitBuilder::default()
+            .typ::<oci::PosixRlimitType>(typ)
+            .soft(number(u.soft))
+            .hard(number(u.hard))
+            .build()?)
+    });
+    let mut builder = oci::ProcessBuilder::default()
+        .terminal(options.tty)
+        .user(user)
+        .args(args)
+        .env(environment(record, &world.identity.home))
+        .cwd(working_directory(record))
+        .capabilities(capabilities(record, world.identity.uid)?)
+        .rlimits(rlimits.collect::<Result<Vec<_>>>()?)
+        .no_new_privileges(options.security.no_new_privileges);
+    if let Some(score) = options.oom_score_adj {
+        builder = builder.oom_score_adj(score);
+    }
+    Ok(builder.build()?)
+}
+
+/// Docker's order: what every container has, the image's, the user's; a later value takes the earlier one's place.
+pub fn environment(record: &Record, home: &str) -> Vec<String> {
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.hostname())];
+    if record.options.tty {
+        env.push("TERM=xterm".into());
+    }
+    add_environment(&mut env, record.config().env.iter().chain(&record.options.env));
+    if !env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(format!("HOME={home}"));
+    }
+    env
+}
+
+/// Sets variables in a list; an entry without `=` removes one.
+pub fn add_environment<'a>(env: &mut Vec<String>, more: impl IntoIterator<Item = &'a String>) {
+    for entry in more {
+        let name = entry.split('=').next().unwrap_or(entry);
+        let place = env.iter().position(|e| e.split('=').next() == Some(name));
+        match (place, entry.contains('=')) {
+            (Some(at), true) => env[at].clone_from(entry),
+            (Some(at), false) => drop(env.remove(at)),
+            (None, true) => env.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+}
+
+/// The user's directory, or the image's; always absolute.
+pub fn working_directory(record: &Record) -> PathBuf {
+    let asked = record.options.workdir.clone().unwrap_or(record.config().working_dir);
+    Path::new("/").join(asked)
+}
+
+/// Docker's default set, changed by the user's wishes. An ordinary user has them only in the bounding set.
+pub fn capabilities(record: &Record, uid: u32) -> Result<oci::LinuxCapabilities> {
+    let options = &record.options;
+    let mut set: HashSet<Capability> = DEFAULT_CAPABILITIES.into();
+    let named = |name: &String| -> Result<Capability> {
+        name.trim_start_matches("CAP_").parse().ok().with_context(|| format!("unknown capability {name}"))
+    };
+    let has_all = |list: &[String]| list.iter().any(|c| c == "ALL");
+    if options.privileged || has_all(&options.cap_add) {
+        set = all_capabilities();
+    }
+    if has_all(&options.cap_drop) && !options.privileged {
+        set.clear();
+        if has_all(&options.cap_add) {
+            set = all_capabilities();
+        }
+    }
+    for name in options.cap_drop.iter().filter(|c| *c != "ALL") {
+        set.remove(&named(name)?);
+    }
+    for name in options.cap_add.iter().filter(|c| *c != "ALL") {
+        set.insert(named(name)?);
+    }
+    let mut builder = oci::LinuxCapabilitiesBuilder::default().bounding(set.clone());
+    let effective = if uid == 0 { set } else { HashSet::new() };
+    builder = builder.effective(effective.clone()).permitted(effective);
+    Ok(builder.inheritable(HashSet::new()).ambient(HashSet::new()).build()?)
+}
+
+fn all_capabilities() -> HashSet<Capability> {
+    caps::all().iter().filter_map(|c| c.to_string().trim_start_matches("CAP_").parse().ok()).collect()
+}
+
+fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Result<oci::Mount> {
+    let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
+    Ok(oci::MountBuilder::default().destination(target).typ(kind).source(source).options(options).build()?)
+}
+
+fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
+    let options = &record.options;
+    let writable = options.privileged || options.security.unmasked_paths;
+    let ro = if writable { "rw" } else { "ro" };
+    let shm = format!("size={}", options.shm_size.unwrap_or(64 << 20));
+    let mut list = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,
+        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", if options.privileged { "rw" } else { "ro" }])?,
+        mount(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
+        mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
+        mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?,
+        mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", ro])?,
+    ];
+    let etc_ro = if options.read_only { "ro" } else { "rw" };
+    for file in ["resolv.conf", "hostname", "hosts"] {
+        let source = world.directory.join("etc").join(file);
+        list.push(mount("bind", &text(&source)?, &format!("/etc/{file}"), &["rbind", "rprivate", etc_ro])?);
+    }
+    if options.init {
+        list.push(mount("bind", &text(&world.program)?, REAPER_PATH, &["bind", "rprivate", "ro"])?);
+    }
+    // A mount of the user's replaces a default one at the same place.
+    list.retain(|m| !record.mounts.iter().any(|u| Path::new(&u.target) == m.destination()));
+    for user in &record.mounts {
+        list.push(user_mount(user, world)?);
+    }
+    // Outer before inner, and else in the order of asking.
+    list.sort_by_key(|m| m.destination().components().count());
+    list.insert(0, overlay(record, world)?);
+    Ok(list)
+}
+
+fn overlay(record: &Record, world: &World) -> Result<oci::Mount> {
+    let path = |name: &str| text(&world.directory.join(name)).map(|p| join_paths([Path::new(&p)]));
+    let mut options = vec![
+        format!("lowerdir={}", join_paths(world.layers.iter().rev().map(PathBuf::as_path))),
+        format!("upperdir={}", path("upper")?),
+        format!("workdir={}", path("work")?),
+    ];
+    if record.options.remove {
+        options.push("volatile".into());
+    }
+    Ok(oci::MountBuilder::default().destination("/").typ("overlay").source("overlay").options(options).build()?)
+}
+
+fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
+    let propagation = point.propagation.as_deref().unwrap_or("rprivate");
+    // Read-only means all that is below, too: a nested mount must not be a way round it.
+    let access = if point.read_only { "rro" } else { "rw" };
+    let bind = |source: &Path| mount("bind", &text(source)?, &point.target, &["rbind", access, propagation]);
+    match &point.source {
+        MountSource::Bind { path, .. } => bind(Path::new(path)),
+        MountSource::Volume(name) => bind(world.volumes.get(name).context("a volume without a place")?),
+        MountSource::Anonymous => bail!("a volume without a name"),
+        MountSource::Tmpfs { size, mode, options } => {
+            let mut list = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
+            list.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+            list.extend(size.map(|s| format!("size={s}")));
+            list.extend(options.iter().cloned());
+            if point.read_only {
+                list.push("ro".into());
+            }
+            let list: Vec<&str> = list.iter().map(String::as_str).collect();
+            mount("tmpfs", "tmpfs", &point.target, &list)
+        }
+    }
+}
+
+fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
+    let options = &record.options;
+    use oci::LinuxNamespaceType as Kind;
+    let mut kinds = vec![Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Cgroup];
+    if options.network != NetworkMode::Host {
+        kinds.push(Kind::Network);
+    }
+    let namespaces: Vec<oci::LinuxNamespace> = kinds
+        .into_iter()
+        .map(|k| oci::LinuxNamespaceBuilder::default().typ(k).build())
+        .collect::<std::result::Result<_, _>>()?;
+    let confined = !options.privileged && !options.security.unmasked_paths;
+    let list = |paths: &[&str]| -> Vec<String> {
+        if confined { paths.iter().map(|p| (*p).to_owned()).collect() } else { Vec::new() }
+    };
+    let mut sysctls: HashMap<String, String> = HashMap::new();
+    if options.network != NetworkMode::Host {
+        // As Docker: ordinary users may ping and use low ports in a network of the container's own.
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
+        sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+    }
+    sysctls.extend(options.sysctls.clone());
+    Ok(oci::LinuxBuilder::default()
+        .namespaces(namespaces)
+        .cgroups_path(cgroup_path(record))
+        .resources(resources(&options.resources, options.privileged)?)
+        .sysctl(sysctls)
+        .masked_paths(list(&MASKED))
+        .readonly_paths(list(&READ_ONLY))
+        .devices(if options.privileged { world.devices.clone() } else { Vec::new() })
+        .build()?)
+}
+
+/// Where the container's processes are.
+pub fn cgroup_path(record: &Record) -> PathBuf {
+    let parent = record.options.cgroup_parent.clone().unwrap_or_else(|| OUR_PARENT.to_owned());
+    Path::new("/").join(parent).join(&record.id)
+}
+
+/// The limits in the specification's form. Docker's rule for swap: twice the memory, unless said otherwise.
+pub fn resources(r: &Resources, privileged: bool) -> Result<oci::LinuxResources> {
+    let mut builder = oci::LinuxResourcesBuilder::default();
+    let rule = oci::LinuxDeviceCgroupBuilder::default().allow(privileged).access("rwm").build()?;
+    builder = builder.devices(vec![rule]);
+    if r.memory.is_some() || r.memory_swap.is_some() || r.memory_reservation.is_some() {
+        let mut memory = oci::LinuxMemory::default();
+        memory.set_limit(r.memory);
+        memory.set_swap(r.memory_swap.or(r.memory.map(|m| m.saturating_mul(2))));
+        memory.set_reservation(r.memory_reservation);
+        builder = builder.memory(memory);
+    }
+    let mut cpu = oci::LinuxCpu::default();
+    if let Some(nano) = r.nano_cpus {
+        cpu.set_period(Some(100_000));
+        cpu.set_quota(Some(nano / 10_000));
+    }
+    cpu.set_shares(r.cpu_shares);
+    cpu.set_cpus(r.cpuset_cpus.clone());
+    cpu.set_mems(r.cpuset_mems.clone());
+    if cpu != oci::LinuxCpu::default() {
+        builder = builder.cpu(cpu);
+    }
+    if let Some(limit) = r.pids_limit {
+        builder = builder.pids(oci::LinuxPidsBuilder::default().limit(limit).build()?);
+    }
+    Ok(builder.build()?)
+}
+
+fn text(path: &Path) -> Result<String> {
+    Ok(path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?.to_owned())
+}

@@ -1,0 +1,303 @@
+//! All containers of a store: finding, naming, listing, removing.
+
+use super::record::{Record, VERSION};
+use super::state::read_json;
+use crate::image::ImageUse;
+use crate::image::digest::Digest;
+use crate::layout::Root;
+use crate::sys::dir::{Dir, file_type};
+use crate::sys::file::{Durability, Lock, LockMode, Ownership, write_atomic};
+use crate::volume::Volumes;
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::FileType;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// The containers of a store.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    root: Root,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub(super) root: Root,
+    /// Its record.
+    pub record: Record,
+}
+
+/// A record that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// The container's id.
+    pub id: String,
+    /// What is wrong.
+    pub error: anyhow::Error,
+}
+
+/// What the user named is not there; some commands take it lightly.
+#[derive(Debug)]
+pub struct NoSuchContainer(pub String);
+
+impl std::fmt::Display for NoSuchContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "No such container: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoSuchContainer {}
+
+impl Containers {
+    /// The containers of `root`.
+    pub fn open(root: &Root) -> Containers {
+        Containers { root: root.clone() }
+    }
+
+    /// The store that they are in.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Finds a container by its name, its id or the unique beginning of its id.
+    ///
+    /// # Errors
+    /// [`NoSuchContainer`], or a beginning that fits several.
+    pub fn find(&self, text: &str) -> Result<Container> {
+        let missing = || anyhow!(NoSuchContainer(text.to_owned()));
+        let name = text.strip_prefix('/').unwrap_or(text);
+        if !is_name(name) {
+            return Err(missing());
+        }
+        if let Some(id) = self.id_of_name(name)?
+            && let Some(container) = self.read(&id)?
+        {
+            return Ok(container);
+        }
+        if !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        if name.len() == 64 {
+            return self.read(name)?.ok_or_else(missing);
+        }
+        let mut matching = self.ids()?.into_iter().filter(|id| id.starts_with(name));
+        match (matching.next(), matching.next()) {
+            (Some(id), None) => self.read(&id)?.ok_or_else(missing),
+            (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {text}"),
+            _ => Err(missing()),
+        }
+    }
+
+    /// All containers, newest first, and those that cannot be read.
+    pub fn list(&self) -> Result<(Vec<Container>, Vec<Damaged>)> {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        for id in self.ids()? {
+            match self.read(&id) {
+                Ok(Some(container)) => found.push(container),
+                Ok(None) => {}
+                Err(error) => damaged.push(Damaged { id, error }),
+            }
+        }
+        found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        Ok((found, damaged))
+    }
+
+    /// Removes a container whose record cannot be read, by its full id.
+    pub fn remove_damaged(&self, id: &str) -> Result<()> {
+        if id.len() != 64 || !is_name(id) {
+            bail!("a damaged container is removed by its full id");
+        }
+        if Ownership::is_taken(&self.root.join("containers").join(id).join("lock"))? {
+            bail!("the container {id} is running");
+        }
+        self.root.discard(&self.root.join("containers").join(id))
+    }
+
+    /// What containers need of images.
+    ///
+    /// # Errors
+    /// A record that cannot be read: its image is not known, so nothing may be removed.
+    pub fn image_uses(&self) -> Result<Vec<ImageUse>> {
+        let (containers, damaged) = self.list()?;
+        if let Some(d) = damaged.into_iter().next() {
+            return Err(d.error.context(format!("the container {} is damaged; remove it with rm -f", d.id)));
+        }
+        containers
+            .iter()
+            .map(|c| {
+                Ok(ImageUse {
+                    container_id: c.record.id.clone(),
+                    image: c.record.image,
+                    running: c.snapshot()?.status.is_up(),
+                    layers: c.record.base.rootfs.diff_ids.clone(),
+                })
+            })
+            .collect()
+    }
+
+    fn ids(&self) -> Result<Vec<String>> {
+        let names = Dir::open(self.root.join("containers")).and_then(|d| d.names()).context("list the containers")?;
+        Ok(names.into_iter().filter_map(|n| n.into_string().ok()).collect())
+    }
+
+    fn read(&self, id: &str) -> Result<Option<Container>> {
+        let path = self.root.join("containers").join(id).join("container.json");
+        let Some(record) = read_json::<Record>(&path)? else { return Ok(None) };
+        if record.version != VERSION || record.id != id {
+            bail!("{} is not a record that this version of minirun knows", path.display());
+        }
+        Ok(Some(Container { root: self.root.clone(), record }))
+    }
+
+    fn id_of_name(&self, name: &str) -> Result<Option<String>> {
+        match std::fs::read_link(self.root.join("names").join(name)) {
+            Ok(id) => Ok(Some(id.to_string_lossy().into_owned())),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("look up the name {name}")),
+        }
+    }
+
+    /// Takes a name for an id that exists or is being made under `tmp`.
+    ///
+    /// # Errors
+    /// Docker's conflict when another container has it.
+    pub(super) fn claim_name(&self, name: &str, id: &str) -> Result<()> {
+        let link = self.root.join("names").join(name);
+        let lock = self.root.join("names").join(".lock");
+        let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the names")?;
+        if let Some(owner) = self.id_of_name(name)? {
+            let exists = self.root.join("containers").join(&owner).join("container.json").exists();
+            let in_the_making = || Ownership::is_taken(&self.root.join("tmp").join(&owner).join("lock"));
+            if exists || in_the_making().unwrap_or(true) {
+                bail!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have \
+                     to remove (or rename) that container to be able to reuse that name."
+                );
+            }
+            std::fs::remove_file(&link).with_context(|| format!("free the name {name}"))?;
+        }
+        std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))
+    }
+
+    pub(super) fn release_name(&self, name: &str, id: &str) -> Result<()> {
+        if self.id_of_name(name)?.as_deref() == Some(id) {
+            std::fs::remove_file(self.root.join("names").join(name))
+                .with_context(|| format!("free the name {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Container {
+    /// Its folder in the store.
+    pub fn dir(&self) -> PathBuf {
+        self.root.join("containers").join(&self.record.id)
+    }
+
+    /// Its folder of volatile state.
+    pub fn state_dir(&self) -> PathBuf {
+        self.root.state().join(&self.record.id)
+    }
+
+    /// Its own layer.
+    pub fn upper(&self) -> PathBuf {
+        self.dir().join("upper")
+    }
+
+    /// Where its output is kept.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir().join("log")
+    }
+
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.dir().join("lock")
+    }
+
+    /// Its image's layers.
+    pub fn layers(&self) -> &[Digest] {
+        &self.record.base.rootfs.diff_ids
+    }
+
+    /// Bytes of the regular files in its own layer, those with several names once.
+    pub fn writable_size(&self) -> Result<u64> {
+        let upper = Dir::open(self.upper()).context("open the container's layer")?;
+        let mut seen = std::collections::BTreeSet::new();
+        tree_size(&upper, &mut seen).context("measure the container's layer")
+    }
+
+    /// Changes its record on disk and here.
+    pub(super) fn rewrite(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let mut record = self.record.clone();
+        change(&mut record);
+        let path = self.dir().join("container.json");
+        let json = serde_json::to_vec(&record).context("write the container's record")?;
+        write_atomic(&path, &json, Durability::Synced).with_context(|| format!("write {}", path.display()))?;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Gives it another name.
+    ///
+    /// # Errors
+    /// A name that another container has.
+    pub fn rename(&mut self, name: &str) -> Result<()> {
+        let containers = Containers::open(&self.root);
+        let old = self.record.name.clone();
+        if old == name {
+            bail!("Renaming a container with the same name as its current name");
+        }
+        containers.claim_name(name, &self.record.id)?;
+        self.rewrite(|r| r.name = name.to_owned())?;
+        containers.release_name(&old, &self.record.id)
+    }
+
+    /// Removes everything of a container that is not up, its anonymous volumes too if asked. Can be repeated.
+    ///
+    /// The files are only moved out of sight; [`Root::empty_trash`] deletes them.
+    pub(super) fn remove_files(&self, volumes: bool) -> Result<()> {
+        let containers = Containers::open(&self.root);
+        containers.release_name(&self.record.name, &self.record.id)?;
+        self.root.discard(&self.dir())?;
+        self.forget_running();
+        if !volumes {
+            return Ok(());
+        }
+        let mine: Vec<&str> = self.record.volumes().filter(|(_, anonymous)| *anonymous).map(|(n, _)| n).collect();
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let (others, _) = containers.list()?;
+        for name in mine {
+            if !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
+                Volumes::open(&self.root).remove(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tree_size(dir: &Dir, seen: &mut std::collections::BTreeSet<u64>) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for name in dir.names()? {
+        // A running container may remove a file while we look.
+        let Some(stat) = dir.stat_opt(&name)? else { continue };
+        match file_type(&stat) {
+            FileType::Directory => {
+                if let Ok(child) = dir.child(&name) {
+                    sum += tree_size(&child, seen)?;
+                }
+            }
+            FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
+            _ => {}
+        }
+    }
+    Ok(sum)
+}
+
+/// Whether a text can be the name of a container, and so a file name of ours.
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && text.len() <= 200
+}

@@ -1,0 +1,196 @@
+//! Making a container: everything but starting it.
+
+use super::containers::{Container, Containers};
+use super::names;
+use super::options::{MountRequest, MountSource, RunOptions};
+use super::record::{MountPoint, Record, VERSION};
+use super::state::now;
+use crate::image::union::Union;
+use crate::image::{Image, Store};
+use crate::layout::{Root, mkdir_all};
+use crate::sys::dir::Dir;
+use crate::sys::file::Ownership;
+use crate::sys::random;
+use crate::volume::Volumes;
+use anyhow::{Context, Result, anyhow, bail};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The image that a container is to be made from is not in the store.
+#[derive(Debug)]
+pub struct NoSuchImage(pub String);
+
+impl std::fmt::Display for NoSuchImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "No such image: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoSuchImage {}
+
+/// Makes a container from the image that `image` names. Without a name it gets a generated one.
+///
+/// # Errors
+/// [`NoSuchImage`]; a name that is taken; a command that is missing; a volume that cannot be made.
+pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions) -> Result<Container> {
+    let _making = root.lock_for_making()?;
+    let store = Store::open(root);
+    let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
+    let id = random::hex::<32>();
+    let mounts = decide_mounts(root, &found, &options)?;
+    let mut record = Record {
+        version: VERSION,
+        name: String::new(),
+        created: now(),
+        image: found.id,
+        image_name: image.to_owned(),
+        base: found.config.clone(),
+        options,
+        mounts,
+        id,
+    };
+    if record.command_line().is_empty() {
+        bail!("No command specified");
+    }
+    let layers = store.open_layers(record.base.rootfs.diff_ids.as_slice())?;
+    let union = Union::new(layers.into_iter().rev().collect());
+    let draft = Draft::new(root, &record.id)?;
+    record.name = claim_name(root, name, &record.id)?;
+    let made = draft.fill(&record, &union).and_then(|()| fill_volumes(root, &record, &union));
+    if let Err(error) = made.and_then(|()| draft.publish(root, &record)) {
+        let _ = Containers::open(root).release_name(&record.name, &record.id);
+        return Err(error);
+    }
+    Ok(Container { root: root.clone(), record })
+}
+
+fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {
+    let containers = Containers::open(root);
+    if let Some(name) = wanted {
+        containers.claim_name(name, id)?;
+        return Ok(name.to_owned());
+    }
+    for attempt in 0..100 {
+        let name = names::generate(random::bytes::<8>(), attempt);
+        if containers.claim_name(&name, id).is_ok() {
+            return Ok(name);
+        }
+    }
+    bail!("no free name was found; give one with --name")
+}
+
+/// The user's mounts, and an anonymous volume for each of the image's volumes that he did not mount over.
+fn decide_mounts(root: &Root, image: &Image, options: &RunOptions) -> Result<Vec<MountPoint>> {
+    let mut points = Vec::new();
+    let image_volumes = image.config.config.iter().flat_map(|c| c.volumes.keys()).map(|target| MountRequest {
+        source: MountSource::Anonymous,
+        target: target.clone(),
+        read_only: false,
+        propagation: None,
+        no_copy: false,
+    });
+    let taken: BTreeSet<&str> = options.mounts.iter().map(|m| m.target.as_str()).collect();
+    for request in options.mounts.iter().cloned().chain(image_volumes.filter(|m| !taken.contains(m.target.as_str()))) {
+        let anonymous = request.source == MountSource::Anonymous;
+        let source = match request.source {
+            MountSource::Anonymous => MountSource::Volume(random::hex::<32>()),
+            MountSource::Bind { path, create } => {
+                prepare_bind(Path::new(&path), create)?;
+                MountSource::Bind { path, create }
+            }
+            other => other,
+        };
+        if let MountSource::Volume(name) = &source {
+            Volumes::open(root).ensure(name.as_str())?;
+        }
+        let MountRequest { target, read_only, propagation, .. } = request;
+        points.push(MountPoint { source, anonymous, target, read_only, propagation });
+    }
+    Ok(points)
+}
+
+/// A missing host path is made as a directory if that was asked for.
+pub(super) fn prepare_bind(path: &Path, create: bool) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && create => {
+            std::fs::create_dir_all(path).with_context(|| format!("make the volume's host path {}", path.display()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            bail!("invalid mount config for type \"bind\": bind source path does not exist: {}", path.display())
+        }
+        Err(e) => Err(e).with_context(|| format!("look at the volume's host path {}", path.display())),
+    }
+}
+
+/// An empty volume starts with what the image has at its place.
+fn fill_volumes(root: &Root, record: &Record, union: &Union) -> Result<()> {
+    let no_copy: BTreeSet<&str> =
+        record.options.mounts.iter().filter(|m| m.no_copy).map(|m| m.target.as_str()).collect();
+    for point in record.mounts.iter().filter(|p| !no_copy.contains(p.target.as_str())) {
+        if let MountSource::Volume(name) = &point.source {
+            Volumes::open(root).fill(name, union, Path::new(&point.target))?;
+        }
+    }
+    Ok(())
+}
+
+/// A container's folder in the making, owned by us so that its name is not given away.
+struct Draft {
+    path: PathBuf,
+    published: std::cell::Cell<bool>,
+    _ownership: Ownership,
+}
+
+impl Draft {
+    fn new(root: &Root, id: &str) -> Result<Draft> {
+        let path = root.join("tmp").join(id);
+        mkdir_all(&path)?;
+        let ownership = Ownership::take(&path.join("lock"))?.context("the new container is somebody else's")?;
+        Ok(Draft { path, published: false.into(), _ownership: ownership })
+    }
+
+    fn fill(&self, record: &Record, union: &Union) -> Result<()> {
+        for sub in ["bundle/rootfs", "etc", "upper", "work"] {
+            mkdir_all(&self.path.join(sub))?;
+        }
+        // The container's / looks as the image's, though it is the upper directory that it shows.
+        if let Some(stat) = union.stat(Path::new("/")).context("look at the image's root")? {
+            let dir = Dir::open(&self.path)?;
+            dir.chown("upper", stat.st_uid, stat.st_gid)?;
+            dir.chmod("upper", stat.st_mode)?;
+        }
+        let json = serde_json::to_vec(record).context("write the container's record")?;
+        let path = self.path.join("container.json");
+        std::fs::write(&path, json).with_context(|| format!("write {}", path.display()))?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        Ok(())
+    }
+
+    /// A container that is thrown away anyway need not survive a power cut.
+    fn publish(&self, root: &Root, record: &Record) -> Result<()> {
+        let target = root.join("containers").join(&record.id);
+        let what = || format!("make the container {}", record.name);
+        if !record.options.remove {
+            std::fs::File::open(self.path.join("container.json")).and_then(|f| f.sync_all()).with_context(what)?;
+        }
+        std::fs::rename(&self.path, &target).with_context(what)?;
+        self.published.set(true);
+        if !record.options.remove {
+            crate::sys::file::sync_parent(&target).with_context(what)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published.get()
+            && let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name())
+            && let Ok(parent) = Dir::open(parent)
+        {
+            let _ = parent.remove_tree(name);
+        }
+    }
+}

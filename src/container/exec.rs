@@ -1,0 +1,148 @@
+//! A further command in a running container, with a small supervisor of its own for as long as it runs.
+
+use super::compose::{add_environment, capabilities, environment, working_directory};
+use super::containers::Container;
+use super::options::RunOptions;
+use super::protocol::Event;
+use super::session::{self, Ends, Manners, Session};
+use super::start::{require_running, user_of};
+use super::supervisor::status_of;
+use super::users::Database;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::join;
+use crate::runtime::process::ProcessPlan;
+use crate::sys::dir::Dir;
+use crate::sys::process::{self, Forked, ProcessId};
+use crate::sys::socket::Socket;
+use anyhow::{Context, Result};
+use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
+use std::path::{Path, PathBuf};
+
+/// What a user asks of `exec`.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Additions to the container's environment.
+    pub env: Vec<String>,
+    /// Working directory; the container's if `None`.
+    pub workdir: Option<String>,
+    /// User; the container's if `None`.
+    pub user: Option<String>,
+    /// With a pseudo-terminal.
+    pub tty: bool,
+    /// Standard input stays open.
+    pub interactive: bool,
+    /// Nobody waits for it.
+    pub detach: bool,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Rows and columns of its terminal.
+    pub terminal_size: Option<(u16, u16)>,
+}
+
+/// Starts a command and returns the connection to its supervisor, with no event read from it yet.
+///
+/// # Errors
+/// A container that is not running, a user that it does not have.
+pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
+    let init = require_running(container, "exec")?.init().context("the container is only starting")?;
+    let spec = compose_process(container, options, init)?;
+    let plan = ProcessPlan::from_spec(&spec)?;
+    let cgroup = container.cgroup()?;
+    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+    match process::fork_into(0, None).context("make the command's supervisor")? {
+        Forked::Child => {
+            drop(ours);
+            let code = supervise(init, &cgroup, &plan, options, theirs).map_or(1, |()| 0);
+            process::exit_now(code)
+        }
+        Forked::Parent(_) => Ok(ours),
+    }
+}
+
+fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {
+    let record = &container.record;
+    // What is mounted over the files counts, too, so they are read where the container's processes read them.
+    let root = Dir::open(format!("/proc/{}/root", init.pid)).context("open the container's root")?;
+    let database = Database::read(|path| root.file_in_root(Path::new(path)))?;
+    let wanted = options.user.clone().unwrap_or_else(|| user_of(record));
+    let identity = database.resolve(&wanted, &record.options.group_add)?;
+    let mut env = environment(record, &identity.home);
+    if options.user.is_some() && !record.options.env.iter().any(|e| e.starts_with("HOME=")) {
+        add_environment(&mut env, [&format!("HOME={}", identity.home)]);
+    }
+    if options.tty {
+        env.retain(|e| !e.starts_with("TERM="));
+        env.push("TERM=xterm".into());
+    }
+    add_environment(&mut env, &options.env);
+    let cwd = options.workdir.as_ref().map_or_else(|| working_directory(record), |w| Path::new("/").join(w));
+    let mut of = record.clone();
+    if options.privileged {
+        of.options = RunOptions { privileged: true, ..of.options };
+    }
+    let user =
+        UserBuilder::default().uid(identity.uid).gid(identity.gid).additional_gids(identity.groups.clone()).build()?;
+    let mut process = ProcessBuilder::default()
+        .terminal(options.tty)
+        .user(user)
+        .args(options.command.clone())
+        .env(env)
+        .cwd(PathBuf::from(&cwd))
+        .capabilities(capabilities(&of, identity.uid)?)
+        .no_new_privileges(record.options.security.no_new_privileges)
+        .build()?;
+    if let Some((rows, columns)) = options.terminal_size {
+        process.set_console_size(Some(BoxBuilder::default().height(rows).width(columns).build()?));
+    }
+    Ok(process)
+}
+
+fn supervise(
+    init: ProcessId,
+    cgroup: &Cgroup,
+    plan: &ProcessPlan,
+    options: &ExecOptions,
+    client: Socket,
+) -> Result<()> {
+    process::set_name(c"minirun-exec");
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    let manners = Manners { input_once: true, dies_with_client: !options.detach };
+    let mut session = Session::new(None, None, manners, (libc::SIGTERM, 10))?;
+    session.add_client(client, !options.detach, options.interactive && !options.detach)?;
+    let started = begin(init, cgroup, plan, options);
+    let result = started.and_then(|(created, ends)| {
+        session.announce(&Event::Started);
+        session.serve(&created, ends)
+    });
+    match &result {
+        Ok(exit) => session.announce(&Event::Exited(exit.status())),
+        Err(error) => session.announce(&Event::Failed(status_of(error), &format!("{error:#}"))),
+    }
+    session.finish()
+}
+
+fn begin(
+    init: ProcessId,
+    cgroup: &Cgroup,
+    plan: &ProcessPlan,
+    options: &ExecOptions,
+) -> Result<(crate::runtime::launch::Created, Ends)> {
+    let (created, ends) = if plan.terminal {
+        let mut created = join::create(init, cgroup, plan, None)?;
+        let master = created.console.take().context("the command made no terminal")?;
+        (created, Ends::terminal(master)?)
+    } else {
+        let (ends, streams) = session::pipes(options.interactive && !options.detach)?;
+        (join::create(init, cgroup, plan, Some(streams))?, ends)
+    };
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    let io = std::io::Error::from;
+    rustix::stdio::dup2_stdin(&null).map_err(io).context("let go of standard input")?;
+    rustix::stdio::dup2_stdout(&null).map_err(io).context("let go of standard output")?;
+    rustix::stdio::dup2_stderr(&null).map_err(io).context("let go of standard error")?;
+    created.start()?;
+    Ok((created, ends))
+}

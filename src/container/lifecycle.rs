@@ -1,0 +1,127 @@
+//! What users do with a container that exists: stop, kill, wait, pause, remove.
+
+use super::containers::Container;
+use super::protocol::{Event, Request};
+use super::start::{not_running, require_running, stop_settings};
+use super::state::Status;
+use crate::runtime::cgroup::Cgroup;
+use crate::sys::socket::{MAX_MESSAGE, Socket};
+use anyhow::{Context, Result, bail};
+use std::io::ErrorKind;
+use std::path::Path;
+
+impl Container {
+    /// Connects to its supervisor; `None` if it has none.
+    pub fn connect(&self) -> Result<Option<Socket>> {
+        match Socket::connect(&self.state_dir(), "socket") {
+            Ok(socket) => Ok(Some(socket)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(e) => Err(e).context("reach the container's supervisor"),
+        }
+    }
+
+    /// Stops it: its stop signal, then SIGKILL after `timeout` seconds (negative: never). One that is not up is fine.
+    pub fn stop(&self, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+        let (own_signal, own_timeout) = stop_settings(&self.record);
+        let request = Request::Stop { signal: signal.unwrap_or(own_signal), timeout: timeout.unwrap_or(own_timeout) };
+        let snapshot = self.snapshot()?;
+        let Some(socket) = self.connect()? else { return Ok(()) };
+        socket.send(&request.encode()).context("ask the supervisor to stop it")?;
+        if snapshot.status == Status::Paused {
+            self.cgroup()?.freeze(false)?;
+        }
+        wait_for_end(&socket).map(drop)
+    }
+
+    /// Sends its first process a signal. After SIGKILL it waits until the container has ended.
+    ///
+    /// # Errors
+    /// A container that is not running.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        let snapshot = self.snapshot()?;
+        let socket = match snapshot.status {
+            Status::Running | Status::Paused | Status::Restarting => self.connect()?,
+            _ => None,
+        };
+        let Some(socket) = socket else {
+            return Err(not_running(&self.record))
+                .with_context(|| format!("Cannot kill container: {}", self.record.name));
+        };
+        let final_one = signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
+        socket.send(&Request::Signal { signal, final_one }.encode()).context("ask the supervisor to signal it")?;
+        if signal == libc::SIGKILL {
+            if snapshot.status == Status::Paused {
+                self.cgroup()?.freeze(false)?;
+            }
+            wait_for_end(&socket)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it has ended and returns its exit status; 0 for one that was never started.
+    pub fn wait(&self) -> Result<i32> {
+        if self.snapshot()?.status.is_up()
+            && let Some(socket) = self.connect()?
+            && let Some(status) = wait_for_end(&socket)?
+        {
+            return Ok(status);
+        }
+        Ok(self.snapshot()?.ended.map_or(0, |e| e.exit_code))
+    }
+
+    /// Freezes all its processes.
+    pub fn pause(&self) -> Result<()> {
+        if self.snapshot()?.status == Status::Paused {
+            bail!("Container {} is already paused", self.record.id);
+        }
+        require_running(self, "pausing it again")?;
+        self.cgroup()?.freeze(true)
+    }
+
+    /// Lets its processes run again.
+    pub fn unpause(&self) -> Result<()> {
+        if self.snapshot()?.status != Status::Paused {
+            bail!("Container {} is not paused", self.record.id);
+        }
+        self.cgroup()?.freeze(false)
+    }
+
+    /// Removes it, a running one only by `force`, and its anonymous volumes if asked.
+    ///
+    /// The files are only moved out of sight; [`crate::layout::Root::empty_trash`] deletes them.
+    pub fn remove(&self, force: bool, volumes: bool) -> Result<()> {
+        let status = self.snapshot()?.status;
+        if status.is_up() {
+            if !force {
+                bail!(
+                    "You cannot remove a {} container {}. Stop the container before attempting removal or force \
+                     remove",
+                    status.word(),
+                    self.record.id
+                );
+            }
+            // It may end by itself meanwhile.
+            let _ = self.kill(libc::SIGKILL);
+        }
+        if self.dir().exists() { self.remove_files(volumes) } else { Ok(()) }
+    }
+
+    /// Its cgroup.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        let path = super::compose::cgroup_path(&self.record);
+        Cgroup::at(Path::new(&path))
+    }
+}
+
+/// Listens until the supervisor says that it has ended, or is gone.
+fn wait_for_end(socket: &Socket) -> Result<Option<i32>> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let (n, _) = socket.receive(&mut buffer).context("hear from the supervisor")?;
+        match Event::decode(&buffer[..n]) {
+            Some(Event::Exited(status) | Event::Failed(status, _)) => return Ok(Some(status)),
+            _ if n == 0 => return Ok(None),
+            _ => {}
+        }
+    }
+}

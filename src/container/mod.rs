@@ -1,0 +1,32 @@
+//! Containers: what was asked for, what became of it, and everything that can be done with them.
+//!
+//! ```text
+//! <root>/containers/<id>/container.json   the record: what was asked for          (record)
+//!                        exit.json        how it last ended                       (state)
+//!                        lock             held by its supervisor as long as it lives
+//!                        bundle/          config.json, composed at each start; rootfs, the mount point
+//!                        upper/ work/     its own layer
+//!                        etc/             hosts, hostname, resolv.conf as mounted into it
+//!                        log, log.1 …     its output                              (log)
+//! <root>/names/<name>                     a link whose text is the id
+//! <state>/<id>/run.json                   its processes                           (state)
+//!              socket                     where clients reach its supervisor      (protocol)
+//! ```
+
+pub mod attach;
+pub mod commit;
+pub mod compose;
+pub mod containers;
+pub mod create;
+pub mod exec;
+pub mod lifecycle;
+pub mod log;
+pub mod names;
+pub mod options;
+pub mod protocol;
+pub mod record;
+pub mod session;
+pub mod start;
+pub mod state;
+pub mod supervisor;
+pub mod users;

@@ -1,0 +1,198 @@
+//! What a user can ask of a container, after parsing and before anything is decided.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that `run` and `create` were asked for. Stored in the container's record.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunOptions {
+    /// The command after the image; empty means the image's own.
+    pub command: Vec<String>,
+    /// `--entrypoint`: `Some("")` clears the image's.
+    pub entrypoint: Option<String>,
+    /// `NAME=value` pairs, already merged from `--env-file` and `-e` in this order.
+    pub env: Vec<String>,
+    /// `--workdir`.
+    pub workdir: Option<String>,
+    /// `--user`: `name|uid[:group|gid]`.
+    pub user: Option<String>,
+    /// `--group-add`: names or numbers.
+    pub group_add: Vec<String>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
+    /// `-t`: a pseudo-terminal.
+    pub tty: bool,
+    /// `-i`: standard input stays open.
+    pub interactive: bool,
+    /// `--rm`: the container goes when it ends.
+    pub remove: bool,
+    /// `--init`: a reaper as pid 1.
+    pub init: bool,
+    /// `--read-only`: the root file system.
+    pub read_only: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add`, as canonical names (`CAP_NET_ADMIN`) or `ALL`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`, likewise.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`.
+    pub security: SecurityOptions,
+    /// `-v`, `--mount` and `--tmpfs`, in the order given.
+    pub mounts: Vec<MountRequest>,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--add-host name:address`.
+    pub extra_hosts: Vec<String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--stop-signal`, as a number.
+    pub stop_signal: Option<i32>,
+    /// `--stop-timeout` in seconds; negative waits forever.
+    pub stop_timeout: Option<i64>,
+    /// `--restart`.
+    pub restart: RestartPolicy,
+    /// Limits of memory, processor time and processes.
+    pub resources: Resources,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
+    /// `--cgroup-parent`: an absolute cgroup path.
+    pub cgroup_parent: Option<String>,
+    /// `--log-opt max-size` (bytes) and `max-file`.
+    pub log: LogOptions,
+}
+
+/// What of `--security-opt` this version knows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityOptions {
+    /// `no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// `systempaths=unconfined`: nothing below `/proc` and `/sys` is masked or read-only.
+    pub unmasked_paths: bool,
+}
+
+/// One volume, bind mount or tmpfs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// Where the data is.
+    pub source: MountSource,
+    /// Absolute path in the container, without `.` and `..`.
+    pub target: String,
+    /// Read-only, with everything that is mounted below it.
+    pub read_only: bool,
+    /// Propagation (`rprivate`, `rslave`, `shared`…); `None` is `rprivate`.
+    pub propagation: Option<String>,
+    /// Do not fill an empty volume with the image's content.
+    pub no_copy: bool,
+}
+
+/// Where the data of a mount is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A path of the host.
+    Bind {
+        /// Absolute path.
+        path: String,
+        /// `-v` makes a missing directory, `--mount` does not.
+        create: bool,
+    },
+    /// A named volume, made on first use.
+    Volume(String),
+    /// A volume with a generated name.
+    Anonymous,
+    /// Memory.
+    Tmpfs {
+        /// Bytes; `None` is the kernel's default of half the memory.
+        size: Option<u64>,
+        /// Permission bits of its root; `None` is 1777.
+        mode: Option<u32>,
+        /// Mount options beyond size and mode, e.g. `exec`.
+        options: Vec<String>,
+    },
+}
+
+/// How a container is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// A network namespace with nothing but its loopback.
+    #[default]
+    None,
+    /// The host's own network.
+    Host,
+}
+
+/// When a container that ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// Whatever it ended with.
+    Always,
+    /// As `Always`, but not after a reboot if it had been stopped by hand.
+    UnlessStopped,
+    /// Only after a non-zero exit status; at most so many times (0: no limit).
+    OnFailure(u32),
+}
+
+/// Limits enforced by cgroups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// `--memory`, bytes.
+    pub memory: Option<i64>,
+    /// `--memory-swap`, bytes of memory and swap together; -1 is without limit.
+    pub memory_swap: Option<i64>,
+    /// `--memory-reservation`, bytes.
+    pub memory_reservation: Option<i64>,
+    /// `--cpus`, in billionths of a processor.
+    pub nano_cpus: Option<i64>,
+    /// `--cpu-shares`.
+    pub cpu_shares: Option<u64>,
+    /// `--cpuset-cpus`.
+    pub cpuset_cpus: Option<String>,
+    /// `--cpuset-mems`.
+    pub cpuset_mems: Option<String>,
+    /// `--pids-limit`; zero or less is without limit.
+    pub pids_limit: Option<i64>,
+}
+
+/// One `--ulimit name=soft[:hard]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Lower-case name without `RLIMIT_`, e.g. `nofile`.
+    pub name: String,
+    /// Soft limit; -1 is without limit.
+    pub soft: i64,
+    /// Hard limit; -1 is without limit.
+    pub hard: i64,
+}
+
+/// Rotation of a container's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogOptions {
+    /// A file is rotated when it would grow past so many bytes.
+    pub max_size: u64,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions { max_size: 10_000_000, max_files: 3 }
+    }
+}

@@ -1,0 +1,236 @@
+//! Starting a container: its bundle composed anew, its supervisor forked.
+
+use super::compose::{self, World};
+use super::containers::Container;
+use super::create::prepare_bind;
+use super::options::{MountSource, NetworkMode};
+use super::protocol::Event;
+use super::record::Record;
+use super::state::Status;
+use super::supervisor;
+use super::users::Database;
+use crate::image::Store;
+use crate::image::union::Union;
+use crate::layout::mkdir_all;
+use crate::runtime::handshake::{Failure, Stage};
+use crate::sys::dir::{Dir, file_type};
+use crate::sys::file::{Durability, Ownership, write_atomic};
+use crate::sys::process::{self, Forked};
+use crate::sys::signal;
+use crate::sys::socket::{MAX_MESSAGE, Socket};
+use crate::volume::Volumes;
+use anyhow::{Context, Result, anyhow, bail};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
+use rustix::fs::FileType;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How a client starts a container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// He hears its output.
+    pub attached: bool,
+    /// His input is its input.
+    pub feeds: bool,
+    /// Rows and columns of its terminal.
+    pub terminal_size: Option<(u16, u16)>,
+}
+
+/// Starts a container and returns the connection to its supervisor, with no event read from it yet.
+///
+/// `program` is the path of this program's file. The calling process must have one thread.
+///
+/// # Errors
+/// A container that is up already; what compose refuses. What goes wrong later is an event.
+pub fn start(container: &Container, how: Start, program: &Path) -> Result<Socket> {
+    container.snapshot()?;
+    let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? else {
+        bail!("container {} is already running", container.record.name);
+    };
+    prepare_bundle(container, program)?;
+    mkdir_all(&container.state_dir())?;
+    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+    match process::fork_into(0, None).context("make the supervisor")? {
+        Forked::Child => {
+            drop(ours);
+            supervisor::run(container.clone(), how, theirs, ownership)
+        }
+        Forked::Parent(_) => Ok(ours),
+    }
+}
+
+/// Waits until the program runs.
+///
+/// # Errors
+/// Why it does not, as a [`Failure`] with the exit status of `run`.
+pub fn wait_until_started(supervisor: &Socket) -> Result<()> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let (n, _) = supervisor.receive(&mut buffer).context("hear from the supervisor")?;
+        match Event::decode(&buffer[..n]) {
+            Some(Event::Started | Event::Exited(_)) => return Ok(()),
+            Some(Event::Failed(status, text)) => return Err(failure(status, text)),
+            _ if n == 0 => bail!("the container's supervisor died"),
+            _ => {}
+        }
+    }
+}
+
+/// A failure that has already crossed one process border.
+pub fn failure(status: i32, text: &str) -> anyhow::Error {
+    let (stage, errno) = match status {
+        127 => (Stage::Exec, Some(libc::ENOENT)),
+        126 => (Stage::Exec, None),
+        _ => (Stage::Isolation, None),
+    };
+    anyhow!(Failure { stage, errno, text: text.to_owned() })
+}
+
+/// Signal and seconds of patience for stopping: the user's, the image's, Docker's.
+pub fn stop_settings(record: &Record) -> (i32, i64) {
+    let config = record.config();
+    let of_image = config.stop_signal.as_deref().and_then(signal::number);
+    let signal = record.options.stop_signal.or(of_image).unwrap_or(libc::SIGTERM);
+    (signal, record.options.stop_timeout.or(config.stop_timeout).unwrap_or(10))
+}
+
+fn prepare_bundle(container: &Container, program: &Path) -> Result<()> {
+    let record = &container.record;
+    let store = Store::open(&container.root);
+    let mut layers = vec![container.root.join("stubs")];
+    layers.extend(store.dirs_of(container.layers())?);
+    let identity = passwd(container, &store)?.resolve(&user_of(record), &record.options.group_add)?;
+    let world = World {
+        layers,
+        directory: container.dir(),
+        identity,
+        volumes: volumes(container)?,
+        program: program.to_owned(),
+        devices: if record.options.privileged { host_devices()? } else { Vec::new() },
+    };
+    let spec = compose::compose(record, &world)?;
+    write_network_files(container)?;
+    let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
+    let path = container.dir().join("bundle/config.json");
+    write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))?;
+    reset_work_directory(container)
+}
+
+/// The user's choice or the image's.
+pub fn user_of(record: &Record) -> String {
+    record.options.user.clone().unwrap_or(record.config().user)
+}
+
+/// Users as the container will see them: its own changes over the image.
+fn passwd(container: &Container, store: &Store) -> Result<Database> {
+    let mut dirs = store.open_layers(container.layers())?;
+    dirs.push(Dir::open(container.upper()).context("open the container's layer")?);
+    let union = Union::new(dirs.into_iter().rev().collect());
+    Database::read(|path| union.open_file(Path::new(path)))
+}
+
+fn volumes(container: &Container) -> Result<BTreeMap<String, PathBuf>> {
+    let volumes = Volumes::open(&container.root);
+    for point in &container.record.mounts {
+        if let MountSource::Bind { path, create } = &point.source {
+            prepare_bind(Path::new(path), *create)?;
+        }
+    }
+    container.record.volumes().map(|(name, _)| Ok((name.to_owned(), volumes.ensure(name)?))).collect()
+}
+
+/// A container that was mounted without syncing leaves a mark that forbids mounting again; its layer is ours to judge.
+fn reset_work_directory(container: &Container) -> Result<()> {
+    let dir = Dir::open(container.dir()).context("open the container's folder")?;
+    if !dir.child("work").and_then(|w| w.names()).context("look at the work directory")?.is_empty() {
+        dir.remove_tree("work").context("empty the work directory")?;
+        dir.mkdir("work", 0o700).context("make the work directory")?;
+    }
+    Ok(())
+}
+
+fn write_network_files(container: &Container) -> Result<()> {
+    let record = &container.record;
+    let etc = container.dir().join("etc");
+    let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let mut hosts = if record.options.network == NetworkMode::Host {
+        host("/etc/hosts")
+    } else {
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+            .to_owned()
+    };
+    for entry in &record.options.extra_hosts {
+        if let Some((name, address)) = entry.split_once([':', '=']) {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
+    let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", host("/etc/resolv.conf"))];
+    for (name, text) in files {
+        let path = etc.join(name);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Every device node of the host, for a container that may use them all.
+fn host_devices() -> Result<Vec<LinuxDevice>> {
+    let mut found = Vec::new();
+    collect_devices(&Dir::open("/dev").context("open /dev")?, Path::new("/dev"), &mut found)?;
+    Ok(found)
+}
+
+fn collect_devices(dir: &Dir, path: &Path, found: &mut Vec<LinuxDevice>) -> Result<()> {
+    let device_id = dir.stat_self().context("look at /dev")?.st_dev;
+    for name in dir.names().with_context(|| format!("list {}", path.display()))? {
+        let (path, Ok(stat)) = (path.join(&name), dir.stat(&name)) else { continue };
+        let kind = match file_type(&stat) {
+            FileType::CharacterDevice => LinuxDeviceType::C,
+            FileType::BlockDevice => LinuxDeviceType::B,
+            FileType::Directory if stat.st_dev == device_id => {
+                if let Ok(sub) = dir.child(&name) {
+                    collect_devices(&sub, &path, found)?;
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        // The container has a console and terminals of its own.
+        if path == Path::new("/dev/console") || path == Path::new("/dev/ptmx") {
+            continue;
+        }
+        let device = LinuxDeviceBuilder::default()
+            .path(path)
+            .typ(kind)
+            .major(rustix::fs::major(stat.st_rdev))
+            .minor(rustix::fs::minor(stat.st_rdev))
+            .file_mode(stat.st_mode & 0o777)
+            .uid(stat.st_uid)
+            .gid(stat.st_gid)
+            .build()?;
+        found.push(device);
+    }
+    Ok(())
+}
+
+/// What a command tells a user about a container that is not running.
+pub(super) fn not_running(record: &Record) -> anyhow::Error {
+    anyhow!("Container {} is not running", record.id)
+}
+
+/// Refuses a container in a state that a command cannot work with.
+pub(super) fn require_running(container: &Container, doing: &str) -> Result<super::state::Snapshot> {
+    let snapshot = container.snapshot()?;
+    match snapshot.status {
+        Status::Running => Ok(snapshot),
+        Status::Paused => {
+            bail!("Container {} is paused, unpause the container before {doing}", container.record.name)
+        }
+        Status::Restarting => {
+            bail!("Container {} is restarting, wait until the container is running", container.record.id)
+        }
+        _ => Err(not_running(&container.record)),
+    }
+}

@@ -1,0 +1,194 @@
+//! What becomes of a container: facts on disk, and the status that follows from them.
+//!
+//! Nothing stores "running". A container runs if somebody owns its lock; if nobody does but its processes are
+//! still on record, its supervisor was killed, and whoever looks first cleans up.
+
+use super::containers::{Container, NoSuchContainer};
+use crate::runtime::cgroup::Cgroup;
+use crate::sys::file::{Durability, Ownership, read_limited, write_atomic};
+use crate::sys::process::ProcessId;
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// `run.json`: the processes of a running container. Lost at a reboot, as they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Running {
+    /// Its supervisor.
+    pub supervisor: ProcessId,
+    /// Its first process; `None` before the first start and while it waits for its next one.
+    pub init: Option<ProcessId>,
+    /// When the program was last started, RFC 3339.
+    pub started_at: String,
+    /// How often it was restarted by its policy.
+    pub restarts: u32,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// The status that it last ended with, while it waits for its next start.
+    pub last_exit: Option<i32>,
+}
+
+/// `exit.json`: how a container last ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ended {
+    /// As shells show it.
+    pub exit_code: i32,
+    /// Why it could not be started, or what happened to it.
+    pub error: String,
+    /// The kernel killed one of its processes for lack of memory.
+    pub oom_killed: bool,
+    /// RFC 3339, empty if it never ran.
+    pub started_at: String,
+    /// RFC 3339.
+    pub finished_at: String,
+    /// How often it was restarted by its policy.
+    pub restarts: u32,
+    /// The user stopped it: it is not started again after a reboot.
+    pub by_user: bool,
+}
+
+/// A container's state as users know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started, or it could not be.
+    Created,
+    /// Its first process is there.
+    Running,
+    /// Running, but frozen.
+    Paused,
+    /// Waiting for its next start.
+    Restarting,
+    /// Ended.
+    Exited,
+}
+
+impl Status {
+    /// The word that `inspect` and filters use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Exited => "exited",
+        }
+    }
+
+    /// It has a supervisor.
+    pub fn is_up(self) -> bool {
+        matches!(self, Status::Running | Status::Paused | Status::Restarting)
+    }
+}
+
+/// A container's status with the facts behind it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The status.
+    pub status: Status,
+    /// While it is up.
+    pub running: Option<Running>,
+    /// The last end, also while it is up again.
+    pub ended: Option<Ended>,
+}
+
+impl Snapshot {
+    /// The first process, if the container is running or paused.
+    pub fn init(&self) -> Option<ProcessId> {
+        self.running.as_ref().and_then(|r| r.init)
+    }
+}
+
+impl Container {
+    /// Looks at the container now, cleaning up after a supervisor that was killed.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        for _ in 0..3 {
+            let taken = Ownership::is_taken(&self.lock_path()).context("look at the container's lock")?;
+            let running: Option<Running> = read_json(&self.state_dir().join("run.json"))?;
+            let ended: Option<Ended> = read_json(&self.dir().join("exit.json"))?;
+            let status = match (&running, taken) {
+                (Some(r), true) if r.init.is_none() && r.last_exit.is_some() => Status::Restarting,
+                (Some(r), true) if r.init.is_some() => {
+                    let frozen = Cgroup::at(Path::new(&r.cgroup)).is_ok_and(|c| c.is_frozen());
+                    if frozen { Status::Paused } else { Status::Running }
+                }
+                (_, true) => Status::Created,
+                (Some(r), false) => {
+                    self.clean_up_after_crash(r)?;
+                    continue;
+                }
+                (None, false) if ended.as_ref().is_some_and(|e| !e.started_at.is_empty()) => Status::Exited,
+                (None, false) => Status::Created,
+            };
+            let running = if status.is_up() { running } else { None };
+            return Ok(Snapshot { status, running, ended });
+        }
+        bail!("the container {} changes too fast to look at", self.record.name)
+    }
+
+    /// Ends what a killed supervisor left running and records what is known about it.
+    fn clean_up_after_crash(&self, left: &Running) -> Result<()> {
+        let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
+            return Ok(());
+        };
+        let cgroup = Cgroup::at(Path::new(&left.cgroup))?;
+        cgroup.kill_all()?;
+        cgroup.remove()?;
+        let ended = Ended {
+            exit_code: 137,
+            error: "its supervisor was killed".into(),
+            started_at: left.started_at.clone(),
+            finished_at: now(),
+            restarts: left.restarts,
+            ..Ended::default()
+        };
+        self.record_end(&ended)?;
+        self.forget_running();
+        if self.record.options.remove {
+            self.remove_files(true)?;
+            bail!(NoSuchContainer(self.record.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Writes `exit.json`.
+    pub(super) fn record_end(&self, ended: &Ended) -> Result<()> {
+        let path = self.dir().join("exit.json");
+        let json = serde_json::to_vec(ended).context("write down how it ended")?;
+        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Writes `run.json`.
+    pub(super) fn record_running(&self, running: &Running) -> Result<()> {
+        let path = self.state_dir().join("run.json");
+        let json = serde_json::to_vec(running).context("write down its processes")?;
+        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Removes the volatile state. Can be repeated.
+    pub(super) fn forget_running(&self) {
+        let dir = self.state_dir();
+        for file in ["run.json", "socket"] {
+            let _ = std::fs::remove_file(dir.join(file));
+        }
+        let _ = std::fs::remove_dir(dir);
+    }
+}
+
+/// This moment, RFC 3339 with nanoseconds.
+pub fn now() -> String {
+    format!("{:.9}", jiff::Timestamp::now())
+}
+
+/// Reads a small record; `None` if there is none.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match read_limited(path, 16 << 20) {
+        Ok(data) => {
+            let value = serde_json::from_slice(&data).with_context(|| format!("{} is damaged", path.display()))?;
+            Ok(Some(value))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
+    }
+}

@@ -1,0 +1,222 @@
+//! The supervisor: one small process a running container, from its first start to its last end.
+
+use super::containers::Container;
+use super::log::Writer;
+use super::options::RestartPolicy;
+use super::protocol::Event;
+use super::session::{self, Ends, Manners, Session};
+use super::start::{Start, stop_settings};
+use super::state::{Ended, Running, now};
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::handshake::Failure;
+use crate::runtime::launch::{self, Created};
+use crate::runtime::plan::Plan;
+use crate::sys::file::Ownership;
+use crate::sys::process::{self, Exit, ProcessId};
+use crate::sys::socket::{Listener, Socket};
+use anyhow::{Context, Result};
+use oci_spec::runtime::Spec;
+use std::time::{Duration, Instant};
+
+/// Runs as the supervisor process, and ends with it.
+pub fn run(container: Container, start: Start, client: Socket, ownership: Ownership) -> ! {
+    process::set_name(c"minirun-super");
+    let code = match supervise(container, start, client, ownership) {
+        Ok(()) => 0,
+        // Everybody who could be told is gone or was told.
+        Err(_) => 1,
+    };
+    process::exit_now(code)
+}
+
+fn supervise(container: Container, start: Start, client: Socket, ownership: Ownership) -> Result<()> {
+    let (mut session, end) = match open_session(&container, &start) {
+        Ok(mut session) => {
+            session.add_client(client, start.attached, start.feeds)?;
+            let end = run_until_done(&container, &mut session, start.terminal_size);
+            (session, end)
+        }
+        Err(error) => {
+            let _ = client.send(&Event::Failed(125, &format!("{error:#}")).encode());
+            return clean_up(&container, Err(error));
+        }
+    };
+    let announcement = match &end {
+        Ok(ended) => Ok(ended.exit_code),
+        Err(error) => Err((status_of(error), format!("{error:#}"))),
+    };
+    let cleaned = clean_up(&container, end);
+    drop(ownership);
+    match &announcement {
+        Ok(code) => session.announce(&Event::Exited(*code)),
+        Err((status, text)) => session.announce(&Event::Failed(*status, text)),
+    }
+    session.finish()?;
+    container.root.empty_trash();
+    cleaned
+}
+
+fn open_session(container: &Container, start: &Start) -> Result<Session> {
+    leave_the_terminal()?;
+    let options = &container.record.options;
+    let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
+    let log = Writer::open(&container.log_path(), options.log)?;
+    let manners = Manners { input_once: options.interactive && start.attached, dies_with_client: false };
+    Session::new(Some(log), Some(listener), manners, stop_settings(&container.record))
+}
+
+/// The exit status of `run` when the program could not be started.
+pub fn status_of(error: &anyhow::Error) -> i32 {
+    error.chain().find_map(|e| e.downcast_ref::<Failure>()).map_or(125, Failure::exit_status)
+}
+
+/// Nothing of the client's surroundings may hold us back or be held by us.
+fn leave_the_terminal() -> Result<()> {
+    let io = std::io::Error::from;
+    rustix::process::setsid().map_err(io).context("start a session")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).map_err(io).context("let go of standard input")?;
+    rustix::stdio::dup2_stdout(&null).map_err(io).context("let go of standard output")?;
+    rustix::stdio::dup2_stderr(&null).map_err(io).context("let go of standard error")?;
+    rustix::process::chdir("/").map_err(io).context("change to /")
+}
+
+/// Starts it as often as its policy says. An error is a first start that failed.
+fn run_until_done(container: &Container, session: &mut Session, size: Option<(u16, u16)>) -> Result<Ended> {
+    let mut running = Running {
+        supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
+        init: None,
+        started_at: String::new(),
+        restarts: 0,
+        cgroup: super::compose::cgroup_path(&container.record).to_string_lossy().into_owned(),
+        last_exit: None,
+    };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let ended = match run_once(container, session, &mut running, size) {
+            Err(error) if running.restarts == 0 => return Err(error),
+            Err(error) => failed_restart(&running, &error),
+            Ok(ended) => ended,
+        };
+        // The policy may have been changed meanwhile.
+        let policy = super::containers::Containers::open(&container.root)
+            .find(&container.record.id)
+            .map_or(container.record.options.restart, |c| c.record.options.restart);
+        if ended.by_user || !starts_again(policy, &ended) {
+            return Ok(ended);
+        }
+        if began.elapsed() > STEADY {
+            pause = FIRST_PAUSE;
+        }
+        running.init = None;
+        running.last_exit = Some(ended.exit_code);
+        running.restarts += 1;
+        container.record_end(&ended)?;
+        container.record_running(&running)?;
+        session.announce(&Event::Exited(ended.exit_code));
+        session.idle(pause)?;
+        if session.wishes.by_user {
+            return Ok(Ended { by_user: true, ..ended });
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A run of this length makes the next pause a short one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+fn starts_again(policy: RestartPolicy, ended: &Ended) -> bool {
+    match policy {
+        RestartPolicy::No => false,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::OnFailure(limit) => ended.exit_code != 0 && (limit == 0 || ended.restarts < limit),
+    }
+}
+
+fn failed_restart(running: &Running, error: &anyhow::Error) -> Ended {
+    Ended {
+        exit_code: status_of(error),
+        error: format!("{error:#}"),
+        started_at: running.started_at.clone(),
+        finished_at: now(),
+        restarts: running.restarts,
+        ..Ended::default()
+    }
+}
+
+fn run_once(
+    container: &Container,
+    session: &mut Session,
+    running: &mut Running,
+    size: Option<(u16, u16)>,
+) -> Result<Ended> {
+    let bundle = container.dir().join("bundle");
+    let (created, ends, cgroup) = create(container, &bundle, size)?;
+    running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
+    running.started_at = now();
+    running.last_exit = None;
+    let started = container.record_running(running).and_then(|()| created.start());
+    if let Err(error) = started {
+        let _ = cgroup.remove();
+        return Err(error);
+    }
+    session.announce(&Event::Started);
+    process::trim_heap();
+    process::release_program_pages();
+    let exit = session.serve(&created, ends)?;
+    let oom_killed = cgroup.oom_kills() > 0;
+    cgroup.kill_all()?;
+    cgroup.remove()?;
+    Ok(ended(running, exit, oom_killed, session.wishes.by_user))
+}
+
+/// Everything that is only needed to begin is gone when this returns.
+fn create(
+    container: &Container,
+    bundle: &std::path::Path,
+    size: Option<(u16, u16)>,
+) -> Result<(Created, Ends, Cgroup)> {
+    let mut spec = Spec::load(bundle.join("config.json")).context("read the bundle's config.json")?;
+    if let (Some((rows, columns)), Some(process)) = (size, spec.process_mut()) {
+        let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
+        process.set_console_size(Some(size));
+    }
+    let plan = Plan::resolve(&spec, bundle)?;
+    if plan.process.terminal {
+        let mut created = launch::create(&plan, None)?;
+        let master = created.console.take().context("the container made no terminal")?;
+        return Ok((created, Ends::terminal(master)?, plan.cgroup));
+    }
+    let (ends, streams) = session::pipes(container.record.options.interactive)?;
+    Ok((launch::create(&plan, Some(streams))?, ends, plan.cgroup))
+}
+
+fn ended(running: &Running, exit: Exit, oom_killed: bool, by_user: bool) -> Ended {
+    Ended {
+        exit_code: exit.status(),
+        error: String::new(),
+        oom_killed,
+        started_at: running.started_at.clone(),
+        finished_at: now(),
+        restarts: running.restarts,
+        by_user,
+    }
+}
+
+/// Writes down the end and takes away what belonged to the run; all of it with `--rm`.
+fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
+    if container.record.options.remove {
+        return container.remove_files(true);
+    }
+    let ended = end.unwrap_or_else(|error| Ended {
+        exit_code: status_of(&error),
+        error: format!("{error:#}"),
+        ..Ended::default()
+    });
+    let recorded = container.record_end(&ended);
+    container.forget_running();
+    recorded
+}

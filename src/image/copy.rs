@@ -1,0 +1,134 @@
+//! Copying single files between directories, with everything that belongs to them.
+
+use super::diff::{mtime, xattrs};
+use super::tar::Segment;
+use crate::sys::dir::{Dir, file_type};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+
+const PIECE: usize = 256 << 10;
+
+/// Files that were copied and have other names: where their copies are.
+#[derive(Default)]
+pub struct Copied {
+    places: HashMap<(u64, u64), (Dir, OsString)>,
+    buffer: Vec<u8>,
+}
+
+impl Copied {
+    /// Copies what is not a directory to a new name in `to`; the content of a file goes to `also` too. A second
+    /// name of something copied before becomes a hard link, and gives false. Sockets are left out.
+    pub fn copy(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, also: &mut dyn Write) -> Result<bool> {
+        let identity = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1 {
+            if let Some((dir, first)) = self.places.get(&identity) {
+                to.link(dir, first, name)?;
+                return Ok(false);
+            }
+            self.places.insert(identity, (to.try_clone()?, name.to_owned()));
+        }
+        match file_type(stat) {
+            FileType::RegularFile => self.file(from, name, stat, to, also)?,
+            FileType::Symlink => to.symlink(&from.readlink(name)?, name)?,
+            FileType::Directory => bail!("it is a folder"),
+            FileType::Socket => {
+                self.places.remove(&identity);
+                return Ok(false);
+            }
+            kind => to.mknod(name, kind, 0o600, stat.st_rdev)?,
+        }
+        describe(from, name, stat, to)?;
+        Ok(true)
+    }
+
+    fn file(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, also: &mut dyn Write) -> Result<()> {
+        let target = to.create(name, 0o600)?;
+        let size = u64::try_from(stat.st_size)?;
+        if size == 0 {
+            return Ok(());
+        }
+        // A fifo that took the file's place meanwhile must not hold us up.
+        let source = File::from(from.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
+        let mut end = 0;
+        for segment in segments(&source, stat, size)? {
+            zeros(segment.offset - end, also)?;
+            end = segment.offset + segment.length;
+            let mut at = segment.offset;
+            self.buffer.resize(PIECE, 0);
+            while at < end {
+                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+                let length = source.read_at(&mut self.buffer[..wanted], at)?;
+                if length == 0 {
+                    bail!("the file became shorter while it was read");
+                }
+                target.write_all_at(&self.buffer[..length], at)?;
+                also.write_all(&self.buffer[..length])?;
+                at += length as u64;
+            }
+        }
+        zeros(size - end, also)?;
+        if end < size {
+            target.set_len(size)?;
+        }
+        Ok(())
+    }
+}
+
+/// The pieces of a file that are not holes.
+fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
+    if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
+        return Ok(vec![Segment { offset: 0, length: size }]);
+    }
+    let mut segments = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) if start < size => start,
+            Ok(_) | Err(Errno::NXIO) => break,
+            Err(e) => return Err(e).context("look for holes"),
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(start)).context("look for holes")?.min(size);
+        segments.push(Segment { offset: start, length: at - start });
+    }
+    Ok(segments)
+}
+
+fn zeros(mut count: u64, out: &mut dyn Write) -> Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    while count > 0 {
+        let length = count.min(ZEROS.len() as u64);
+        out.write_all(&ZEROS[..length as usize])?;
+        count -= length;
+    }
+    Ok(())
+}
+
+/// Gives `name` in `to` the owner, mode, extended attributes and time that it has in `from`.
+pub fn describe(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir) -> Result<()> {
+    to.chown(name, stat.st_uid, stat.st_gid).context("set the owner")?;
+    if file_type(stat) != FileType::Symlink {
+        to.chmod(name, stat.st_mode).context("set the mode")?;
+    }
+    for (key, value) in xattrs(from, name)? {
+        let key = OsStr::from_bytes(&key);
+        to.set_xattr(name, key, &value).with_context(|| format!("set the attribute {key:?}"))?;
+    }
+    let (seconds, nanos) = mtime(stat);
+    to.set_mtime(name, seconds, nanos).context("set the time")
+}
+
+/// As [`describe`] for two open directories.
+pub fn describe_self(from: &Dir, to: &Dir) -> Result<()> {
+    let stat = from.stat_self()?;
+    for (key, value) in xattrs(from, OsStr::new("."))? {
+        to.set_xattr(".", OsStr::from_bytes(&key), &value)?;
+    }
+    Ok(to.set_self(stat.st_uid, stat.st_gid, stat.st_mode, mtime(&stat))?)
+}

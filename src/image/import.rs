@@ -1,0 +1,65 @@
+//! Importing: the tar of a whole root file system becomes an image of one layer.
+
+use super::apply;
+use super::change::apply_changes;
+use super::config::{ContainerConfig, History, ImageConfig, RootFs};
+use super::diff;
+use super::digest::Digest;
+use super::feed::{self, Wanted, with_feed};
+use super::layer::{Meta, NewLayer};
+use super::manifest::host_architecture;
+use super::reference::Reference;
+use super::store::Store;
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+
+/// What `import` was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// The new image's name.
+    pub reference: Option<Reference>,
+    /// Dockerfile instructions, see [`super::change`].
+    pub changes: Vec<String>,
+    /// A remark for the history; without one it is `Imported from -`.
+    pub message: Option<String>,
+}
+
+impl Store {
+    /// Makes an image of the tar in `source` (plain, gzip or zstd) and returns its id.
+    ///
+    /// # Errors
+    /// What is no tar archive, or an empty one, leaves nothing behind.
+    pub fn import(&self, source: impl Read + Send, options: ImportOptions) -> Result<Digest> {
+        let mut config = ContainerConfig::default();
+        apply_changes(&mut config, &options.changes)?;
+        let _making = self.root.lock_for_making()?;
+        let layer = NewLayer::begin(&self.root)?;
+        let unpacked = with_feed(source, Wanted::default(), |feed| apply::unpack(feed, &layer.fs, ()));
+        let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
+        if seen.plain_bytes == 0 {
+            bail!("import the archive: it is empty");
+        }
+        // Writing to the disk and hashing do not wait for each other.
+        let (synced, hashed) = std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| layer.sync(unpacked.files));
+            let hashed = feed::hashing(|sink| diff::write_tree(&layer.fs, sink));
+            (syncing.join(), hashed)
+        });
+        synced.map_err(|_| anyhow::anyhow!("the syncing thread has ended unexpectedly"))??;
+        let ((), diff_id, tar) = hashed.context("read the unpacked archive")?;
+        let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
+        layer.publish(&self.root, &diff_id, &meta)?;
+        let created = Some(jiff::Timestamp::now().to_string());
+        let comment = options.message.unwrap_or_else(|| "Imported from -".into());
+        let image = ImageConfig {
+            created: created.clone(),
+            architecture: host_architecture().into(),
+            os: "linux".into(),
+            config: Some(config),
+            rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
+            history: vec![History { created, comment, ..History::default() }],
+            ..ImageConfig::default()
+        };
+        self.publish(&image, options.reference.as_ref(), None)
+    }
+}

@@ -1,0 +1,267 @@
+//! Removing names and images, by Docker's rules, and sweeping up what nothing leads to any more.
+//!
+//! The index is changed first, then documents go, then layers: a kill in between leaves garbage that the next
+//! removal sweeps, as it sweeps what a killed maker has left.
+
+use super::digest::{Digest, Hasher};
+use super::index::{Entry, Names};
+use super::layer;
+use super::reference::Reference;
+use super::store::{By, Store, resolve};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// A container's hold on an image.
+#[derive(Clone, Debug)]
+pub struct ImageUse {
+    /// The container's id.
+    pub container_id: String,
+    /// The image's id.
+    pub image: Digest,
+    /// Whether it is running (or paused).
+    pub running: bool,
+    /// The layers that its root file system stands on; they stay.
+    pub layers: Vec<Digest>,
+}
+
+/// One step of a removal, in Docker's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A name, as users know it.
+    Untagged(String),
+    /// An image (its id) or a layer (its chain id).
+    Deleted(String),
+}
+
+impl Store {
+    /// Removes what `name` means: a name, and with the last one its image.
+    ///
+    /// # Errors
+    /// `No such image: …`, and Docker's conflicts when something still needs the image.
+    pub fn remove(&self, name: &str, force: bool, in_use: &[ImageUse]) -> Result<Vec<Removal>> {
+        let _alone = self.root.lock_for_removing()?;
+        let names = Names::read(&self.root)?;
+        let Some((entry, by)) = resolve(&names, name)? else { bail!("No such image: {}", familiar(name)) };
+        let mut work = Work { store: self, names, in_use, done: Vec::new(), layers: Vec::new() };
+        match by {
+            By::Name => work.remove_name(name, &entry, force)?,
+            By::Id => work.remove_id(&entry, force)?,
+        }
+        let Work { names, done: mut removals, layers, .. } = work;
+        Names::update(&self.root, |stored| {
+            *stored = names;
+            Ok(())
+        })?;
+        let gone = self.sweep(in_use)?;
+        // The highest layer goes first.
+        let chains = layers.into_iter().rev().filter(|(layer, _)| gone.contains(layer));
+        removals.extend(chains.map(|(_, chain)| Removal::Deleted(chain.to_string())));
+        Ok(removals)
+    }
+
+    /// Removes documents and layers that no image and no container needs. Returns the layers.
+    fn sweep(&self, in_use: &[ImageUse]) -> Result<BTreeSet<Digest>> {
+        let names = Names::read(&self.root)?;
+        let mut documents = BTreeSet::new();
+        let mut layers: BTreeSet<Digest> = in_use.iter().flat_map(|u| u.layers.iter().copied()).collect();
+        for entry in &names.entries {
+            let Ok(image) = self.image(entry) else { return Ok(BTreeSet::new()) };
+            documents.extend([image.id, image.manifest]);
+            layers.extend(image.layers());
+        }
+        // What a damaged entry needs is not known, so nothing can be called garbage.
+        if !names.damaged.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        for (digest, name) in digests_in(&self.root.join("blobs/sha256"))? {
+            if !digest.is_some_and(|d| documents.contains(&d)) {
+                self.root.discard(&self.root.join("blobs/sha256").join(name))?;
+            }
+        }
+        let mut gone = BTreeSet::new();
+        for (digest, _) in digests_in(&self.root.join("layers"))? {
+            if let Some(digest) = digest.filter(|d| !layers.contains(d)) {
+                self.root.discard(&layer::folder(&self.root, &digest))?;
+                gone.insert(digest);
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn digests_in(folder: &Path) -> Result<Vec<(Option<Digest>, std::ffi::OsString)>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(|| format!("read {}", folder.display()))?,
+    };
+    let mut out = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("read {}", folder.display()))?.file_name();
+        out.push((name.to_str().and_then(|n| Digest::from_hex(n).ok()), name));
+    }
+    Ok(out)
+}
+
+/// What the user asked for, with the tag that was meant.
+fn familiar(name: &str) -> String {
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.familiar())
+}
+
+/// Why an image cannot go.
+struct Conflict {
+    reason: String,
+    /// Whether `--force` does not help.
+    hard: bool,
+    /// Whether a container is the reason.
+    used: bool,
+}
+
+struct Work<'a> {
+    store: &'a Store,
+    names: Names,
+    in_use: &'a [ImageUse],
+    done: Vec<Removal>,
+    /// Layers of the images that went, with their chain ids.
+    layers: Vec<(Digest, Digest)>,
+}
+
+impl Work<'_> {
+    fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
+        let Some(reference) = entry.reference.clone() else { bail!("No such image: {}", familiar(text)) };
+        let image = entry.image;
+        let user = self.in_use.iter().find(|u| u.image == image);
+        if let Some(user) = user.filter(|_| !force && self.is_one_name(image)) {
+            bail!(
+                "conflict: unable to remove repository reference {text:?} (must force) - container {} is using its \
+                 referenced image {}",
+                short(&user.container_id),
+                image.short()
+            );
+        }
+        self.untag(&reference);
+        let left: Vec<Reference> = self.references(image).collect();
+        // A name by digest alone goes with the last tag of its repository.
+        let has_tag = left.iter().any(|r| r.same_repository(&reference) && r.digest().is_none());
+        if reference.digest().is_none() && !has_tag {
+            left.iter().filter(|r| r.same_repository(&reference)).for_each(|r| self.untag(r));
+        }
+        if self.references(image).next().is_some() {
+            return Ok(());
+        }
+        self.delete(image, entry, force, true)
+    }
+
+    fn remove_id(&mut self, entry: &Entry, force: bool) -> Result<()> {
+        let image = entry.image;
+        if self.is_one_name(image) {
+            if let Some(conflict) = self.conflict(image, !force, false) {
+                return Err(refusal(image, &conflict));
+            }
+            for reference in self.references(image).collect::<Vec<_>>() {
+                self.untag(&reference);
+            }
+        }
+        self.delete(image, entry, force, false)
+    }
+
+    fn references(&self, image: Digest) -> impl Iterator<Item = Reference> {
+        self.names.of_image(image).filter_map(|e| e.reference.clone())
+    }
+
+    /// Whether all of an image's names are one tag and the digests of its repository.
+    fn is_one_name(&self, image: Digest) -> bool {
+        let all: Vec<Reference> = self.references(image).collect();
+        let tags = all.iter().filter(|r| r.digest().is_none()).count();
+        all.len() <= 1 || (tags <= 1 && all.iter().all(|r| r.same_repository(&all[0])))
+    }
+
+    fn untag(&mut self, reference: &Reference) {
+        let is_it = |e: &Entry| e.reference.as_ref() == Some(reference);
+        if let Some(at) = self.names.entries.iter().position(is_it) {
+            let entry = self.names.entries.remove(at);
+            if self.names.of_image(entry.image).next().is_none() {
+                self.names.entries.push(Entry { reference: None, ..entry });
+            }
+            self.done.push(Removal::Untagged(reference.familiar()));
+        }
+    }
+
+    /// Deletes an image and then its parents that nobody needs. `quietly`, what is still needed just stays.
+    fn delete(&mut self, image: Digest, entry: &Entry, force: bool, quietly: bool) -> Result<()> {
+        if let Some(conflict) = self.conflict(image, !force, true) {
+            let is_dangling = self.references(image).next().is_none() && !self.has_children(image);
+            if quietly && (!is_dangling || conflict.used) {
+                return Ok(());
+            }
+            return Err(refusal(image, &conflict));
+        }
+        for reference in self.references(image).collect::<Vec<_>>() {
+            self.untag(&reference);
+        }
+        // A damaged image has no layers to tell about.
+        if let Ok(read) = self.store.image(entry) {
+            self.layers.extend(chain(read.layers()));
+        }
+        self.names.entries.retain(|e| e.image != image);
+        self.done.push(Removal::Deleted(image.to_string()));
+        let parent = entry.parent.and_then(|id| self.names.of_image(id).next().cloned());
+        match parent.filter(|p| p.reference.is_none()) {
+            Some(parent) => self.delete(parent.image, &parent, false, true),
+            None => Ok(()),
+        }
+    }
+
+    fn has_children(&self, image: Digest) -> bool {
+        self.names.entries.iter().any(|e| e.parent == Some(image))
+    }
+
+    /// The first conflict; `soft` ones are those that force overcomes.
+    fn conflict(&self, image: Digest, soft: bool, names: bool) -> Option<Conflict> {
+        let hard = |reason: String, used| Some(Conflict { reason, hard: true, used });
+        let user = |running| self.in_use.iter().find(move |u| u.image == image && u.running == running);
+        if self.has_children(image) {
+            return hard("image has dependent child images".into(), false);
+        }
+        if let Some(user) = user(true) {
+            return hard(format!("image is being used by running container {}", short(&user.container_id)), true);
+        }
+        if !soft {
+            return None;
+        }
+        if names && self.references(image).next().is_some() {
+            let reason = "image is referenced in multiple repositories".into();
+            return Some(Conflict { reason, hard: false, used: false });
+        }
+        let user = user(false)?;
+        let reason = format!("image is being used by stopped container {}", short(&user.container_id));
+        Some(Conflict { reason, hard: false, used: true })
+    }
+}
+
+fn refusal(image: Digest, conflict: &Conflict) -> anyhow::Error {
+    let force = if conflict.hard { "cannot be forced" } else { "must be forced" };
+    anyhow::anyhow!("conflict: unable to delete {} ({force}) - {}", image.short(), conflict.reason)
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// Each layer with its chain id: the digest of everything from the bottom up to it.
+fn chain(layers: &[Digest]) -> Vec<(Digest, Digest)> {
+    let mut out: Vec<(Digest, Digest)> = Vec::new();
+    for layer in layers {
+        let chain = match out.last() {
+            None => *layer,
+            Some((_, below)) => {
+                let mut hasher = Hasher::new();
+                hasher.update(format!("{below} {layer}").as_bytes());
+                hasher.finish()
+            }
+        };
+        out.push((*layer, chain));
+    }
+    out
+}

@@ -1,0 +1,196 @@
+//! The two folders that minirun owns, and the rules that keep them whole.
+//!
+//! ```text
+//! <root>/format        version of this layout
+//! <root>/lock          shared by makers of content, exclusive for removing content and for sweeping
+//! <root>/blobs/sha256  OCI content               (image room)
+//! <root>/index.json    references                (image room)
+//! <root>/layers        unpacked layers           (image room)
+//! <root>/containers    one folder a container    (container room)
+//! <root>/names         container name -> id      (container room)
+//! <root>/volumes       one folder a volume       (volume room)
+//! <root>/stubs         the places that every container has mounts on; below all images' layers
+//! <root>/tmp           everything half made; whole things are renamed out of it
+//! <root>/trash         what is being deleted: renamed here first, emptied later
+//! <state>/<id>         pids and sockets of running containers; lost at reboot
+//! ```
+
+use crate::sys::dir::Dir;
+use crate::sys::file::{Lock, LockMode};
+use crate::sys::random;
+use anyhow::{Context, Result, bail};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "minirun layout 1\n";
+
+/// The store's folder, checked and ready, and the folder of volatile state.
+#[derive(Clone, Debug)]
+pub struct Root {
+    path: PathBuf,
+    state: PathBuf,
+}
+
+impl Root {
+    /// Opens the store at `path`, laying it out if it is new.
+    ///
+    /// # Errors
+    /// A layout of another version is refused and not touched.
+    pub fn open(path: &Path, state: &Path) -> Result<Root> {
+        let root = Root { path: absolute(path)?, state: absolute(state)? };
+        match std::fs::read_to_string(root.path.join("format")) {
+            Ok(text) if text == FORMAT => {}
+            Ok(text) => bail!(
+                "{} has the layout {:?}, which this version of minirun does not know",
+                root.path.display(),
+                text.trim()
+            ),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                root.lay_out().with_context(|| format!("prepare the store {}", root.path.display()))?
+            }
+            Err(e) => return Err(e).with_context(|| format!("read the store {}", root.path.display())),
+        }
+        Ok(root)
+    }
+
+    fn lay_out(&self) -> Result<()> {
+        let has_other_content = match std::fs::read_dir(&self.path) {
+            Ok(mut entries) => entries.any(|e| e.is_ok_and(|e| !is_ours(&e.file_name()))),
+            Err(_) => false,
+        };
+        if has_other_content {
+            bail!("the folder is not empty and was not made by minirun");
+        }
+        mkdir_all(&self.path)?;
+        for sub in SUBFOLDERS {
+            mkdir_all(&self.path.join(sub))?;
+        }
+        make_stubs(&self.path.join("stubs"))?;
+        use crate::sys::file::{Durability, write_atomic};
+        Ok(write_atomic(&self.path.join("format"), FORMAT.as_bytes(), Durability::Synced)?)
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path below the store's folder.
+    pub fn join(&self, sub: impl AsRef<Path>) -> PathBuf {
+        self.path.join(sub)
+    }
+
+    /// The folder of volatile state.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Takes the store's lock as a maker of content and, if nobody else is at work, sweeps what killed makers left.
+    pub fn lock_for_making(&self) -> Result<Lock> {
+        let path = self.path.join("lock");
+        if let Some(_alone) = Lock::attempt(&path, LockMode::Exclusive)? {
+            self.sweep();
+        }
+        Lock::wait(&path, LockMode::Shared).context("lock the store")
+    }
+
+    /// Takes the store's lock alone, to remove content.
+    pub fn lock_for_removing(&self) -> Result<Lock> {
+        Lock::wait(&self.path.join("lock"), LockMode::Exclusive).context("lock the store")
+    }
+
+    /// A new empty folder below `tmp`. It is removed again unless it was renamed away.
+    pub fn scratch(&self) -> Result<Scratch> {
+        let path = self.path.join("tmp").join(random::hex::<8>());
+        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Scratch { path })
+    }
+
+    /// Renames `path` out of sight, to be deleted by [`Root::empty_trash`]. A missing path is fine.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        match std::fs::rename(path, self.path.join("trash").join(random::hex::<8>())) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
+    pub fn empty_trash(&self) {
+        let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
+        for name in trash.names().unwrap_or_default() {
+            // Another process may be deleting the same tree; what is left stays for the next one.
+            let _ = trash.remove_tree(name);
+        }
+    }
+
+    /// Moves everything in `tmp` to the trash. The caller holds the lock alone, so nobody is making anything.
+    fn sweep(&self) {
+        let Ok(tmp) = Dir::open(self.path.join("tmp")) else { return };
+        for name in tmp.names().unwrap_or_default() {
+            let _ = self.discard(&self.path.join("tmp").join(name));
+        }
+    }
+}
+
+/// A folder below `tmp` that vanishes with this value.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name())
+            && let Ok(parent) = Dir::open(parent)
+        {
+            let _ = parent.remove_tree(name);
+        }
+    }
+}
+
+const SUBFOLDERS: [&str; 7] = ["blobs/sha256", "layers", "containers", "names", "volumes", "tmp", "trash"];
+
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    let known = ["blobs", "layers", "containers", "names", "volumes", "stubs", "tmp", "trash", "lock", "lost+found"];
+    known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")
+}
+
+/// The lowest layer of every container: an image without these places gets them from here, and its own layers
+/// and the container's changes stay free of them.
+fn make_stubs(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for directory in ["", "dev", "etc", "proc", "sys"] {
+        let directory = path.join(directory);
+        mkdir_all(&directory)?;
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755))?;
+    }
+    for file in [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+        let file = path.join(file);
+        std::fs::File::create(&file)?;
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and its missing parents, for root's eyes only.
+pub fn mkdir_all(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("find {}", path.display()))
+}

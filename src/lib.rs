@@ -1,0 +1,14 @@
+//! minirun: a container engine and OCI runtime in one small binary, without a daemon.
+//!
+//! The rooms of the house from top to bottom; a room uses only those below it.
+
+pub mod cli;
+pub mod container;
+pub mod volume;
+
+pub mod image;
+
+pub mod runtime;
+
+pub mod layout;
+pub mod sys;

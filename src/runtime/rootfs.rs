@@ -1,0 +1,307 @@
+//! The root file system: the child's work between its new mount namespace and pivot_root.
+//!
+//! Every place in the container is reached from a descriptor of its root, resolved inside it, and mounted on by
+//! descriptor: a link that the image or a volume puts in the way can only ever point back into the container.
+
+use super::cgroup::{Cgroup, Version};
+use super::devices;
+use super::mounts::{MountKind, MountOp};
+use super::plan::Plan;
+use crate::sys::dir::{Dir, file_type};
+use crate::sys::mount::{self, Attributes, Propagation};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// The root file system, mounted but not yet entered.
+#[derive(Debug)]
+pub struct Rootfs {
+    /// The container's root.
+    pub root: Dir,
+    /// The procfs that we mounted, whatever its path leads to later.
+    pub proc: Option<Dir>,
+    /// The devpts that we mounted.
+    pub devpts: Option<Dir>,
+}
+
+/// Mounts everything of the plan, in a mount namespace that is already the container's.
+pub fn assemble(plan: &Plan) -> Result<Rootfs> {
+    // Shared mounts of the host would carry ours out to it.
+    let host = if plan.root_propagation == Propagation::Shared { Propagation::Slave } else { plan.root_propagation };
+    mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
+    let sources = open_sources(&plan.mounts)?;
+    let root = mount_root(plan)?;
+    let mut rootfs = Rootfs { root, proc: None, devpts: None };
+    for (op, source) in plan.mounts.iter().zip(sources) {
+        match op.kind {
+            MountKind::Overlay(_) => Ok(()),
+            MountKind::Cgroup => place_cgroup(&rootfs.root, &plan.cgroup, op),
+            _ => place(&mut rootfs, op, source),
+        }
+        .with_context(|| format!("mount {}", describe(op)))?;
+    }
+    if let Ok(dev) = rootfs.root.dir_in_root("dev")
+        && plan.mounts.iter().any(|op| op.destination == Path::new("/dev"))
+    {
+        devices::make_defaults(&dev)?;
+    }
+    for device in &plan.devices {
+        devices::make(&rootfs.root, device)?;
+    }
+    // While /proc/sys is still what it is.
+    set_sysctls(plan, &rootfs)?;
+    protect(plan, &rootfs.root)?;
+    Ok(rootfs)
+}
+
+/// Makes the container's root the root, for good.
+pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
+    if plan.read_only_root {
+        let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
+        mount::set_attributes(&rootfs.root, ro, none, None, false).context("make the root read-only")?;
+    }
+    mount::pivot_into(&rootfs.root).context("change the root")?;
+    if plan.root_propagation == Propagation::Shared {
+        mount::set_propagation(Path::new("/"), Propagation::Shared, false).context("share the root")?;
+    }
+    Ok(())
+}
+
+/// Host paths are opened before anything of the container's is in sight.
+fn open_sources(ops: &[MountOp]) -> Result<Vec<Option<OwnedFd>>> {
+    ops.iter()
+        .map(|op| match &op.kind {
+            MountKind::Bind { source, recursive } => mount::copy_tree(source, *recursive)
+                .map(Some)
+                .with_context(|| format!("open the mount source {}", source.display())),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn mount_root(plan: &Plan) -> Result<Dir> {
+    let overlay = plan.mounts.iter().find_map(|op| match &op.kind {
+        MountKind::Overlay(overlay) => Some(overlay),
+        _ => None,
+    });
+    match overlay {
+        Some(overlay) => overlay.attach(&plan.rootfs).context("mount the image's layers")?,
+        None => {
+            // pivot_root wants a mount; the directory becomes one over itself.
+            let tree =
+                mount::copy_tree(&plan.rootfs, true).with_context(|| format!("open {}", plan.rootfs.display()))?;
+            let target = Dir::open(&plan.rootfs)?;
+            mount::attach(&tree, &target).context("mount the root file system")?;
+        }
+    }
+    Dir::open(&plan.rootfs).with_context(|| format!("open the root file system {}", plan.rootfs.display()))
+}
+
+fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<()> {
+    let (tree, is_file) = match (&op.kind, source) {
+        (MountKind::Bind { .. }, Some(tree)) => {
+            let stat = rustix::fs::fstat(&tree).map_err(io::Error::from)?;
+            (tree, file_type(&stat) != FileType::Directory)
+        }
+        (MountKind::FileSystem { kind, source, options }, _) => {
+            (mount::new_file_system(kind, source, options, op.flags.set)?, false)
+        }
+        _ => bail!("this cannot be mounted here"),
+    };
+    let target = mount_point(&rootfs.root, &op.destination, is_file)?;
+    if is_kind(op, "proc") || is_kind(op, "sysfs") {
+        refuse_link(&rootfs.root, &op.destination)?;
+    }
+    mount::attach(&tree, &target)?;
+    // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.
+    apply_flags(&tree, op)?;
+    match op {
+        op if is_kind(op, "proc") => rootfs.proc = Some(Dir::from(reopen(&tree)?)),
+        op if is_kind(op, "devpts") => rootfs.devpts = Some(Dir::from(reopen(&tree)?)),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn is_kind(op: &MountOp, name: &str) -> bool {
+    matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == name)
+}
+
+fn reopen(tree: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(tree, c".", flags, Mode::empty()).map_err(io::Error::from)?)
+}
+
+/// Kernels refuse some changes on mounts that are not attached yet, so this comes after.
+fn apply_flags(tree: &OwnedFd, op: &MountOp) -> Result<()> {
+    let f = op.flags;
+    let is_new = matches!(op.kind, MountKind::FileSystem { .. });
+    if !is_new && !(f.set.is_empty() && f.clear.is_empty()) {
+        mount::set_attributes(tree, f.set, f.clear, None, false).context("set the mount's options")?;
+    }
+    let propagation = f.propagation.unwrap_or(Propagation::Private);
+    mount::set_attributes(tree, f.set_recursive, f.clear_recursive, Some(propagation), true)
+        .context("set the recursive mount options")
+}
+
+/// Finds or makes the place to mount on, inside the root.
+fn mount_point(root: &Dir, destination: &Path, is_file: bool) -> Result<OwnedFd> {
+    let open = || root.open_in_root(destination, OFlags::PATH, Mode::empty());
+    match open() {
+        Ok(found) => return Ok(found),
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(e).context("find the mount point"),
+    }
+    let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
+        bail!("nothing can be mounted over the root");
+    };
+    let parent = root.mkdir_all_in_root(parent, 0o755).context("make the mount point's parents")?;
+    let made = match (is_file, parent.stat_opt(name)?.map(|s| file_type(&s))) {
+        // A dangling link: what it names is made, inside the root.
+        (_, Some(FileType::Symlink)) => {
+            let target = parent.readlink(name)?;
+            let next = if target.as_encoded_bytes().starts_with(b"/") {
+                Path::new(&target).to_owned()
+            } else {
+                destination.parent().unwrap_or(Path::new("/")).join(target)
+            };
+            return make_behind_link(root, &next, is_file);
+        }
+        (true, _) => parent.create(name, 0o644).map(drop),
+        (false, _) => parent.mkdir(name, 0o755),
+    };
+    match made {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e).context("make the mount point"),
+        _ => {}
+    }
+    open().context("open the mount point")
+}
+
+/// One step only: a chain of dangling links is nobody's honest image.
+fn make_behind_link(root: &Dir, path: &Path, is_file: bool) -> Result<OwnedFd> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("the mount point is a link to nowhere");
+    };
+    let parent = root.mkdir_all_in_root(parent, 0o755).context("make the mount point behind a link")?;
+    if is_file { parent.create(name, 0o644).map(drop) } else { parent.mkdir(name, 0o755) }
+        .context("make the mount point behind a link")?;
+    Ok(parent.open_at(name, OFlags::PATH, 0)?)
+}
+
+/// A link at /proc or /sys could make a later write go somewhere else.
+fn refuse_link(root: &Dir, destination: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else { return Ok(()) };
+    let stat = root.dir_in_root(parent)?.stat(name)?;
+    if file_type(&stat) != FileType::Directory {
+        bail!("{} is not a directory", destination.display());
+    }
+    Ok(())
+}
+
+/// The container's cgroups: on version 2 the one of its namespace, on version 1 a small directory with one of each
+/// hierarchy.
+fn place_cgroup(root: &Dir, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
+    let (none, set) = (Attributes::empty(), op.flags.set);
+    let directories = cgroup.directories();
+    if cgroup.version() == Version::V2 {
+        let tree = mount::new_file_system("cgroup2", "cgroup", &[], set)?;
+        return Ok(mount::attach(&tree, mount_point(root, &op.destination, false)?)?);
+    }
+    let small = ["mode=755".to_owned(), "size=64k".to_owned()];
+    let tree = mount::new_file_system("tmpfs", "cgroup", &small, set.difference(Attributes::MOUNT_ATTR_RDONLY))?;
+    mount::attach(&tree, mount_point(root, &op.destination, false)?)?;
+    let view = Dir::from(reopen(&tree)?);
+    for (name, directory) in directories {
+        let hierarchy = mount::copy_tree(&directory, false).with_context(|| format!("open {}", directory.display()))?;
+        view.mkdir(&name, 0o755)?;
+        mount::attach(&hierarchy, view.child(&name)?)?;
+        mount::set_attributes(&hierarchy, set, none, Some(Propagation::Private), false)?;
+    }
+    Ok(mount::set_attributes(&tree, set, none, Some(Propagation::Private), false)?)
+}
+
+/// Masks and read-only paths, each pinned by a descriptor, its type checked before use.
+fn protect(plan: &Plan, root: &Dir) -> Result<()> {
+    let none = Attributes::empty();
+    for path in &plan.read_only {
+        let Some(target) = find(root, path)? else { continue };
+        let tree = mount::copy_of(&target).with_context(|| format!("protect {}", path.display()))?;
+        mount::attach(&tree, &target).with_context(|| format!("protect {}", path.display()))?;
+        mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, true)
+            .with_context(|| format!("make {} read-only", path.display()))?;
+    }
+    let (mut null, mut empty) = (None, None);
+    for path in &plan.masked {
+        let Some(target) = find(root, path)? else { continue };
+        let stat = rustix::fs::fstat(&target).map_err(io::Error::from)?;
+        let cover = if file_type(&stat) == FileType::Directory {
+            cached(&mut empty, || {
+                let attributes = Attributes::MOUNT_ATTR_RDONLY | Attributes::MOUNT_ATTR_NOSUID;
+                Ok(mount::new_file_system("tmpfs", "tmpfs", &["mode=555".into(), "size=0".into()], attributes)?)
+            })?
+        } else {
+            cached(&mut null, verified_null)?
+        };
+        let tree = mount::copy_of(cover).with_context(|| format!("mask {}", path.display()))?;
+        mount::attach(&tree, &target).with_context(|| format!("mask {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn cached(slot: &mut Option<OwnedFd>, make: impl FnOnce() -> Result<OwnedFd>) -> Result<&OwnedFd> {
+    if slot.is_none() {
+        *slot = Some(make()?);
+    }
+    slot.as_ref().context("nothing to mask with")
+}
+
+/// The host's null device, checked: the container's own could be anything.
+fn verified_null() -> Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
+    let stat = rustix::fs::fstat(&null).map_err(io::Error::from)?;
+    if file_type(&stat) != FileType::CharacterDevice || stat.st_rdev != rustix::fs::makedev(1, 3) {
+        bail!("the host's /dev/null is not the null device");
+    }
+    Ok(null)
+}
+
+fn find(root: &Dir, path: &Path) -> Result<Option<OwnedFd>> {
+    match root.open_in_root(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("find {}", path.display())),
+    }
+}
+
+/// Makes the working directory if the image has none there, as Docker does.
+pub fn make_directory(rootfs: &Rootfs, path: &Path) -> Result<()> {
+    rootfs.root.mkdir_all_in_root(path, 0o755).map(drop).with_context(|| format!("make {}", path.display()))
+}
+
+/// Writes the kernel settings through our own procfs.
+fn set_sysctls(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
+    use rustix::fs::ResolveFlags;
+    for (path, value) in &plan.sysctls {
+        let what = || format!("set the sysctl {} to {value:?}", path.display());
+        let proc = rootfs.proc.as_ref().with_context(what)?;
+        let sys = proc.child(OsStr::new("sys")).with_context(what)?;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(sys.as_fd(), path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)
+            .map_err(io::Error::from)
+            .with_context(what)?;
+        rustix::io::write(&file, value.as_bytes()).map_err(io::Error::from).with_context(what)?;
+    }
+    Ok(())
+}
+
+fn describe(op: &MountOp) -> String {
+    match &op.kind {
+        MountKind::Bind { source, .. } => format!("{} at {}", source.display(), op.destination.display()),
+        MountKind::FileSystem { kind, .. } => format!("{kind} at {}", op.destination.display()),
+        MountKind::Cgroup => format!("cgroup at {}", op.destination.display()),
+        MountKind::Overlay(_) => "the image's layers".to_owned(),
+    }
+}

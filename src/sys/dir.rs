@@ -1,0 +1,343 @@
+//! A directory held by its descriptor, and nothing but `*at` calls below it.
+//!
+//! Everything inside a root file system, a layer or a build context is reached through [`Dir`]: a path that
+//! somebody else controls is never resolved as a string against the host's root.
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// One directory, by descriptor.
+#[derive(Debug)]
+pub struct Dir(OwnedFd);
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Self {
+        Dir(fd)
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+impl Dir {
+    /// Opens a directory of the host by path, following links as usual.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Dir> {
+        Ok(Dir(rustix::fs::open(path.as_ref(), DIRECTORY, Mode::empty())?))
+    }
+
+    /// A second handle to the same directory.
+    pub fn try_clone(&self) -> io::Result<Dir> {
+        Ok(Dir(self.0.try_clone()?))
+    }
+
+    /// Opens the child directory `name` (one component) without following a link.
+    pub fn child(&self, name: impl AsRef<OsStr>) -> io::Result<Dir> {
+        let name = component(name.as_ref())?;
+        Ok(Dir(rustix::fs::openat(&self.0, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// Opens `path` as if this directory were `/`: `..` and absolute links stay inside, magic links are refused.
+    pub fn open_in_root(&self, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let path = in_root(path.as_ref());
+        loop {
+            let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            match rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, how) {
+                // A rename on the way makes the kernel give up; it asks to be called again.
+                Err(Errno::AGAIN) => continue,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Opens a directory at `path` as if this directory were `/`.
+    pub fn dir_in_root(&self, path: impl AsRef<Path>) -> io::Result<Dir> {
+        Ok(Dir(self.open_in_root(path, DIRECTORY, Mode::empty())?))
+    }
+
+    /// Opens the directory at the relative `path` if no component of it is a link.
+    ///
+    /// # Errors
+    /// `ELOOP` if there is a link on the way.
+    pub fn dir_without_links(&self, path: impl AsRef<Path>) -> io::Result<Dir> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            match rustix::fs::openat2(&self.0, in_root(path.as_ref()), DIRECTORY, Mode::empty(), how) {
+                Err(Errno::AGAIN) => continue,
+                other => return Ok(Dir(other?)),
+            }
+        }
+    }
+
+    /// Opens a regular file for reading at `path` as if this directory were `/`, never blocking on a fifo.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not a regular file.
+    pub fn file_in_root(&self, path: impl AsRef<Path>) -> io::Result<std::fs::File> {
+        let fd = self.open_in_root(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+        if file_type(&rustix::fs::fstat(&fd)?) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(fd.into())
+    }
+
+    /// Opens `name` (one component) without following a link; `mode` counts only for a new file.
+    pub fn open_at(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
+    pub fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<std::fs::File> {
+        Ok(self.open_at(name, OFlags::CREATE | OFlags::EXCL | OFlags::RDWR, mode)?.into())
+    }
+
+    /// Makes the directory `name`.
+    pub fn mkdir(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.0, component(name.as_ref())?, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Makes every missing directory of `path` in-root with `mode` and opens the last one.
+    pub fn mkdir_all_in_root(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<Dir> {
+        let path = in_root(path.as_ref());
+        match self.dir_in_root(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT.into());
+        };
+        let parent = self.mkdir_all_in_root(parent, mode)?;
+        match parent.mkdir(name, mode) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        match parent.child(name) {
+            // Somebody else's link: it is resolved inside this root, like any other.
+            Err(_) => self.dir_in_root(path),
+            opened => opened,
+        }
+    }
+
+    /// Makes a symbolic link `name` that says `target`.
+    pub fn symlink(&self, target: &OsStr, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &self.0, component(name.as_ref())?)?)
+    }
+
+    /// Makes the node `name` (device, fifo, socket); `mode` holds only the permission bits.
+    pub fn mknod(&self, name: impl AsRef<OsStr>, kind: FileType, mode: u32, device: u64) -> io::Result<()> {
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::mknodat(&self.0, name, kind, Mode::from_raw_mode(mode), device)?)
+    }
+
+    /// Makes `name` here another name of `from_name` in `from`, following no link.
+    pub fn link(&self, from: &Dir, from_name: impl AsRef<OsStr>, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let (from_name, name) = (component(from_name.as_ref())?, component(name.as_ref())?);
+        Ok(rustix::fs::linkat(&from.0, from_name, &self.0, name, AtFlags::empty())?)
+    }
+
+    /// Renames `name` to `to_name` in `to`, replacing a file there.
+    pub fn rename(&self, name: impl AsRef<OsStr>, to: &Dir, to_name: impl AsRef<OsStr>) -> io::Result<()> {
+        let (name, to_name) = (component(name.as_ref())?, component(to_name.as_ref())?);
+        Ok(rustix::fs::renameat(&self.0, name, &to.0, to_name)?)
+    }
+
+    /// Removes a name that is not a directory.
+    pub fn unlink(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, component(name.as_ref())?, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, component(name.as_ref())?, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Attributes of `name`, not following a link.
+    pub fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Stat> {
+        Ok(rustix::fs::statat(&self.0, component(name.as_ref())?, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// As [`Dir::stat`], with `None` for a name that does not exist.
+    pub fn stat_opt(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.0, component(name.as_ref())?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(s) => Ok(Some(s)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Attributes of this directory itself.
+    pub fn stat_self(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::fstat(&self.0)?)
+    }
+
+    /// What the symbolic link `name` says.
+    pub fn readlink(&self, name: impl AsRef<OsStr>) -> io::Result<OsString> {
+        let target = rustix::fs::readlinkat(&self.0, component(name.as_ref())?, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()))
+    }
+
+    /// Changes the owner of `name`, not following a link.
+    pub fn chown(&self, name: impl AsRef<OsStr>, uid: u32, gid: u32) -> io::Result<()> {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::chownat(&self.0, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Changes the permission bits of `name`; the caller knows that it is not a symbolic link.
+    pub fn chmod(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::chmodat(&self.0, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+    }
+
+    /// Sets the modification time (and the access time to the same) of `name`, not following a link.
+    pub fn set_mtime(&self, name: impl AsRef<OsStr>, sec: i64, nsec: u32) -> io::Result<()> {
+        let time = Timespec { tv_sec: sec, tv_nsec: nsec.into() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets owner, permission bits and modification time of this directory itself.
+    pub fn set_self(&self, uid: u32, gid: u32, mode: u32, (sec, nsec): (i64, u32)) -> io::Result<()> {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(&self.0, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode & 0o7777))?;
+        let time = Timespec { tv_sec: sec, tv_nsec: nsec.into() };
+        Ok(rustix::fs::futimens(&self.0, &Timestamps { last_access: time, last_modification: time })?)
+    }
+
+    /// The extended attributes of `name` (or of this directory for `.`), sorted by name.
+    pub fn xattrs(&self, name: impl AsRef<OsStr>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        let path = self.proc_path(name.as_ref())?;
+        let mut names = vec![0u8; 1024];
+        let len = loop {
+            match rustix::fs::llistxattr(path.as_c_str(), &mut names[..]) {
+                Ok(n) => break n,
+                Err(Errno::RANGE) if names.len() < 1 << 20 => names.resize(names.len() * 8, 0),
+                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+                Err(e) => return Err(e.into()),
+            }
+        };
+        let mut out = Vec::new();
+        for key in names[..len].split(|b| *b == 0).filter(|k| !k.is_empty()) {
+            let key = OsString::from_vec(key.to_vec());
+            if let Some(value) = self.xattr(name.as_ref(), &key)? {
+                out.push((key, value));
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    /// One extended attribute of `name`, if it is set.
+    pub fn xattr(&self, name: impl AsRef<OsStr>, key: impl AsRef<OsStr>) -> io::Result<Option<Vec<u8>>> {
+        let path = self.proc_path(name.as_ref())?;
+        let mut value = vec![0u8; 256];
+        loop {
+            match rustix::fs::lgetxattr(path.as_c_str(), key.as_ref(), &mut value[..]) {
+                Ok(n) => {
+                    value.truncate(n);
+                    return Ok(Some(value));
+                }
+                Err(Errno::RANGE) if value.len() < 1 << 20 => value.resize(value.len() * 16, 0),
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Sets an extended attribute of `name` (or of this directory for `.`), not following a link.
+    pub fn set_xattr(&self, name: impl AsRef<OsStr>, key: impl AsRef<OsStr>, value: &[u8]) -> io::Result<()> {
+        let path = self.proc_path(name.as_ref())?;
+        Ok(rustix::fs::lsetxattr(path.as_c_str(), key.as_ref(), value, XattrFlags::empty())?)
+    }
+
+    /// The names in this directory without `.` and `..`, sorted by their bytes.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        // A descriptor of its own, so that the position of this one does not matter.
+        let fd = rustix::fs::openat(&self.0, c".", DIRECTORY, Mode::empty())?;
+        let mut buffer = vec![MaybeUninit::uninit(); 16 * 1024];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        let mut out = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                out.push(OsString::from_vec(name.to_vec()));
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    /// Removes `name` and, if it is a directory, all below it, following no link. A missing name is fine.
+    pub fn remove_tree(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = component(name.as_ref())?;
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let dir = self.child(name)?;
+        for child in dir.names()? {
+            dir.remove_tree(&child)?;
+        }
+        self.rmdir(name)
+    }
+
+    /// Makes this directory's entries durable.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+
+    /// The calls on extended attributes know only paths; `/proc` gives one that starts at our descriptor.
+    fn proc_path(&self, name: &OsStr) -> io::Result<CString> {
+        let mut path = format!("/proc/self/fd/{}/", self.0.as_raw_fd()).into_bytes();
+        path.extend_from_slice(if name == "." { b"." } else { component(name)?.as_bytes() });
+        Ok(CString::new(path)?)
+    }
+}
+
+/// The type of a file by its attributes.
+pub fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Whether these are the attributes of an overlay whiteout: a character device 0:0.
+pub fn is_whiteout(stat: &Stat) -> bool {
+    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// A path for an in-root look-up: its leading slashes go, and nothing at all means the root itself.
+fn in_root(path: &Path) -> &Path {
+    let bytes = path.as_os_str().as_bytes();
+    let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
+    match &bytes[start..] {
+        b"" => Path::new("."),
+        rest => Path::new(OsStr::from_bytes(rest)),
+    }
+}
+
+fn component(name: &OsStr) -> io::Result<&OsStr> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a plain file name")));
+    }
+    Ok(name)
+}

@@ -1,0 +1,160 @@
+//! Atomic files, locks and other small things about files of our own.
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Whether a write must survive a power cut before the call returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Atomic against kills of any process; a power cut may lose it.
+    Atomic,
+    /// Also on disk: the file before its rename, the directory after it.
+    Synced,
+}
+
+/// Puts `data` at `path` as one rename: a reader sees the old content or the new one.
+pub fn write_atomic(path: &Path, data: &[u8], durability: Durability) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut aside = std::ffi::OsString::from(".");
+    aside.push(name);
+    aside.push(format!(".{}", super::random::hex::<6>()));
+    let aside = path.with_file_name(aside);
+    let result = (|| {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
+        file.write_all(data)?;
+        if durability == Durability::Synced {
+            file.sync_data()?;
+        }
+        std::fs::rename(&aside, path)?;
+        if durability == Durability::Synced { sync_parent(path) } else { Ok(()) }
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    result
+}
+
+/// Makes the directory entry of `path` durable.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    File::open(parent)?.sync_all()
+}
+
+/// Makes everything written to the file system that holds `file` durable.
+pub fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+/// Reads a whole file that should not exceed `limit` bytes.
+pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_all_limited(&mut File::open(path)?, limit)
+}
+
+/// Reads the rest of a stream that should not exceed `limit` bytes.
+pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    source.take(limit + 1).read_to_end(&mut out)?;
+    if out.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
+    }
+    Ok(out)
+}
+
+/// A `flock` on a file, freed by the kernel when the last process that holds this descriptor is gone.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its kernel lock")] File);
+
+/// How a lock is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Together with other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+impl Lock {
+    /// Waits for the lock on `path`, making the file if it is missing.
+    pub fn wait(path: &Path, mode: LockMode) -> io::Result<Lock> {
+        let file = open_lock(path)?;
+        let operation = match mode {
+            LockMode::Shared => FlockOperation::LockShared,
+            LockMode::Exclusive => FlockOperation::LockExclusive,
+        };
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Err(Errno::INTR) => continue,
+                other => return Ok(other.map(|()| Lock(file))?),
+            }
+        }
+    }
+
+    /// Takes the lock on `path` if it is free; `None` if somebody holds it.
+    pub fn attempt(path: &Path, mode: LockMode) -> io::Result<Option<Lock>> {
+        let file = open_lock(path)?;
+        let operation = match mode {
+            LockMode::Shared => FlockOperation::NonBlockingLockShared,
+            LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?.into())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+/// Ownership of something by a process and the children that inherit it: free when the last of them is gone,
+/// however it ends, and visible to others without their taking it.
+#[derive(Debug)]
+pub struct Ownership(#[expect(dead_code, reason = "held for its kernel lock")] File);
+
+impl Ownership {
+    /// Takes the ownership recorded at `path`; `None` if somebody has it.
+    pub fn take(path: &Path) -> io::Result<Option<Ownership>> {
+        use nix::fcntl::{FcntlArg, fcntl};
+        let file = open_lock(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => Ok(Some(Ownership(file))),
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether anybody has the ownership recorded at `path`.
+    pub fn is_taken(path: &Path) -> io::Result<bool> {
+        use nix::fcntl::{FcntlArg, fcntl};
+        let file = match File::options().read(true).write(true).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+}
+
+fn whole_file() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}

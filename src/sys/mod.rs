@@ -1,0 +1,18 @@
+//! The system room: the only place with `unsafe` code and raw system calls.
+//!
+//! Everything here is a small, I/O-safe wrapper; it knows descriptors, paths and numbers, and nothing of
+//! containers or images.
+
+#![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod dir;
+pub mod file;
+pub mod mount;
+pub mod net;
+pub mod poll;
+pub mod process;
+pub mod random;
+pub mod signal;
+pub mod socket;
+pub mod tty;

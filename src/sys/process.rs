@@ -1,0 +1,284 @@
+//! Making, marking, signalling and reaping processes.
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// What [`fork_into`] returns on its two sides.
+#[derive(Debug)]
+pub enum Forked {
+    /// In the new process.
+    Child,
+    /// In the caller.
+    Parent(Child),
+}
+
+/// A child process by number and by descriptor.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number in the caller's pid namespace.
+    pub pid: i32,
+    /// Becomes readable when it ends.
+    pub pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this status.
+    Code(i32),
+    /// A signal of this number killed it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The status as shells and Docker show it: 128 + n for a signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Exit::Code(c) => c,
+            Exit::Signal(s) => 128 + s,
+        }
+    }
+}
+
+/// In the second word of the flags, which older headers declare too narrow.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Forks the calling process with the given `CLONE_NEW*` flags, into `cgroup` (a v2 directory) if one is given.
+///
+/// # Errors
+/// `EINVAL` and `ENOSYS` where the kernel does not know a flag; `EPERM` without the right to make a namespace.
+/// A caller with more than one thread gets `EDEADLK`: the child could hang on a lock that another thread held.
+pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(Errno::DEADLK.into());
+    }
+    let mut pidfd: RawFd = -1;
+    // SAFETY: `clone_args` consists of integers, for all of which zero is a value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM and a stack the call behaves as fork: the child owns a copy of all memory. The
+    // process has one thread, so no lock is held by a thread that does not exist in the child.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
+        pid => Ok(Forked::Parent(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+    }
+}
+
+/// Opens a pidfd for a process.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
+/// Sends a signal to the process behind a pidfd; 0 only asks whether it is there.
+pub fn pidfd_kill(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: passes two integers, a null pointer that the call allows, and no flags.
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<libc::siginfo_t>(), 0) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal to a process by number.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: passes two integers.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for a child to end and reaps it.
+pub fn reap(child: impl AsFd) -> io::Result<Exit> {
+    loop {
+        match waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+            Ok(None) => return Err(Errno::CHILD.into()),
+            Ok(Some(status)) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Exit::Code(code),
+                    (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+                });
+            }
+        }
+    }
+}
+
+/// Reaps any one child that has ended, if there is one: its number and how it ended.
+///
+/// # Errors
+/// `ECHILD` when there are no children left at all.
+pub fn reap_any() -> io::Result<Option<(i32, Exit)>> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for writing for the length of the call.
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid if libc::WIFSIGNALED(status) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status))))),
+        pid => Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status))))),
+    }
+}
+
+/// Ends the process at once, running no destructors and no exit handlers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Marks every descriptor from `first` up to be closed by execve.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only sets a flag on descriptors; owners keep them open.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Joins the namespaces (`CLONE_NEW*` flags) of the process behind a pidfd, or the one behind a namespace file.
+pub fn join_namespaces(fd: impl AsFd, flags: i32) -> io::Result<()> {
+    let flags = nix::sched::CloneFlags::from_bits_retain(flags);
+    Ok(nix::sched::setns(fd.as_fd(), flags)?)
+}
+
+/// Moves the calling process into a new namespace of each kind in `flags` (`CLONE_NEW*`).
+pub fn unshare(flags: i32) -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?)
+}
+
+/// Forbids other processes without CAP_SYS_PTRACE to look into this one until its next execve.
+pub fn forbid_inspection() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Gets the calling process killed when its parent ends.
+pub fn die_with_parent() -> io::Result<()> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Keeps any later execve from giving privileges.
+pub fn set_no_new_privs() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// Keeps the permitted capabilities when the user changes.
+pub fn keep_capabilities(keep: bool) -> io::Result<()> {
+    Ok(rustix::thread::set_keep_capabilities(keep)?)
+}
+
+/// Names the process for `ps` and `top`; 15 bytes count.
+pub fn set_name(name: &CStr) {
+    // Cosmetic: a kernel that refuses it changes nothing.
+    let _ = rustix::thread::set_name(name);
+}
+
+/// Replaces the supplementary groups, the group and the user of the process, for good.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&groups)?;
+    setresgid(gid, gid, gid)?;
+    Ok(setresuid(uid, uid, uid)?)
+}
+
+/// Sets a resource limit by its number; both values in the kernel's units.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is valid for reading for the length of the call.
+    let rc = unsafe { libc::setrlimit(resource, &raw const limit) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the file mode creation mask.
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
+/// Replaces the program by the one at `path`.
+pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    match nix::unistd::execve(path, args, env) {
+        Err(e) => e.into(),
+        Ok(never) => match never {},
+    }
+}
+
+/// Replaces the program by the one that a descriptor refers to.
+pub fn exec_fd(fd: impl AsFd, args: &[CString], env: &[CString]) -> io::Error {
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    match nix::unistd::execveat(fd.as_fd(), c"", args, env, flags) {
+        Err(e) => e.into(),
+        Ok(never) => match never {},
+    }
+}
+
+/// A process by something stronger than its number: numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessId {
+    /// Number in the host's pid namespace.
+    pub pid: i32,
+    /// Start time in clock ticks after boot (field 22 of `/proc/PID/stat`).
+    pub start: u64,
+}
+
+impl ProcessId {
+    /// The identity of the process that has this number now.
+    pub fn of(pid: i32) -> io::Result<ProcessId> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is a name in parentheses that may hold anything.
+        let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+        let start = start.and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(ProcessId { pid, start })
+    }
+
+    /// A pidfd, if this very process is still there.
+    pub fn open(self) -> io::Result<OwnedFd> {
+        let fd = pidfd_open(self.pid)?;
+        // Checked after the descriptor is open: from then on the number cannot be taken over unseen.
+        if ProcessId::of(self.pid)? == self { Ok(fd) } else { Err(Errno::SRCH.into()) }
+    }
+}
+
+/// Gives freed heap memory back to the kernel.
+pub fn trim_heap() {
+    // SAFETY: the allocator's own call; it takes its locks itself.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Drops this process's mappings of its program's code; pages come back from the page cache when they are used.
+pub fn release_program_pages() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some(mode), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else { continue };
+        let Some((from, to)) = range.split_once('-') else { continue };
+        let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) else { continue };
+        if inode != "0" && mode.starts_with("r-x") {
+            // SAFETY: code is mapped from the program's file and never written to (unlike constants, which the
+            // loader may have relocated); running it again faults the same bytes back in.
+            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// Gives the process a session keyring of its own, so that it cannot use its starter's keys.
+pub fn new_session_keyring(name: &CStr) -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: the name is valid for the length of the call, which only reads it.
+    let rc = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    match rc {
+        -1 => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
+}

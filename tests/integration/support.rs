@@ -1,0 +1,334 @@
+//! A store for one test, commands on it, a terminal for it, and the check that nothing is left afterwards.
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The image that every store starts with.
+pub const IMAGE: &str = "busybox";
+
+/// What a command printed and returned.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+    pub raw: Vec<u8>,
+}
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    std::env::var_os("MINIRUN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_minirun").into(), PathBuf::from)
+}
+
+/// A file of the fixtures; `make fixtures` makes them.
+pub fn fixture(name: &str) -> PathBuf {
+    let dir = std::env::var_os("MINIRUN_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures"), PathBuf::from);
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is missing: run `make fixtures`", path.display());
+    path
+}
+
+/// A store of its own, with a scratch directory beside it.
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn empty() -> Store {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        assert!(rustix::process::geteuid().is_root(), "the integration tests need root");
+        let base = std::env::var_os("MINIRUN_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let name = format!("mrt-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let dir = base.join(name);
+        std::fs::create_dir_all(dir.join("files")).unwrap();
+        Store { dir }
+    }
+
+    /// A store with the busybox image in it.
+    pub fn new() -> Store {
+        let store = Store::empty();
+        store.ok(&["import", fixture("busybox.tar").to_str().unwrap(), IMAGE]);
+        store
+    }
+
+    /// The store's root directory.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// A path in the scratch directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join("files").join(name)
+    }
+
+    /// A path in the scratch directory as text.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file in the scratch directory and returns its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.text(name)
+    }
+
+    /// A command of the engine on this store, not yet started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--root").arg(self.root()).arg("--state").arg(self.dir.join("state")).args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command of the engine to its end.
+    pub fn run(&self, args: &[&str]) -> Done {
+        done(&mut self.command(args))
+    }
+
+    /// Runs a command of the engine with this standard input.
+    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+        let mut command = self.command(args);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        from_output(output)
+    }
+
+    /// Runs a command that must succeed, and returns its standard output without the last line break.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, 0, "minirun {args:?} failed: {done:?}");
+        done.out.strip_suffix('\n').unwrap_or(&done.out).to_owned()
+    }
+
+    /// Runs a command that must fail with this status, and returns its standard error.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, code, "minirun {args:?} should fail with {code}: {done:?}");
+        assert!(!done.err.trim().is_empty(), "minirun {args:?} failed without a word");
+        done.err
+    }
+
+    /// One field of a container or image, by a template.
+    pub fn inspect(&self, name: &str, template: &str) -> String {
+        self.ok(&["inspect", "-f", template, name])
+    }
+
+    /// Starts a command of the engine on a new pseudo-terminal.
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::spawn(self.command(args))
+    }
+
+    /// The pids of all processes on the host that belong to this store: clients, supervisors.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let needle = self.dir.to_str().unwrap();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&cmdline).replace('\0', " ");
+            if text.contains(needle) && pid != std::process::id() as i32 {
+                found.push((pid, text));
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let ids = std::fs::read_dir(self.root().join("containers"));
+        let ids: Vec<String> =
+            ids.into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        for id in &ids {
+            let _ = self.run(&["rm", "-f", "-v", id]);
+        }
+        // A failed test may leave anything; only a test that passed must have left nothing.
+        if !std::thread::panicking() {
+            self.check_nothing_left(&ids);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Store {
+    fn check_nothing_left(&self, ids: &[String]) {
+        // A supervisor still empties the trash when everybody has his answer.
+        eventually("all processes of the store to end", || self.processes().is_empty());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(self.dir.to_str().unwrap()), "a mount is left on the host:\n{mounts}");
+        for id in ids {
+            for cgroup in cgroups_of(id) {
+                panic!("the cgroup {} is left", cgroup.display());
+            }
+        }
+        for sub in ["tmp", "trash", "containers"] {
+            let dir = self.root().join(sub);
+            if let Ok(entries) = std::fs::read_dir(&dir) {
+                let names: Vec<_> = entries.flatten().map(|e| e.file_name()).collect();
+                assert!(names.is_empty(), "{} still holds {names:?}", dir.display());
+            }
+        }
+        if let Ok(entries) = std::fs::read_dir(self.dir.join("state")) {
+            let names: Vec<_> = entries.flatten().map(|e| e.file_name()).collect();
+            assert!(names.is_empty(), "the state directory still holds {names:?}");
+        }
+    }
+}
+
+/// The cgroup directories of a container, in whatever hierarchies the host has.
+pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    let mut candidates = vec![base.join("minirun").join(id)];
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        candidates.push(entry.path().join("minirun").join(id));
+    }
+    candidates.into_iter().filter(|c| c.exists()).collect()
+}
+
+/// Runs any command to its end.
+pub fn done(command: &mut Command) -> Done {
+    from_output(command.output().unwrap())
+}
+
+fn from_output(output: std::process::Output) -> Done {
+    use std::os::unix::process::ExitStatusExt;
+    Done {
+        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        raw: output.stdout,
+    }
+}
+
+/// Waits until something is true. Emulated machines are slow, so the limit is generous; it is no measure of speed.
+pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !test() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A command on a pseudo-terminal, as a user would have it.
+pub struct Terminal {
+    pub child: Child,
+    pub master: OwnedFd,
+    slave: OwnedFd,
+    seen: Vec<u8>,
+}
+
+impl Terminal {
+    fn spawn(mut command: Command) -> Terminal {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let size = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&master, size).unwrap();
+        rustix::io::ioctl_fionbio(&master, true).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        Terminal { child, master, slave, seen: Vec::new() }
+    }
+
+    /// Types.
+    pub fn send(&mut self, keys: impl AsRef<[u8]>) {
+        let mut keys = keys.as_ref();
+        while !keys.is_empty() {
+            match rustix::io::write(&self.master, keys) {
+                Ok(n) => keys = &keys[n..],
+                Err(rustix::io::Errno::AGAIN) => self.read(),
+                Err(e) => panic!("cannot type: {e}"),
+            }
+        }
+    }
+
+    /// Waits until a text has appeared since the last one that was waited for, and returns all before and with it.
+    pub fn expect(&mut self, text: &str) -> String {
+        let mut found = None;
+        let until = Instant::now() + Duration::from_secs(60);
+        while found.is_none() {
+            self.read();
+            found = self.seen.windows(text.len()).position(|w| w == text.as_bytes());
+            let seen = String::from_utf8_lossy(&self.seen).into_owned();
+            assert!(found.is_some() || Instant::now() < until, "no {text:?} on the terminal, but {seen:?}");
+            if found.is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let rest = self.seen.split_off(found.unwrap() + text.len());
+        let before = std::mem::replace(&mut self.seen, rest);
+        String::from_utf8_lossy(&before).into_owned()
+    }
+
+    /// Changes the window size; tell the client with a SIGWINCH as a terminal emulator's kernel would.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.master, size).unwrap();
+        signal(self.child.id() as i32, libc::SIGWINCH);
+    }
+
+    /// Whether the terminal is in raw mode.
+    pub fn is_raw(&self) -> bool {
+        let mode = rustix::termios::tcgetattr(self.slave.as_fd()).unwrap();
+        !mode.local_modes.contains(rustix::termios::LocalModes::ICANON)
+    }
+
+    /// Waits for the end of the command.
+    pub fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let mut status = None;
+        eventually("the command on the terminal to end", || {
+            self.read();
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let status = status.unwrap();
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(n) = rustix::io::read(&self.master, &mut buffer) {
+            if n == 0 {
+                return;
+            }
+            self.seen.extend(&buffer[..n]);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process of the test's own.
+pub fn signal(pid: i32, signal: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let signal = rustix::process::Signal::from_named_raw(signal).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// All that a file holds.
+pub fn slurp(path: impl AsRef<Path>) -> Vec<u8> {
+    let mut out = Vec::new();
+    File::open(path.as_ref()).unwrap().read_to_end(&mut out).unwrap();
+    out
+}
