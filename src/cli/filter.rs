@@ -34,11 +34,6 @@ impl Filters {
         self.values.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether no filter was given at all.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
     /// A yes-or-no filter such as `dangling`.
     ///
     /// # Errors
@@ -127,7 +122,7 @@ mod tests {
         let found = filters(&["label=a=b", "Label = c ", "name=x", ""], &["label", "name"])?;
         assert_eq!(found.get("label"), ["a=b", "c"]);
         assert_eq!(found.get("name"), ["x"]);
-        assert!(found.get("status").is_empty() && !found.is_empty());
+        assert!(found.get("status").is_empty());
         for (entry, message) in [
             ("x=1", "Invalid filter 'x'"),
             ("label", "bad format of filter (expected name=value)"),

@@ -1,26 +1,31 @@
 //! Commands about images.
 
+use super::filter::Filters;
 use super::template::Format;
 use super::{App, output, units};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
-use crate::image::{Image, ImportOptions, LoadEvent, Reference, Removal, Store};
+use crate::image::{Digest, Image, ImportOptions, LoadEvent, Reference, Removal, Store};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
 /// `images`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Accepted for compatibility: there are no hidden images
-    #[arg(short, long, hide = true)]
+    /// Show also the images without a name that others were made from
+    #[arg(short, long)]
     all: bool,
     /// Show the manifests' digests
     #[arg(long)]
     digests: bool,
+    /// Show only some (dangling=true, label=k=v)
+    #[arg(short, long)]
+    filter: Vec<String>,
     /// A template, `json`, or `table` with a template
     #[arg(long, default_value = "")]
     format: String,
@@ -125,7 +130,18 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     for damaged in &listing.damaged {
         output::complain(&anyhow!("the image {} cannot be read: {:#}", damaged.name, damaged.error));
     }
+    let filters = Filters::parse(&args.filter, &["dangling", "label"])?;
+    let dangling = filters.flag("dangling")?;
+    let parents: BTreeSet<Digest> = listing.images.iter().filter_map(|l| l.image.parent).collect();
     let mut images = listing.images;
+    images.retain(|l| {
+        let nameless = l.reference.is_none();
+        let hidden = nameless && !args.all && parents.contains(&l.image.id);
+        let labels = l.image.config.config.as_ref().map(|c| &c.labels);
+        !hidden
+            && dangling.is_none_or(|wanted| wanted == nameless)
+            && filters.allows_labels(labels.unwrap_or(&BTreeMap::new()))
+    });
     images.retain(|l| match (&wanted, &l.reference) {
         (None, _) => true,
         (Some(w), Some(r)) => w.same_repository(r) && (!has_tag || w.tag() == r.tag()),
@@ -169,7 +185,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     let containers = Containers::open(&app.root);
     let mut status = 0;
     for name in &args.images {
-        match containers.image_uses().and_then(|uses| store.remove(name, args.force, &uses)) {
+        match store.remove(name, args.force, &|| containers.image_uses()) {
             Ok(steps) => {
                 for step in steps {
                     output::line(&match step {
@@ -262,6 +278,8 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
         reference: args.name.as_deref().map(Reference::parse).transpose()?,
     };
     let container = Containers::open(&app.root).find(&args.container)?;
+    // Comparing with a tall stack of layers keeps a directory of each open.
+    crate::sys::process::raise_descriptor_limit();
     let id = commit_container(&container, &options)?;
     output::line(&id.to_string())?;
     Ok(0)

@@ -5,24 +5,13 @@ use std::fmt::Write;
 const MIN_WIDTH: usize = 10;
 const PADDING: usize = 3;
 
-/// Rows below a header.
-#[derive(Clone, Debug)]
+/// Rows of cells; a header is a row like any other.
+#[derive(Clone, Debug, Default)]
 pub struct Table {
-    header: Option<Vec<String>>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// An empty table with the names of its columns.
-    pub fn new(header: &[&str]) -> Table {
-        Table { header: Some(header.iter().map(|name| (*name).to_string()).collect()), rows: Vec::new() }
-    }
-
-    /// A table that shows only its rows.
-    pub fn without_header() -> Table {
-        Table { header: None, rows: Vec::new() }
-    }
-
     /// Adds a row. Control characters of its cells are shown as escapes.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
@@ -30,9 +19,8 @@ impl Table {
 
     /// The table as text, with a newline after every line.
     pub fn render(&self) -> String {
-        let lines: Vec<&Vec<String>> = self.header.iter().chain(&self.rows).collect();
         let mut widths: Vec<usize> = Vec::new();
-        for cells in &lines {
+        for cells in &self.rows {
             for (column, cell) in cells.iter().enumerate().take(cells.len().saturating_sub(1)) {
                 let width = cell.chars().count() + PADDING;
                 match widths.get_mut(column) {
@@ -42,7 +30,7 @@ impl Table {
             }
         }
         let mut out = String::new();
-        for cells in lines {
+        for cells in &self.rows {
             if let Some((last, padded)) = cells.split_last() {
                 for (cell, width) in padded.iter().zip(&widths) {
                     // Writing to a string cannot go wrong.
@@ -85,7 +73,8 @@ mod tests {
 
     #[test]
     fn layout() {
-        let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+        let mut table = Table::default();
+        table.row(strings(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]));
         assert_eq!(table.render(), "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n");
         table.row(strings(&["centos", "latest", "5d0da3dc9764", "6 months ago", "231MB"]));
         let expected = "REPOSITORY   TAG       IMAGE ID       CREATED        SIZE\n\
@@ -95,10 +84,11 @@ mod tests {
 
     #[test]
     fn volumes_and_empty_last_column() {
-        let mut table = Table::new(&["DRIVER", "VOLUME NAME"]);
+        let mut table = Table::default();
+        table.row(strings(&["DRIVER", "VOLUME NAME"]));
         table.row(strings(&["local", ""]));
         assert_eq!(table.render(), "DRIVER    VOLUME NAME\nlocal     \n");
-        let mut bare = Table::without_header();
+        let mut bare = Table::default();
         bare.row(strings(&["a", "é", "c"]));
         bare.row(strings(&["only"]));
         bare.row(Vec::new());
@@ -121,7 +111,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_row_is_one_line(rows in prop::collection::vec(prop::collection::vec(any::<String>(), 0..4), 0..4)) {
-            let mut table = Table::new(&["A", "B"]);
+            let mut table = Table::default();
+            table.row(strings(&["A", "B"]));
             let count = rows.len();
             rows.into_iter().for_each(|row| table.row(row));
             prop_assert_eq!(table.render().lines().count(), count + 1);

@@ -67,7 +67,7 @@ impl Format {
                 }
             }
             Shape::Table { line, header } => {
-                let mut table = Table::without_header();
+                let mut table = Table::default();
                 let mut add = |text: &str| {
                     text.split('\n').for_each(|line| table.row(line.split('\t').map(str::to_string).collect()));
                 };

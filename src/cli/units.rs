@@ -40,11 +40,6 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 3)
 }
 
-/// A size in decimal units with four significant digits: `135.7MB`.
-pub fn size4(bytes: u64) -> String {
-    scaled(bytes, 1000.0, &DECIMAL, 4)
-}
-
 /// A size in binary units with four significant digits: `23.54GiB`.
 pub fn memory(bytes: u64) -> String {
     scaled(bytes, 1024.0, &BINARY, 4)
@@ -109,20 +104,19 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (bytes, three, four) in [
-            (0, "0B", "0B"),
-            (999, "999B", "999B"),
-            (1000, "1kB", "1kB"),
-            (1001, "1kB", "1.001kB"),
-            (13_256, "13.3kB", "13.26kB"),
-            (7_797_760, "7.8MB", "7.798MB"),
-            (231_268_856, "231MB", "231.3MB"),
-            (999_900, "1MB", "999.9kB"),
-            (135_676_416, "136MB", "135.7MB"),
-            (u64::MAX, "18.4EB", "18.45EB"),
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1001, "1kB"),
+            (13_256, "13.3kB"),
+            (7_797_760, "7.8MB"),
+            (231_268_856, "231MB"),
+            (999_900, "1MB"),
+            (135_676_416, "136MB"),
+            (u64::MAX, "18.4EB"),
         ] {
-            assert_eq!(size(bytes), three, "{bytes}");
-            assert_eq!(size4(bytes), four, "{bytes}");
+            assert_eq!(size(bytes), text, "{bytes}");
         }
     }
 
@@ -138,7 +132,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_number_has_a_short_form(n: u64, seconds: i64) {
-            prop_assert!(size(n).len() <= 7 && size4(n).len() <= 8 && memory(n).len() <= 9);
+            prop_assert!(size(n).len() <= 7 && memory(n).len() <= 9);
             prop_assert!(!age(seconds).is_empty());
         }
     }

@@ -54,7 +54,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
         bail!("No command specified");
     }
     let layers = store.open_layers(record.base.rootfs.diff_ids.as_slice())?;
-    let union = Union::new(layers.into_iter().rev().collect());
+    let union = Union::new(layers);
     let draft = Draft::new(root, &record.id)?;
     record.name = claim_name(root, name, &record.id)?;
     let made = draft.fill(&record, &union).and_then(|()| fill_volumes(root, &record, &union));

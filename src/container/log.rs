@@ -189,7 +189,8 @@ mod tests {
         let mut reader = Reader::open(&path);
         let (mut written, mut read) = (Vec::new(), Vec::new());
         for n in 0u8..60 {
-            let piece = [b"line ", &[n, 0xff][..], if n % 3 == 0 { b"\n" } else { b"" }].concat();
+            let end: &[u8] = if n % 3 == 0 { b"\n" } else { b"" };
+            let piece = [&b"line "[..], &[n, 0xff], end].concat();
             writer.write(Stream::Out, &piece).unwrap();
             written.extend(piece);
             if n % 7 == 0 {

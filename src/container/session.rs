@@ -19,6 +19,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// A process that is still there after this is worth giving back the memory that its start took.
+const SETTLING: Duration = Duration::from_millis(100);
+
 /// Our ends of a process's standard streams.
 #[derive(Debug, Default)]
 pub struct Ends {
@@ -140,11 +143,22 @@ impl Session {
         self.input_ends = false;
         self.wishes = Wishes::default();
         self.buffer.resize(MAX_MESSAGE - 1, 0);
+        let mut settle_at = Some(Instant::now() + SETTLING);
         let exit = loop {
-            let patience = self.wishes.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let mut patience = self.wishes.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             if patience == Some(Duration::ZERO) {
                 self.wishes.kill_at = None;
                 let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
+            }
+            if let Some(at) = settle_at {
+                let left = at.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    process::trim_heap();
+                    process::release_program_pages();
+                    settle_at = None;
+                } else {
+                    patience = Some(patience.map_or(left, |p| p.min(left)));
+                }
             }
             if self.turn(Some(created), patience)? {
                 break process::reap(&created.child.pidfd).context("reap the process")?;

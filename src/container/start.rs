@@ -123,9 +123,9 @@ pub fn user_of(record: &Record) -> String {
 
 /// Users as the container will see them: its own changes over the image.
 fn passwd(container: &Container, store: &Store) -> Result<Database> {
-    let mut dirs = store.open_layers(container.layers())?;
-    dirs.push(Dir::open(container.upper()).context("open the container's layer")?);
-    let union = Union::new(dirs.into_iter().rev().collect());
+    let mut dirs = vec![Dir::open(container.upper()).context("open the container's layer")?];
+    dirs.extend(store.open_layers(container.layers())?);
+    let union = Union::new(dirs);
     Database::read(|path| union.open_file(Path::new(path)))
 }
 

@@ -164,8 +164,6 @@ fn run_once(
         return Err(error);
     }
     session.announce(&Event::Started);
-    process::trim_heap();
-    process::release_program_pages();
     let exit = session.serve(&created, ends)?;
     let oom_killed = cgroup.oom_kills() > 0;
     cgroup.kill_all()?;

@@ -1,4 +1,4 @@
-//! Copying single files between directories, with everything that belongs to them.
+//! Copying single files between directories, with everything that belongs to them, and their holes.
 
 use super::diff::{mtime, xattrs};
 use super::tar::Segment;
@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
-const PIECE: usize = 256 << 10;
+/// Bytes that are read at once.
+pub const PIECE: usize = 256 << 10;
 
 /// Files that were copied and have other names: where their copies are.
 #[derive(Default)]
@@ -23,32 +23,30 @@ pub struct Copied {
 }
 
 impl Copied {
-    /// Copies what is not a directory to a new name in `to`; the content of a file goes to `also` too. A second
-    /// name of something copied before becomes a hard link, and gives false. Sockets are left out.
-    pub fn copy(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, also: &mut dyn Write) -> Result<bool> {
+    /// Copies what is not a directory to a new name in `to`. A second name of something copied before becomes a hard
+    /// link. Sockets are left out.
+    pub fn copy(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir) -> Result<()> {
         let identity = (stat.st_dev, stat.st_ino);
         if stat.st_nlink > 1 {
             if let Some((dir, first)) = self.places.get(&identity) {
-                to.link(dir, first, name)?;
-                return Ok(false);
+                return Ok(to.link(dir, first, name)?);
             }
             self.places.insert(identity, (to.try_clone()?, name.to_owned()));
         }
         match file_type(stat) {
-            FileType::RegularFile => self.file(from, name, stat, to, also)?,
+            FileType::RegularFile => self.file(from, name, stat, to)?,
             FileType::Symlink => to.symlink(&from.readlink(name)?, name)?,
             FileType::Directory => bail!("it is a folder"),
             FileType::Socket => {
                 self.places.remove(&identity);
-                return Ok(false);
+                return Ok(());
             }
             kind => to.mknod(name, kind, 0o600, stat.st_rdev)?,
         }
-        describe(from, name, stat, to)?;
-        Ok(true)
+        describe(from, name, stat, to)
     }
 
-    fn file(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, also: &mut dyn Write) -> Result<()> {
+    fn file(&mut self, from: &Dir, name: &OsStr, stat: &Stat, to: &Dir) -> Result<()> {
         let target = to.create(name, 0o600)?;
         let size = u64::try_from(stat.st_size)?;
         if size == 0 {
@@ -56,11 +54,10 @@ impl Copied {
         }
         // A fifo that took the file's place meanwhile must not hold us up.
         let source = File::from(from.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
-        let mut end = 0;
+        let mut at = 0;
         for segment in segments(&source, stat, size)? {
-            zeros(segment.offset - end, also)?;
-            end = segment.offset + segment.length;
-            let mut at = segment.offset;
+            at = segment.offset;
+            let end = segment.offset + segment.length;
             self.buffer.resize(PIECE, 0);
             while at < end {
                 let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
@@ -69,12 +66,10 @@ impl Copied {
                     bail!("the file became shorter while it was read");
                 }
                 target.write_all_at(&self.buffer[..length], at)?;
-                also.write_all(&self.buffer[..length])?;
                 at += length as u64;
             }
         }
-        zeros(size - end, also)?;
-        if end < size {
+        if at < size {
             target.set_len(size)?;
         }
         Ok(())
@@ -82,7 +77,7 @@ impl Copied {
 }
 
 /// The pieces of a file that are not holes.
-fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
+pub fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
     if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
         return Ok(vec![Segment { offset: 0, length: size }]);
     }
@@ -98,16 +93,6 @@ fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
         segments.push(Segment { offset: start, length: at - start });
     }
     Ok(segments)
-}
-
-fn zeros(mut count: u64, out: &mut dyn Write) -> Result<()> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    while count > 0 {
-        let length = count.min(ZEROS.len() as u64);
-        out.write_all(&ZEROS[..length as usize])?;
-        count -= length;
-    }
-    Ok(())
 }
 
 /// Gives `name` in `to` the owner, mode, extended attributes and time that it has in `from`.

@@ -17,14 +17,12 @@ use super::store::Store;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, sync_file_system, sync_parent, write_atomic};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{Builder, Scope};
 
 /// Layers of up to so many entries are synced file by file, others with everything else on the file system.
 const FEW: u64 = 32;
@@ -110,36 +108,6 @@ impl NewLayer {
     }
 }
 
-/// Lets the disk begin while a large layer is still being made, so that its sync at the end is short.
-pub struct WriteBehind {
-    work: SyncSender<()>,
-    pending: u64,
-}
-
-/// Bytes after which the disk gets to work.
-const BEHIND: u64 = 64 << 20;
-
-impl WriteBehind {
-    /// Starts the thread that does the waiting; it ends with the returned value.
-    pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, layer: &NewLayer) -> Result<WriteBehind> {
-        let folder = File::open(layer.scratch.path()).context("open the new layer")?;
-        let (work, todo) = sync_channel::<()>(1);
-        // The sync that counts comes later, and reports errors.
-        let run = move || todo.iter().for_each(|()| drop(sync_file_system(&folder)));
-        Builder::new().spawn_scoped(scope, run).context("start a thread")?;
-        Ok(WriteBehind { work, pending: 0 })
-    }
-
-    /// Says that so many bytes more were written.
-    pub fn wrote(&mut self, bytes: u64) {
-        self.pending += bytes;
-        // When the thread is busy the bytes wait for the next time.
-        if self.pending >= BEHIND && self.work.try_send(()).is_ok() {
-            self.pending = 0;
-        }
-    }
-}
-
 fn sync_each(dir: &Dir) -> io::Result<()> {
     for name in dir.names()? {
         match file_type(&dir.stat(&name)?) {
@@ -211,7 +179,7 @@ impl Store {
         })
         .with_context(|| format!("write the layer {layer}"))?;
         if digest != *layer {
-            anyhow::bail!("the layer {layer} has been damaged: its files now give {digest}");
+            bail!("the layer {layer} has been damaged: its files now give {digest}");
         }
         Ok(())
     }

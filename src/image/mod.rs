@@ -6,6 +6,7 @@
 //! load, import, commit   archives and containers become images
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
+//! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! copy                   single files with all their attributes
@@ -17,6 +18,7 @@
 mod apply;
 mod archive;
 pub mod change;
+mod changes;
 mod commit;
 pub mod config;
 mod copy;
@@ -28,6 +30,7 @@ mod index;
 mod layer;
 mod load;
 mod manifest;
+mod place;
 mod recipe;
 pub mod reference;
 mod remove;

@@ -40,8 +40,16 @@ impl Store {
     ///
     /// # Errors
     /// `No such image: …`, and Docker's conflicts when something still needs the image.
-    pub fn remove(&self, name: &str, force: bool, in_use: &[ImageUse]) -> Result<Vec<Removal>> {
+    ///
+    /// `in_use` is asked when nothing can be added any more: a container that was just made counts.
+    pub fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        in_use: &dyn Fn() -> Result<Vec<ImageUse>>,
+    ) -> Result<Vec<Removal>> {
         let _alone = self.root.lock_for_removing()?;
+        let in_use = &in_use()?;
         let names = Names::read(&self.root)?;
         let Some((entry, by)) = resolve(&names, name)? else { bail!("No such image: {}", familiar(name)) };
         let mut work = Work { store: self, names, in_use, done: Vec::new(), layers: Vec::new() };

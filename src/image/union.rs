@@ -234,7 +234,7 @@ fn copy_merged(from: &Merged, to: &Dir, copied: &mut Copied) -> Result<()> {
             copy_merged(&from.enter(&name, &found)?, &to.child(&name)?, copied)?;
             copy::describe(holder, &name, &found.stat, to)
         } else {
-            copied.copy(holder, &name, &found.stat, to, &mut io::sink()).map(drop)
+            copied.copy(holder, &name, &found.stat, to)
         };
         result.with_context(|| format!("copy {}", Path::new(&name).display()))?;
     }

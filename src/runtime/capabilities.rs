@@ -36,10 +36,12 @@ impl Capabilities {
 
     /// Takes away for good what is not in the bounding set. Needs CAP_SETPCAP, so it comes before the user changes.
     pub fn limit(&self) -> Result<()> {
-        for capability in caps::runtime::thread_all_supported() {
-            if !self.bounding.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability)? {
-                caps::drop(None, CapSet::Bounding, capability)
-                    .with_context(|| format!("drop {capability} from the bounding set"))?;
+        for capability in caps::all().difference(&self.bounding) {
+            match caps::drop(None, CapSet::Bounding, *capability) {
+                Ok(()) => {}
+                // One that this kernel does not know cannot be there.
+                Err(_) if !caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) => {}
+                Err(e) => return Err(e).with_context(|| format!("drop {capability} from the bounding set")),
             }
         }
         Ok(())
@@ -54,6 +56,9 @@ impl Capabilities {
         caps::set(None, CapSet::Effective, &within(&self.effective)).context("set the effective capabilities")?;
         caps::set(None, CapSet::Permitted, &within(&self.permitted)).context("set the permitted capabilities")?;
         caps::set(None, CapSet::Inheritable, &within(&self.inheritable)).context("set the inheritable capabilities")?;
+        if self.ambient.is_empty() {
+            return Ok(());
+        }
         caps::set(None, CapSet::Ambient, &within(&self.ambient)).context("set the ambient capabilities")
     }
 }

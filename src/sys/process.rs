@@ -198,6 +198,15 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets this process open as many descriptors as its hard limit allows. Not for processes that start others: the
+/// limit is inherited, and some programs still walk through all numbers up to it.
+pub fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    // With the limit as it is, most things still work.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
 /// Sets the file mode creation mask.
 pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -253,20 +262,31 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Drops this process's mappings of its program's code; pages come back from the page cache when they are used.
+/// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.
 pub fn release_program_pages() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some(mode), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else { continue };
-        let Some((from, to)) = range.split_once('-') else { continue };
-        let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) else { continue };
-        if inode != "0" && mode.starts_with("r-x") {
-            // SAFETY: code is mapped from the program's file and never written to (unlike constants, which the
-            // loader may have relocated); running it again faults the same bytes back in.
-            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+    let mut fields_of_lines = maps.lines().map(|l| l.split_ascii_whitespace());
+    // The file's mappings come first; the first that is writable ends those that nothing has ever written to.
+    while let Some(mut fields) = fields_of_lines.next() {
+        let (Some(range), Some(mode), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else { return };
+        let Some((from, to)) = range.split_once('-') else { return };
+        let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) else { return };
+        if inode == "0" || !(mode.starts_with("r--") || mode.starts_with("r-x")) || to > relocated_from() {
+            return;
         }
+        // SAFETY: these are constants and code, mapped from the program's file and never written to; using them
+        // again faults the same bytes back in.
+        unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
     }
+}
+
+/// Where constants begin that the loader may have written to before it made them read-only.
+fn relocated_from() -> usize {
+    unsafe extern "C" {
+        // Marks the end of the code, which stands before them in every layout of the linker's.
+        static etext: u8;
+    }
+    (&raw const etext).addr().next_multiple_of(4096)
 }
 
 /// Gives the process a session keyring of its own, so that it cannot use its starter's keys.

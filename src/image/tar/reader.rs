@@ -187,6 +187,7 @@ impl<S: Source, T: Tap> Reader<S, T> {
         match self.read_up_to(&mut block)? {
             0 => Ok(None),
             BLOCK => self.tap.literal(&block).map(|()| Some(block)),
+            short if self.position == short as u64 => bail!("this is no tar archive"),
             _ => bail!("the archive ends too early"),
         }
     }
