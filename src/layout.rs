@@ -100,6 +100,11 @@ impl Root {
         Lock::wait(&self.path.join("lock"), LockMode::Exclusive).context("lock the store")
     }
 
+    /// The same if nobody else is at work, and nothing otherwise.
+    pub fn try_lock_for_removing(&self) -> Result<Option<Lock>> {
+        Ok(Lock::attempt(&self.path.join("lock"), LockMode::Exclusive)?)
+    }
+
     /// A new empty folder below `tmp`. It is removed again unless it was renamed away.
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path.join("tmp").join(random::hex::<8>());

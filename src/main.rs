@@ -1,14 +1,21 @@
 //! The program's entry: which face was asked for, and its exit status.
 
 use minirun::cli;
+use minirun::container::{exec, supervisor};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    let name = std::path::Path::new(&name).file_name().unwrap_or_default();
-    if name == "docker-init" {
-        return cli::reaper::main(args);
-    }
-    cli::main()
+    let name = std::path::Path::new(&name).file_name().unwrap_or_default().to_string_lossy();
+    let done = match &*name {
+        REAPER => return cli::reaper::main(args),
+        supervisor::NAME => supervisor::main(args),
+        exec::NAME => exec::main(args),
+        _ => return cli::main(),
+    };
+    // There is nobody to tell: whoever started it hears of failures over his connection.
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+const REAPER: &str = "docker-init";

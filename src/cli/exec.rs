@@ -41,23 +41,23 @@ pub struct ExecArgs {
     /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
-    /// Name or id
-    container: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    command: Vec<String>,
+    /// Name or id, and the command with its arguments, whose flags are its own
+    // One argument: behind the first word of a trailing one nothing is taken for a flag of ours.
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
+    container_and_command: Vec<String>,
 }
 
 /// `minirun exec`.
 pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
-    let container = Containers::open(&app.root).find(&args.container)?;
+    let mut words = args.container_and_command.into_iter();
+    let container = Containers::open(&app.root).find(&words.next().unwrap_or_default())?;
     let feeds = args.interactive && !args.detach;
     if feeds && args.tty && !tty::is_terminal(rustix::stdio::stdin()) {
         bail!("the input device is not a TTY");
     }
     let keys = values::detach_keys(&args.detach_keys)?;
     let options = ExecOptions {
-        command: args.command,
+        command: words.collect(),
         env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,
         workdir: args.workdir,
         user: args.user,

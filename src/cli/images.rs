@@ -98,7 +98,8 @@ pub struct CommitArgs {
     #[arg(short, long, default_value = "")]
     message: String,
     /// Freeze the container meanwhile
-    #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(short, long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
     pause: bool,
     /// Name or id
     container: String,
@@ -236,7 +237,13 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
         };
         complaint = output::line(&text);
     };
-    Store::open(&app.root).load(source, &mut tell)?;
+    let store = Store::open(&app.root);
+    if let Err(error) = store.load(source, &mut tell) {
+        // Layers that came before what was wrong; the error is what counts.
+        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
+        app.root.empty_trash();
+        return Err(error);
+    }
     complaint?;
     Ok(0)
 }

@@ -94,7 +94,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
             && before.as_ref().is_none_or(|b| created < b)
             && since.as_ref().is_none_or(|s| created > s)
             && fits(&container, &snapshot, &filters)?
-            && (ancestors.is_empty() || ancestors.contains(&container.record.image));
+            && (ancestors.is_empty() || images.descends(container.record.image, &ancestors));
         if fits {
             shown.push((container, snapshot));
         }
@@ -150,6 +150,13 @@ impl Images {
     fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
         let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
         names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+    }
+
+    /// Whether an image is one of these or was made from one of them here.
+    fn descends(&self, image: crate::image::Digest, ancestors: &[crate::image::Digest]) -> bool {
+        let parent = |id: &crate::image::Digest| self.store.find(&id.to_string()).ok().flatten()?.parent;
+        // An index that was tampered with may go round in circles.
+        std::iter::successors(Some(image), parent).take(1000).any(|id| ancestors.contains(&id))
     }
 
     /// The name that the user gave, unless it now means another image.

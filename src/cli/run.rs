@@ -31,7 +31,8 @@ pub struct RunArgs {
     #[arg(long, default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
     /// Pass signals on to the command
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
 }
 
@@ -70,7 +71,8 @@ pub struct AttachArgs {
     #[arg(long)]
     no_stdin: bool,
     /// Pass signals on to the command
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     /// Name or id
     container: String,
@@ -131,7 +133,7 @@ pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
 fn make(app: &App, args: &ContainerArgs, options: crate::container::options::RunOptions) -> Result<Container> {
     let name = args.name.as_deref().map(values::container_name).transpose()?;
     let id_file = args.cidfile.as_ref().map(IdFile::claim).transpose()?;
-    let made = create_container(&app.root, &args.image, name.as_deref(), options);
+    let made = create_container(&app.root, args.image(), name.as_deref(), options);
     let container = made.map_err(|error| match error.downcast_ref::<NoSuchImage>() {
         Some(missing) => match Reference::parse(&missing.0) {
             Ok(reference) => error.context(format!(

@@ -145,14 +145,18 @@ pub struct ContainerArgs {
     /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
-    /// The image
-    pub(super) image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, and the command with its arguments, whose flags are its own
+    // One argument: behind the first word of a trailing one nothing is taken for a flag of ours.
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    image_and_command: Vec<String>,
 }
 
 impl ContainerArgs {
+    /// The image.
+    pub(super) fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
     /// Gives the flags their meaning.
     ///
     /// # Errors
@@ -168,7 +172,7 @@ impl ContainerArgs {
         let host = |name: &str| std::env::var(name).ok();
         let caps = |flag, list: &[String]| list.iter().map(|c| values::capability(flag, c)).collect::<Result<_>>();
         Ok(RunOptions {
-            command: self.command.clone(),
+            command: self.image_and_command.iter().skip(1).cloned().collect(),
             entrypoint: self.entrypoint.clone(),
             env: environment::env(&self.env, &self.env_file, &host)?,
             workdir: self.workdir.clone().map(absolute_workdir).transpose()?,

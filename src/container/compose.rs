@@ -5,7 +5,6 @@
 use super::options::{MountSource, NetworkMode, Resources};
 use super::record::{MountPoint, Record};
 use super::users::Identity;
-use crate::runtime::cgroup::OUR_PARENT;
 use crate::sys::mount::join_paths;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime as oci;
@@ -103,7 +102,24 @@ fn process(record: &Record, world: &World) -> Result<oci::Process> {
         .gid(world.identity.gid)
         .additional_gids(world.identity.groups.clone())
         .build()?;
-    let rlimits = options.ulimits.iter().map(|u| {
+    let mut builder = oci::ProcessBuilder::default()
+        .terminal(options.tty)
+        .user(user)
+        .args(args)
+        .env(environment(record, &world.identity.home))
+        .cwd(working_directory(record))
+        .capabilities(capabilities(record, world.identity.uid)?)
+        .rlimits(resource_limits(record)?)
+        .no_new_privileges(options.security.no_new_privileges);
+    if let Some(score) = options.oom_score_adj {
+        builder = builder.oom_score_adj(score);
+    }
+    Ok(builder.build()?)
+}
+
+/// The user's limits; the others are inherited.
+pub fn resource_limits(record: &Record) -> Result<Vec<oci::PosixRlimit>> {
+    let limits = record.options.ulimits.iter().map(|u| {
         let name = format!("RLIMIT_{}", u.name.to_uppercase());
         let typ = serde_json::from_value(name.clone().into()).with_context(|| format!("unknown limit {name}"))?;
         let number = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
@@ -113,19 +129,7 @@ fn process(record: &Record, world: &World) -> Result<oci::Process> {
             .hard(number(u.hard))
             .build()?)
     });
-    let mut builder = oci::ProcessBuilder::default()
-        .terminal(options.tty)
-        .user(user)
-        .args(args)
-        .env(environment(record, &world.identity.home))
-        .cwd(working_directory(record))
-        .capabilities(capabilities(record, world.identity.uid)?)
-        .rlimits(rlimits.collect::<Result<Vec<_>>>()?)
-        .no_new_privileges(options.security.no_new_privileges);
-    if let Some(score) = options.oom_score_adj {
-        builder = builder.oom_score_adj(score);
-    }
-    Ok(builder.build()?)
+    limits.collect()
 }
 
 /// Docker's order: what every container has, the image's, the user's; a later value takes the earlier one's place.
@@ -308,8 +312,11 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
 
 /// Where the container's processes are.
 pub fn cgroup_path(record: &Record) -> PathBuf {
-    let parent = record.options.cgroup_parent.clone().unwrap_or_else(|| OUR_PARENT.to_owned());
-    Path::new("/").join(parent).join(&record.id)
+    match &record.options.cgroup_parent {
+        Some(parent) => Path::new("/").join(parent).join(&record.id),
+        // No directory of our own above it: it would be made and removed with each container that is alone.
+        None => Path::new("/").join(format!("minirun-{}", record.id)),
+    }
 }
 
 /// The limits in the specification's form. Docker's rule for swap: twice the memory, unless said otherwise.

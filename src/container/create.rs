@@ -38,7 +38,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
-    let mounts = decide_mounts(root, &found, &options)?;
+    let mounts = decide_mounts(&found, &options)?;
     let mut record = Record {
         version: VERSION,
         name: String::new(),
@@ -57,8 +57,11 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
     let union = Union::new(layers);
     let draft = Draft::new(root, &record.id)?;
     record.name = claim_name(root, name, &record.id)?;
-    let made = draft.fill(&record, &union).and_then(|()| fill_volumes(root, &record, &union));
+    let made = draft.fill(&record, &union).and_then(|()| make_volumes(root, &record, &union));
     if let Err(error) = made.and_then(|()| draft.publish(root, &record)) {
+        for (name, _) in record.volumes().filter(|(_, anonymous)| *anonymous) {
+            let _ = Volumes::open(root).remove(name);
+        }
         let _ = Containers::open(root).release_name(&record.name, &record.id);
         return Err(error);
     }
@@ -81,7 +84,7 @@ fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {
 }
 
 /// The user's mounts, and an anonymous volume for each of the image's volumes that he did not mount over.
-fn decide_mounts(root: &Root, image: &Image, options: &RunOptions) -> Result<Vec<MountPoint>> {
+fn decide_mounts(image: &Image, options: &RunOptions) -> Result<Vec<MountPoint>> {
     let mut points = Vec::new();
     let image_volumes = image.config.config.iter().flat_map(|c| c.volumes.keys()).map(|target| MountRequest {
         source: MountSource::Anonymous,
@@ -101,9 +104,6 @@ fn decide_mounts(root: &Root, image: &Image, options: &RunOptions) -> Result<Vec
             }
             other => other,
         };
-        if let MountSource::Volume(name) = &source {
-            Volumes::open(root).ensure(name.as_str())?;
-        }
         let MountRequest { target, read_only, propagation, .. } = request;
         points.push(MountPoint { source, anonymous, target, read_only, propagation });
     }
@@ -115,7 +115,7 @@ pub(super) fn prepare_bind(path: &Path, create: bool) -> Result<()> {
     match path.symlink_metadata() {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && create => {
-            std::fs::create_dir_all(path).with_context(|| format!("make the volume's host path {}", path.display()))
+            make_host_folder(path).with_context(|| format!("make the volume's host path {}", path.display()))
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             bail!("invalid mount config for type \"bind\": bind source path does not exist: {}", path.display())
@@ -124,13 +124,28 @@ pub(super) fn prepare_bind(path: &Path, create: bool) -> Result<()> {
     }
 }
 
-/// An empty volume starts with what the image has at its place.
-fn fill_volumes(root: &Root, record: &Record, union: &Union) -> Result<()> {
+/// As Docker does it: with the same modes whatever the caller's umask is.
+fn make_host_folder(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| p.symlink_metadata().is_err()).collect();
+    for folder in missing.into_iter().rev() {
+        match std::fs::create_dir(folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.and_then(|()| std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes the volumes that are missing. An empty one starts with what the image has at its place.
+fn make_volumes(root: &Root, record: &Record, union: &Union) -> Result<()> {
     let no_copy: BTreeSet<&str> =
         record.options.mounts.iter().filter(|m| m.no_copy).map(|m| m.target.as_str()).collect();
-    for point in record.mounts.iter().filter(|p| !no_copy.contains(p.target.as_str())) {
+    for point in &record.mounts {
         if let MountSource::Volume(name) = &point.source {
-            Volumes::open(root).fill(name, union, Path::new(&point.target))?;
+            Volumes::open(root).ensure(name)?;
+            if !no_copy.contains(point.target.as_str()) {
+                Volumes::open(root).fill(name, union, Path::new(&point.target))?;
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! A further command in a running container, with a small supervisor of its own for as long as it runs.
 
-use super::compose::{add_environment, capabilities, environment, working_directory};
+use super::compose::{add_environment, capabilities, environment, resource_limits, working_directory};
 use super::containers::Container;
 use super::options::RunOptions;
 use super::protocol::Event;
@@ -10,12 +10,16 @@ use super::supervisor::status_of;
 use super::users::Database;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::join;
+use crate::runtime::launch::Created;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
-use crate::sys::process::{self, Forked, ProcessId};
+use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What a user asks of `exec`.
@@ -47,18 +51,41 @@ pub struct ExecOptions {
 /// A container that is not running, a user that it does not have.
 pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     let init = require_running(container, "exec")?.init().context("the container is only starting")?;
-    let spec = compose_process(container, options, init)?;
-    let plan = ProcessPlan::from_spec(&spec)?;
-    let cgroup = container.cgroup()?;
+    let process = compose_process(container, options, init)?;
+    // What can be refused is refused here, where the user is.
+    ProcessPlan::from_spec(&process)?;
+    let cgroup = super::compose::cgroup_path(&container.record);
+    let task = Task { process, init, cgroup, interactive: options.interactive, detach: options.detach };
+    let task = serde_json::to_vec(&task).context("write the command's task")?;
     let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-    match process::fork_into(0, None).context("make the command's supervisor")? {
-        Forked::Child => {
-            drop(ours);
-            let code = supervise(init, &cgroup, &plan, options, theirs).map_or(1, |()| 0);
-            process::exit_now(code)
-        }
-        Forked::Parent(_) => Ok(ours),
-    }
+    let about = [container.root.path().as_os_str(), container.record.id.as_ref()];
+    process::spawn_self(NAME, &task, &[theirs.as_fd()], &about).context("start the command's supervisor")?;
+    Ok(ours)
+}
+
+/// The name that this program runs under as a command's supervisor.
+pub const NAME: &str = "minirun-exec";
+
+/// What a client tells the supervisor of a command.
+#[derive(Debug, Serialize, Deserialize)]
+struct Task {
+    process: Process,
+    init: ProcessId,
+    cgroup: PathBuf,
+    interactive: bool,
+    detach: bool,
+}
+
+/// The supervisor of a command, from the arguments that it was started with.
+///
+/// # Errors
+/// A start by anybody but a client.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+    process::set_name(c"minirun-exec");
+    let mut given = process::Task::receive(arguments).context("take over the command's task")?;
+    let task: Task = serde_json::from_slice(&given.task).context("read the command's task")?;
+    let client = given.fds.next().context("the command's supervisor was given too little")?;
+    supervise(&task, client.into())
 }
 
 fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {
@@ -91,29 +118,22 @@ fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId
         .env(env)
         .cwd(PathBuf::from(&cwd))
         .capabilities(capabilities(&of, identity.uid)?)
+        .rlimits(resource_limits(record)?)
         .no_new_privileges(record.options.security.no_new_privileges)
         .build()?;
+    process.set_oom_score_adj(record.options.oom_score_adj);
     if let Some((rows, columns)) = options.terminal_size {
         process.set_console_size(Some(BoxBuilder::default().height(rows).width(columns).build()?));
     }
     Ok(process)
 }
 
-fn supervise(
-    init: ProcessId,
-    cgroup: &Cgroup,
-    plan: &ProcessPlan,
-    options: &ExecOptions,
-    client: Socket,
-) -> Result<()> {
-    process::set_name(c"minirun-exec");
-    let _ = rustix::process::setsid();
-    let _ = rustix::process::chdir("/");
-    let manners = Manners { input_once: true, dies_with_client: !options.detach };
+fn supervise(task: &Task, client: Socket) -> Result<()> {
+    rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
+    let manners = Manners { input_once: true, dies_with_client: !task.detach };
     let mut session = Session::new(None, None, manners, (libc::SIGTERM, 10))?;
-    session.add_client(client, !options.detach, options.interactive && !options.detach)?;
-    let started = begin(init, cgroup, plan, options);
-    let result = started.and_then(|(created, ends)| {
+    session.add_client(client, !task.detach, task.interactive && !task.detach)?;
+    let result = begin(task).and_then(|(created, ends)| {
         session.announce(&Event::Started);
         session.serve(&created, ends)
     });
@@ -124,25 +144,17 @@ fn supervise(
     session.finish()
 }
 
-fn begin(
-    init: ProcessId,
-    cgroup: &Cgroup,
-    plan: &ProcessPlan,
-    options: &ExecOptions,
-) -> Result<(crate::runtime::launch::Created, Ends)> {
+fn begin(task: &Task) -> Result<(Created, Ends)> {
+    let plan = ProcessPlan::from_spec(&task.process)?;
+    let cgroup = Cgroup::at(&task.cgroup)?;
     let (created, ends) = if plan.terminal {
-        let mut created = join::create(init, cgroup, plan, None)?;
+        let mut created = join::create(task.init, &cgroup, &plan, None)?;
         let master = created.console.take().context("the command made no terminal")?;
         (created, Ends::terminal(master)?)
     } else {
-        let (ends, streams) = session::pipes(options.interactive && !options.detach)?;
-        (join::create(init, cgroup, plan, Some(streams))?, ends)
+        let (ends, streams) = session::pipes(task.interactive && !task.detach)?;
+        (join::create(task.init, &cgroup, &plan, Some(streams))?, ends)
     };
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
-    let io = std::io::Error::from;
-    rustix::stdio::dup2_stdin(&null).map_err(io).context("let go of standard input")?;
-    rustix::stdio::dup2_stdout(&null).map_err(io).context("let go of standard output")?;
-    rustix::stdio::dup2_stderr(&null).map_err(io).context("let go of standard error")?;
     created.start()?;
     Ok((created, ends))
 }

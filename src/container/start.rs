@@ -15,18 +15,20 @@ use crate::layout::mkdir_all;
 use crate::runtime::handshake::{Failure, Stage};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, Ownership, write_atomic};
-use crate::sys::process::{self, Forked};
+use crate::sys::process;
 use crate::sys::signal;
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// How a client starts a container.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Start {
     /// He hears its output.
     pub attached: bool,
@@ -38,7 +40,8 @@ pub struct Start {
 
 /// Starts a container and returns the connection to its supervisor, with no event read from it yet.
 ///
-/// `program` is the path of this program's file. The calling process must have one thread.
+/// `program` is the path of this program's file. The calling process must have one thread: descriptors that are
+/// meant for the supervisor would else reach the children of others.
 ///
 /// # Errors
 /// A container that is up already; what compose refuses. What goes wrong later is an event.
@@ -50,13 +53,13 @@ pub fn start(container: &Container, how: Start, program: &Path) -> Result<Socket
     prepare_bundle(container, program)?;
     mkdir_all(&container.state_dir())?;
     let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-    match process::fork_into(0, None).context("make the supervisor")? {
-        Forked::Child => {
-            drop(ours);
-            supervisor::run(container.clone(), how, theirs, ownership)
-        }
-        Forked::Parent(_) => Ok(ours),
-    }
+    let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
+    let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
+    let task = serde_json::to_vec(&task).context("write the supervisor's task")?;
+    let about = [container.root.path().as_os_str(), container.record.id.as_ref()];
+    process::spawn_self(supervisor::NAME, &task, &[theirs.as_fd(), ownership.as_fd()], &about)
+        .context("start the supervisor")?;
+    Ok(ours)
 }
 
 /// Waits until the program runs.

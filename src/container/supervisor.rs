@@ -1,12 +1,13 @@
 //! The supervisor: one small process a running container, from its first start to its last end.
 
-use super::containers::Container;
+use super::containers::{Container, Containers};
 use super::log::Writer;
 use super::options::RestartPolicy;
 use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session};
 use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
+use crate::layout::Root;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Created};
@@ -14,19 +15,43 @@ use crate::runtime::plan::Plan;
 use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Runs as the supervisor process, and ends with it.
-pub fn run(container: Container, start: Start, client: Socket, ownership: Ownership) -> ! {
+/// The name that this program runs under as a supervisor.
+pub const NAME: &str = "minirun-supervisor";
+
+/// What a client tells the supervisor that it starts.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// The store.
+    pub root: PathBuf,
+    /// The volatile state.
+    pub state: PathBuf,
+    /// The container.
+    pub id: String,
+    /// How it is started.
+    pub start: Start,
+}
+
+/// The supervisor process, from the arguments that it was started with.
+///
+/// # Errors
+/// A start by anybody but a client.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
     process::set_name(c"minirun-super");
-    let code = match supervise(container, start, client, ownership) {
-        Ok(()) => 0,
-        // Everybody who could be told is gone or was told.
-        Err(_) => 1,
+    let mut given = process::Task::receive(arguments).context("take over the supervisor's task")?;
+    let task: Task = serde_json::from_slice(&given.task).context("read the supervisor's task")?;
+    let (Some(client), Some(ownership)) = (given.fds.next(), given.fds.next()) else {
+        bail!("the supervisor was given too little");
     };
-    process::exit_now(code)
+    let root = Root::open(&task.root, &task.state)?;
+    let container = Containers::open(&root).find(&task.id)?;
+    supervise(container, task.start, client.into(), Ownership::inherited(ownership))
 }
 
 fn supervise(container: Container, start: Start, client: Socket, ownership: Ownership) -> Result<()> {
@@ -57,7 +82,7 @@ fn supervise(container: Container, start: Start, client: Socket, ownership: Owne
 }
 
 fn open_session(container: &Container, start: &Start) -> Result<Session> {
-    leave_the_terminal()?;
+    rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     let options = &container.record.options;
     let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
     let log = Writer::open(&container.log_path(), options.log)?;
@@ -68,17 +93,6 @@ fn open_session(container: &Container, start: &Start) -> Result<Session> {
 /// The exit status of `run` when the program could not be started.
 pub fn status_of(error: &anyhow::Error) -> i32 {
     error.chain().find_map(|e| e.downcast_ref::<Failure>()).map_or(125, Failure::exit_status)
-}
-
-/// Nothing of the client's surroundings may hold us back or be held by us.
-fn leave_the_terminal() -> Result<()> {
-    let io = std::io::Error::from;
-    rustix::process::setsid().map_err(io).context("start a session")?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null).map_err(io).context("let go of standard input")?;
-    rustix::stdio::dup2_stdout(&null).map_err(io).context("let go of standard output")?;
-    rustix::stdio::dup2_stderr(&null).map_err(io).context("let go of standard error")?;
-    rustix::process::chdir("/").map_err(io).context("change to /")
 }
 
 /// Starts it as often as its policy says. An error is a first start that failed.
@@ -100,7 +114,7 @@ fn run_until_done(container: &Container, session: &mut Session, size: Option<(u1
             Ok(ended) => ended,
         };
         // The policy may have been changed meanwhile.
-        let policy = super::containers::Containers::open(&container.root)
+        let policy = Containers::open(&container.root)
             .find(&container.record.id)
             .map_or(container.record.options.restart, |c| c.record.options.restart);
         if ended.by_user || !starts_again(policy, &ended) {

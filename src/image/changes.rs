@@ -52,7 +52,7 @@ impl<'a> Changes<'a> {
     pub fn walk(&mut self, upper: &Dir, below: &Merged, path: Vec<u8>) -> Result<()> {
         for name in upper.names().with_context(|| format!("read the folder {}", show(&path)))? {
             let path = join(&path, name.as_bytes());
-            let stat = upper.stat(&name).with_context(|| format!("read {}", show(&path)))?;
+            let Some(stat) = upper.stat_opt(&name).with_context(|| format!("read {}", show(&path)))? else { continue };
             let found = below.lookup(&name)?;
             if file_type(&stat) == FileType::Directory {
                 self.directory(upper, &name, path, &stat, below, found)?;
@@ -62,10 +62,10 @@ impl<'a> Changes<'a> {
                 }
             } else {
                 let unchanged = match &found {
-                    Some(found) => is_same(upper, &name, &stat, below, found),
-                    None => Ok(false),
+                    Some(found) => unless_gone(is_same(upper, &name, &stat, below, found)),
+                    None => Ok(Some(false)),
                 };
-                if !unchanged.with_context(|| format!("compare {}", show(&path)))? {
+                if unchanged.with_context(|| format!("compare {}", show(&path)))? == Some(false) {
                     self.leaf(upper, &name, &path, &stat).with_context(|| format!("copy {}", show(&path)))?;
                 }
             }
@@ -82,10 +82,11 @@ impl<'a> Changes<'a> {
         below: &Merged,
         found: Option<Found>,
     ) -> Result<()> {
-        if upper.xattr(name, "trusted.overlay.redirect")?.is_some() {
+        let child = unless_gone(upper.child(name)).with_context(|| format!("open the folder {}", show(&path)))?;
+        let Some(child) = child else { return Ok(()) };
+        if child.xattr(".", "trusted.overlay.redirect")?.is_some() {
             bail!("{} was renamed by overlayfs in a way that a layer cannot hold", show(&path));
         }
-        let child = upper.child(name).with_context(|| format!("open the folder {}", show(&path)))?;
         let under = match found.filter(|found| file_type(&found.stat) == FileType::Directory) {
             Some(found) => Some((found, below.enter(name, &found)?)),
             None => None,
@@ -93,13 +94,14 @@ impl<'a> Changes<'a> {
         let is_opaque = diff::is_opaque(&child)?;
         // Overlayfs marks every directory that it makes; the mark matters only above something.
         let opaque = is_opaque && under.as_ref().is_some_and(|(_, merged)| merged.names().is_ok_and(|n| !n.is_empty()));
-        let Some(entry) = describe(upper, name, &path, stat, &mut self.links)? else { return Ok(()) };
-        let changed = match &under {
-            Some((found, _)) => opaque || !has_same_attributes(upper, name, stat, below, found)?,
-            None => true,
+        let entry = unless_gone(describe(upper, name, &path, stat, &mut self.links))?.flatten();
+        let same = match &under {
+            Some((found, _)) if !opaque => unless_gone(has_same_attributes(upper, name, stat, below, found))?,
+            _ => Some(false),
         };
+        let (Some(entry), Some(same)) = (entry, same) else { return Ok(()) };
         self.levels.push(Level { name: name.to_owned(), entry, opaque, is_made: false });
-        if changed {
+        if !same {
             self.make_levels()?;
         }
         let under = under.map(|(_, merged)| merged).filter(|_| !is_opaque).unwrap_or_default();
@@ -136,19 +138,27 @@ impl<'a> Changes<'a> {
     fn leaf(&mut self, upper: &Dir, name: &OsStr, path: &[u8], stat: &Stat) -> Result<()> {
         let is_file = file_type(stat) == FileType::RegularFile;
         let has_no_content = is_file && stat.st_size > 0 && stat.st_blocks == 0;
-        if has_no_content && upper.xattr(name, "trusted.overlay.metacopy")?.is_some() {
+        // A fifo that took the file's place meanwhile must not hold us up.
+        let open = || upper.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0).map(File::from);
+        let source = match is_file && stat.st_size > 0 {
+            true => unless_gone(open())?.map(Some),
+            false => Some(None),
+        };
+        let Some(source) = source else { return Ok(()) };
+        if has_no_content && unless_gone(upper.xattr(name, "trusted.overlay.metacopy"))?.flatten().is_some() {
             bail!("overlayfs has not copied its content up");
         }
-        let Some(entry) = describe(upper, name, path, stat, &mut self.links)? else { return Ok(()) };
+        let entry = unless_gone(describe(upper, name, path, stat, &mut self.links))?.flatten();
+        let Some(entry) = entry else { return Ok(()) };
         self.make_levels()?;
         self.out.write_all(&encode(&entry))?;
         self.files += 1;
         let linked = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         let size = entry.size;
-        let has_content = entry.kind == Kind::File && size > 0;
+        let source = source.filter(|_| entry.kind == Kind::File);
         self.placer.send(Step::Make { name: name.to_owned(), entry, linked })?;
-        if has_content {
-            self.content(upper, name, stat, size)?;
+        if let Some(source) = source {
+            self.content(&source, stat, size)?;
             self.placer.send(Step::Complete)?;
             self.size += size;
         }
@@ -156,11 +166,9 @@ impl<'a> Changes<'a> {
     }
 
     /// Reads a file once, for the tar and for the layer; only the tar gets its holes.
-    fn content(&mut self, upper: &Dir, name: &OsStr, stat: &Stat, size: u64) -> Result<()> {
-        // A fifo that took the file's place meanwhile must not hold us up.
-        let source = File::from(upper.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
+    fn content(&mut self, source: &File, stat: &Stat, size: u64) -> Result<()> {
         let mut at = 0;
-        for segment in segments(&source, stat, size)? {
+        for segment in segments(source, stat, size)? {
             self.zeros(segment.offset - at)?;
             at = segment.offset;
             let end = segment.offset + segment.length;
@@ -182,6 +190,17 @@ impl<'a> Changes<'a> {
     fn zeros(&mut self, count: u64) -> Result<()> {
         std::io::copy(&mut std::io::repeat(0).take(count), self.out)?;
         Ok(())
+    }
+}
+
+/// What a running container has removed while we were about to look at it is not among its changes.
+fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option<T>> {
+    let is_gone = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    };
+    match result.map_err(Into::into) {
+        Err(error) if error.chain().any(is_gone) => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -42,12 +42,7 @@ impl Store {
     /// `No such image: …`, and Docker's conflicts when something still needs the image.
     ///
     /// `in_use` is asked when nothing can be added any more: a container that was just made counts.
-    pub fn remove(
-        &self,
-        name: &str,
-        force: bool,
-        in_use: &dyn Fn() -> Result<Vec<ImageUse>>,
-    ) -> Result<Vec<Removal>> {
+    pub fn remove(&self, name: &str, force: bool, in_use: &dyn Fn() -> Result<Vec<ImageUse>>) -> Result<Vec<Removal>> {
         let _alone = self.root.lock_for_removing()?;
         let in_use = &in_use()?;
         let names = Names::read(&self.root)?;
@@ -67,6 +62,15 @@ impl Store {
         let chains = layers.into_iter().rev().filter(|(layer, _)| gone.contains(layer));
         removals.extend(chains.map(|(_, chain)| Removal::Deleted(chain.to_string())));
         Ok(removals)
+    }
+
+    /// Removes what a failed command has left: documents and layers that nothing needs. While others make something
+    /// it is left to the next removal.
+    pub fn sweep_up(&self, in_use: &dyn Fn() -> Result<Vec<ImageUse>>) -> Result<()> {
+        if let Some(_alone) = self.root.try_lock_for_removing()? {
+            self.sweep(&in_use()?)?;
+        }
+        Ok(())
     }
 
     /// Removes documents and layers that no image and no container needs. Returns the layers.

@@ -238,7 +238,9 @@ pub(super) enum By {
 /// Finds the entry that `text` means.
 pub(super) fn resolve(names: &Names, text: &str) -> Result<Option<(Entry, By)>> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if let Ok(id) = Digest::from_hex(digits) {
+    if digits.len() == 64
+        && let Ok(id) = Digest::from_hex(digits)
+    {
         return Ok(names.of_image(id).next().map(|e| (e.clone(), By::Id)));
     }
     if let Ok(reference) = Reference::parse(text)

@@ -10,7 +10,7 @@ use oci_spec::runtime::Process;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ impl ProcessPlan {
     /// What cannot be carried out, before anything is started.
     pub fn from_spec(spec: &Process) -> Result<ProcessPlan> {
         let args = strings(spec.args().as_deref().unwrap_or_default()).context("the arguments")?;
-        if args.is_empty() || args[0].is_empty() {
+        if args.is_empty() {
             bail!("no command specified");
         }
         if !spec.cwd().is_absolute() {
@@ -109,6 +109,7 @@ impl ProcessPlan {
     }
 
     fn prepare(&self, oom: Option<&File>) -> Result<(), (Stage, anyhow::Error)> {
+        replace_null().map_err(|e| (Stage::Console, e))?;
         self.set_limits(oom).map_err(|e| (Stage::Identity, e))?;
         self.change_identity().map_err(|e| (Stage::Identity, e))?;
         self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
@@ -255,6 +256,41 @@ pub fn rlimit_number(name: &str) -> Option<u32> {
 pub fn open_oom_score() -> Result<File> {
     let path = Path::new("/proc/self/oom_score_adj");
     File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))
+}
+
+/// A null device among the standard streams is the host's, and whoever has it open can change its mode and owner there:
+/// the container's takes its place. Input that is as empty does as well.
+fn replace_null() -> Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+    let [input, output, errors] = [stdin(), stdout(), stderr()].map(is_null);
+    if !(input || output || errors) {
+        return Ok(());
+    }
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let own = rustix::fs::open("/dev/null", flags, Mode::empty()).ok().filter(|fd| is_null(fd.as_fd()));
+    let null = match (own, output || errors) {
+        (Some(null), _) => null,
+        (None, false) => rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?.0,
+        (None, true) => bail!("the container's /dev/null is not the null device"),
+    };
+    let what = "replace the host's null device";
+    if input {
+        dup2_stdin(&null).map_err(io::Error::from).context(what)?;
+    }
+    if output {
+        dup2_stdout(&null).map_err(io::Error::from).context(what)?;
+    }
+    if errors {
+        dup2_stderr(&null).map_err(io::Error::from).context(what)?;
+    }
+    Ok(())
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    let device = rustix::fs::makedev(1, 3);
+    rustix::fs::fstat(fd)
+        .is_ok_and(|s| s.st_rdev == device && crate::sys::dir::file_type(&s) == rustix::fs::FileType::CharacterDevice)
 }
 
 /// Makes three descriptors the standard streams of the calling process and lets the user own those of ours.

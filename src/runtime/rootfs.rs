@@ -142,6 +142,13 @@ fn apply_flags(tree: &OwnedFd, op: &MountOp) -> Result<()> {
     if !is_new && !(f.set.is_empty() && f.clear.is_empty()) {
         mount::set_attributes(tree, f.set, f.clear, None, false).context("set the mount's options")?;
     }
+    // The host's mounts are private copies by now, so what is not asked for is private already.
+    if f.propagation.is_none_or(|p| p == Propagation::Private)
+        && f.set_recursive.is_empty()
+        && f.clear_recursive.is_empty()
+    {
+        return Ok(());
+    }
     let propagation = f.propagation.unwrap_or(Propagation::Private);
     mount::set_attributes(tree, f.set_recursive, f.clear_recursive, Some(propagation), true)
         .context("set the recursive mount options")
@@ -247,6 +254,9 @@ fn protect(plan: &Plan, root: &Dir) -> Result<()> {
         };
         let tree = mount::copy_of(cover).with_context(|| format!("mask {}", path.display()))?;
         mount::attach(&tree, &target).with_context(|| format!("mask {}", path.display()))?;
+        // What covers a file is the host's null device: neither its mode nor its owner may be changed through it.
+        mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, false)
+            .with_context(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }

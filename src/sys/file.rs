@@ -4,6 +4,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -128,7 +129,13 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Ownership of something by a process and the children that inherit it: free when the last of them is gone,
 /// however it ends, and visible to others without their taking it.
 #[derive(Debug)]
-pub struct Ownership(#[expect(dead_code, reason = "held for its kernel lock")] File);
+pub struct Ownership(File);
+
+impl AsFd for Ownership {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Ownership {
     /// Takes the ownership recorded at `path`; `None` if somebody has it.
@@ -140,6 +147,11 @@ impl Ownership {
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// An ownership that another process took and handed over with its descriptor.
+    pub fn inherited(fd: std::os::fd::OwnedFd) -> Ownership {
+        Ownership(fd.into())
     }
 
     /// Whether anybody has the ownership recorded at `path`.

@@ -105,9 +105,12 @@ pub fn number(text: &str) -> Option<i32> {
 
 /// Gives the process the signal state of a fresh one: every disposition default, nothing blocked.
 pub fn reset() {
+    // As the kernel has it; all zero is the default. The C library would refuse the two signals that it keeps to itself.
+    let default = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
     for signal in 1..=64 {
         // SAFETY: restores a default disposition; numbers that cannot be changed are refused by the kernel.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>()) };
     }
     // SAFETY: the set is plain memory, initialised by sigemptyset before it is used.
     unsafe {

@@ -23,6 +23,12 @@ impl AsFd for Socket {
     }
 }
 
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Socket(fd)
+    }
+}
+
 impl Socket {
     /// Two connected ends, closed on exec.
     pub fn pair() -> io::Result<(Socket, Socket)> {

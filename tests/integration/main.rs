@@ -1,5 +1,11 @@
 //! Black-box tests: the real binary, as root, on real mounts. Each test has a store of its own, and dropping the
 //! store checks that nothing is left of it on the host.
 
+mod confinement;
+mod images;
+mod lifecycle;
+mod run;
 mod smoke;
 mod support;
+mod terminal;
+mod volumes;

@@ -97,8 +97,7 @@ impl Store {
     /// Runs a command of the engine with this standard input.
     pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
         let mut command = self.command(args);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
         let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
@@ -192,9 +191,9 @@ impl Store {
 /// The cgroup directories of a container, in whatever hierarchies the host has.
 pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
-    let mut candidates = vec![base.join("minirun").join(id)];
+    let mut candidates = vec![base.join(format!("minirun-{id}"))];
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        candidates.push(entry.path().join("minirun").join(id));
+        candidates.push(entry.path().join(format!("minirun-{id}")));
     }
     candidates.into_iter().filter(|c| c.exists()).collect()
 }
@@ -326,9 +325,105 @@ pub fn signal(pid: i32, signal: i32) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+impl Store {
+    /// An image of the busybox tree whose configuration these Dockerfile instructions make.
+    pub fn image(&self, name: &str, changes: &[&str]) {
+        let mut args = vec!["import"];
+        args.extend(changes.iter().flat_map(|c| ["-c", c]));
+        let tar = fixture("busybox.tar");
+        args.extend([tar.to_str().unwrap(), name]);
+        self.ok(&args);
+    }
+
+    /// An image of the busybox tree after a shell script of the host's has changed it; its current directory is the
+    /// tree.
+    pub fn changed_image(&self, name: &str, script: &str) {
+        let tree = self.path(&format!("tree-{}", name.replace('/', "-")));
+        std::fs::create_dir(&tree).unwrap();
+        let script = format!("set -e; tar -xf \"$1\"; {script}\ntar --xattrs -cf ../changed.tar .");
+        let mut command = Command::new("sh");
+        command.current_dir(&tree).args(["-c", &script, "sh", fixture("busybox.tar").to_str().unwrap()]);
+        let made = done(&mut command);
+        assert_eq!(made.code, 0, "{made:?}");
+        self.ok(&["import", &self.text("changed.tar"), name]);
+        std::fs::remove_dir_all(&tree).unwrap();
+    }
+
+    /// An image of what a shell script has left in a container of `base`.
+    pub fn committed_image(&self, base: &str, name: &str, script: &str) {
+        self.ok(&["run", "--name", "to-commit", base, "sh", "-ec", script]);
+        self.ok(&["commit", "to-commit", name]);
+        self.ok(&["rm", "-v", "to-commit"]);
+    }
+
+    /// A command of the engine inside a shell script of the host's, which calls it as `"$0" "$@"`.
+    pub fn through_shell(&self, script: &str, args: &[&str]) -> Command {
+        let inner = self.command(args);
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(script).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+        command
+    }
+}
+
+/// What the probe says in lines of `key=value`.
+pub fn facts(text: &str) -> std::collections::BTreeMap<String, String> {
+    text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
 /// All that a file holds.
 pub fn slurp(path: impl AsRef<Path>) -> Vec<u8> {
     let mut out = Vec::new();
     File::open(path.as_ref()).unwrap().read_to_end(&mut out).unwrap();
     out
+}
+
+impl Store {
+    /// Starts a command of the engine as the leader of a session whose terminal it is on, as a login shell's `exec`
+    /// would: it hears of the terminal's end.
+    pub fn session_terminal(&self, args: &[&str]) -> Terminal {
+        let inner = self.command(args);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
+        Terminal::spawn(command)
+    }
+
+    /// Starts a command of the engine with all its streams captured; the caller ends or awaits it.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+impl Terminal {
+    /// Closes the terminal, as its window would.
+    pub fn hang_up(&mut self) {
+        let null = || File::open("/dev/null").unwrap().into();
+        self.slave = null();
+        self.master = null();
+    }
+}
+
+impl Store {
+    /// An image of the busybox tree with this `config` section, which only archives can bring in.
+    pub fn loaded_image(&self, name: &str, config: &str) {
+        self.ok(&["load", "-i", &self.archive(name, config)]);
+    }
+
+    /// An archive as `docker save` writes it, of the busybox tree with this `config` section.
+    pub fn archive(&self, name: &str, config: &str) -> String {
+        let dir = self.path(&format!("archive-{name}"));
+        std::fs::create_dir(&dir).unwrap();
+        let script = "set -e; cp \"$1\" layer.tar; diff=$(sha256sum < layer.tar | cut -d' ' -f1)
+            echo '{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":'\"$3\"',' > config.json
+            echo '\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:'$diff'\"]}}' >> config.json
+            echo '[{\"Config\":\"config.json\",\"RepoTags\":[\"'\"$2\"':latest\"],\"Layers\":[\"layer.tar\"]}]' > manifest.json
+            tar -cf ../\"$2\".tar manifest.json config.json layer.tar";
+        let tar = fixture("busybox.tar");
+        let mut command = Command::new("bash");
+        command.current_dir(&dir).args(["-c", script, "sh", tar.to_str().unwrap(), name, config]);
+        let made = done(&mut command);
+        assert_eq!(made.code, 0, "{made:?}");
+        std::fs::remove_dir_all(&dir).unwrap();
+        self.text(&format!("{name}.tar"))
+    }
 }

@@ -1,6 +1,6 @@
 //! Control groups: one interface over version 1 hierarchies (also hybrid hosts) and version 2.
 //!
-//! A container's cgroup is named by one path, `/minirun/<id>` unless asked otherwise, in every hierarchy used.
+//! A container's cgroup is named by one path in every hierarchy used.
 
 mod v1;
 mod v2;
@@ -237,7 +237,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the cgroup with all cgroups below it, and the parent that we made if it is empty. Can be repeated.
+    /// Removes the cgroup with all cgroups below it. Can be repeated.
     pub fn remove(&self) -> Result<()> {
         let hierarchies = match self.version {
             Version::V2 => vec![PathBuf::from(MOUNT)],
@@ -246,10 +246,6 @@ impl Cgroup {
         for hierarchy in hierarchies {
             let dir = hierarchy.join(&self.path);
             remove_directory(&dir).with_context(|| format!("remove the cgroup {}", dir.display()))?;
-            if let Some(parent) = self.path.parent().filter(|p| *p == Path::new(OUR_PARENT)) {
-                // Fails as it should while other containers are there.
-                let _ = std::fs::remove_dir(hierarchy.join(parent));
-            }
         }
         Ok(())
     }
@@ -262,9 +258,6 @@ impl Cgroup {
         }
     }
 }
-
-/// The cgroup above all containers', unless the user names another.
-pub const OUR_PARENT: &str = "minirun";
 
 /// Makes `relative` below a hierarchy. Another process may remove an empty parent at any time.
 fn make_directory(hierarchy: &Path, relative: &Path) -> io::Result<PathBuf> {

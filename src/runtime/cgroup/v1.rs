@@ -7,8 +7,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The controllers that a container always gets: for its limits, device rules, pausing and statistics.
-const ALWAYS: [&str; 6] = ["pids", "memory", "cpu", "cpuacct", "devices", "freezer"];
+/// The controllers that a container always gets: for its limits, device rules and pausing.
+const ALWAYS: [&str; 5] = ["pids", "memory", "cpu", "devices", "freezer"];
 /// The controller that is joined only when asked for.
 const CPUSET: &str = "cpuset";
 
