@@ -61,8 +61,8 @@ startup() {
         row "$e" "$(ms "${figure[startup.$e]}")" "$(ratio "${figure[startup.$e]}" "${figure[startup.floor]}")"
     done
     if [ "$have_minirun" ]; then
-        goal 'start-up / floor' "$(ratio "${figure[startup.minirun]}" "${figure[startup.floor]}")" 3
-        goal 'start-up, ms' "$(ratio "${figure[startup.minirun]}" 1000)" 20
+        goal 'start-up / floor' "$(ratio "${figure[startup.minirun]}" "${figure[startup.floor]}")" 2
+        goal 'start-up / docker' "$(ratio "${figure[startup.minirun]}" "${figure[startup.docker]:--}")" 0.033
     fi
 }
 
@@ -82,7 +82,7 @@ parallel() {
         one=$(elapsed many 1 "${command[@]}")
         eight=$(elapsed many 8 "${command[@]}")
         printf '  %-14s %12s %12s %12s\n' "$e" "$(ms "$one")" "$(ms "$eight")" "$(ratio "$one" "$eight")"
-        [ "$e" != minirun ] || goal 'parallel / sequence, wall time' "$(ratio "$eight" "$one")" 0.75
+        [ "$e" != minirun ] || goal '8 at a time / in sequence, time' "$(ratio "$eight" "$one")" 0.556
     done
 }
 
@@ -123,7 +123,8 @@ memory() {
         "${command[@]}" rm -f "${names[@]}" >>"$log" 2>&1 || true
         sleep 2
         left=0
-        for i in $pids; do [ ! -e "/proc/$i" ] || left=$((left + 1)); done
+        # A process that has ended but was not yet collected by pid 1 is gone for this purpose.
+        for i in $pids; do ! grep -qs '^State:.[^Z]' "/proc/$i/status" || left=$((left + 1)); done
         row "$e" "$kb" "$left"
         if [ "$e" = minirun ]; then
             goal 'helpers, kB per container' "$kb" 1024
@@ -160,17 +161,20 @@ commit_case() {
     for e in "${engines[@]}"; do
         i=$(median <"$tmp/commit.$e")
         row "$e" "$(ms "$i")" "$(ratio "$i" "$reference")"
-        [ "$e" != minirun ] || goal "$title / tar+sha256" "$(ratio "$i" "$reference")" "$limit"
+        [ "$e" != minirun ] || "$limit" "$title" "$i" "$reference"
     done
 }
+
+small_goal() { goal "$1, ms" "$(ratio "$2" 1000)" 30; }
+big_goal() { goal "$1 / tar+sha256" "$(ratio "$2" "$3")" 1.5; }
 
 commit() {
     # One random file cut up: as many files and bytes as asked, by two processes.
     mkdir -p "$tmp/files"
     head -c 500000000 /dev/urandom | (cd "$tmp/files" && split -b 25000 -a 5 -d)
     # In a container the working directory is /, on the host the reference directory.
-    commit_case 'commit of one changed file' 5 5 'echo changed >changed'
-    commit_case 'commit of 20,000 files, 500 MB' 3 1.5 'mkdir data && cp -R /src/. data/'
+    commit_case 'commit of one changed file' 5 small_goal 'echo changed >changed'
+    commit_case 'commit of 20,000 files, 500 MB' 3 big_goal 'mkdir data && cp -R /src/. data/'
 }
 
 # The Debian tar with one file more, whose content makes the layer a new one.
@@ -194,7 +198,7 @@ archive() {
 }
 
 images() {
-    local e i kind measured untar sha both tar=$fixtures/debian.tar
+    local e i kind measured untar sha slower tar=$fixtures/debian.tar
     for ((i = 0; i < 3; i++)); do
         variant_tar "load $i" "$tmp/load.tar"
         archive "$tmp/load.tar" "loaded$i:latest" "$tmp/load$i"
@@ -213,16 +217,16 @@ images() {
         done
     done
     untar=$(median <"$tmp/image.tar") sha=$(median <"$tmp/image.sha256")
-    both=$((untar + sha))
+    slower=$((untar > sha ? untar : sha))
     echo; echo "a Debian image of $(($(stat -c %s "$tar") >> 20)) MB into the store, median of 3"
-    row '' time '/ (x + hash)'
-    row 'tar x' "$(ms "$untar")" "$(ratio "$untar" "$both")"
-    row sha256sum "$(ms "$sha")" "$(ratio "$sha" "$both")"
+    row '' time '/ slower'
+    row 'tar x' "$(ms "$untar")" "$(ratio "$untar" "$slower")"
+    row sha256sum "$(ms "$sha")" "$(ratio "$sha" "$slower")"
     for kind in load import; do
         for e in "${engines[@]}"; do
             measured=$(median <"$tmp/image.$kind.$e")
-            row "$e $kind" "$(ms "$measured")" "$(ratio "$measured" "$both")"
-            [ "$e" != minirun ] || goal "$kind / (tar x + sha256sum)" "$(ratio "$measured" "$both")" 1.5
+            row "$e $kind" "$(ms "$measured")" "$(ratio "$measured" "$slower")"
+            [ "$e" != minirun ] || goal "$kind / slower of tar x and sha256sum" "$(ratio "$measured" "$slower")" 1.5
         done
     done
 }

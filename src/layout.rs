@@ -10,6 +10,7 @@
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
+//! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/trash         what is being deleted: renamed here first, emptied later
 //! <state>/<id>         pids and sockets of running containers; lost at reboot
@@ -131,8 +132,14 @@ impl Root {
         }
     }
 
-    /// Moves everything in `tmp` to the trash. The caller holds the lock alone, so nobody is making anything.
+    /// Moves everything in `tmp` to the trash. The caller holds the lock alone, so nobody is making anything. State of
+    /// containers that are no longer there goes, too.
     fn sweep(&self) {
+        for name in Dir::open(&self.state).and_then(|s| s.names()).unwrap_or_default() {
+            if !self.path.join("containers").join(&name).exists() {
+                let _ = std::fs::remove_dir_all(self.state.join(&name));
+            }
+        }
         let Ok(tmp) = Dir::open(self.path.join("tmp")) else { return };
         for name in tmp.names().unwrap_or_default() {
             let _ = self.discard(&self.path.join("tmp").join(name));
@@ -163,10 +170,11 @@ impl Drop for Scratch {
     }
 }
 
-const SUBFOLDERS: [&str; 7] = ["blobs/sha256", "layers", "containers", "names", "volumes", "tmp", "trash"];
+const SUBFOLDERS: [&str; 8] = ["blobs/sha256", "layers", "containers", "names", "volumes", "rootfs", "tmp", "trash"];
 
 fn is_ours(name: &std::ffi::OsStr) -> bool {
-    let known = ["blobs", "layers", "containers", "names", "volumes", "stubs", "tmp", "trash", "lock", "lost+found"];
+    let known =
+        ["blobs", "layers", "containers", "names", "volumes", "stubs", "rootfs", "tmp", "trash", "lock", "lost+found"];
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")
 }
 

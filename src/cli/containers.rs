@@ -127,21 +127,21 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     let mut status = 0;
     for name in &args.containers {
         let removed = match containers.find(name) {
-            Ok(container) => container.remove(args.force, args.volumes).map(|()| true),
-            Err(error) if args.force && error.is::<NoSuchContainer>() => {
-                output::complain(&error);
-                Ok(false)
-            }
+            Ok(container) => container.remove(args.force, args.volumes),
             // What cannot be read can still be removed.
-            Err(error) if args.force => containers.remove_damaged(name).map(|()| true).map_err(|_| error),
+            Err(error) if args.force && !error.is::<NoSuchContainer>() => {
+                containers.remove_damaged(name).map_err(|_| error)
+            }
             Err(error) => Err(error),
         };
         match removed {
-            Ok(true) => output::line(name)?,
-            Ok(false) => {}
+            Ok(()) => output::line(name)?,
             Err(error) => {
                 output::complain(&error);
-                status = 1;
+                // It may also have gone while we looked at it.
+                if !(args.force && error.is::<NoSuchContainer>()) {
+                    status = 1;
+                }
             }
         }
     }

@@ -209,7 +209,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 /// `minirun import`.
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let source = if args.source == PathBuf::from("-") { standard_input()? } else { open(&args.source)? };
+    let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
     let options = ImportOptions { reference, changes: args.change, message: args.message };
     let id = Store::open(&app.root).import(source, options)?;
     output::line(&id.to_string())?;

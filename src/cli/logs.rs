@@ -50,7 +50,7 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
     let mut reader = Reader::open(&container.log_path());
     let mut last = VecDeque::new();
     let mut lines = 0;
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.read()? {
         if !wanted(&entry) {
             continue;
         }
@@ -87,7 +87,7 @@ fn follow(reader: &mut Reader, supervisor: &Socket, mut show: impl FnMut(&Entry)
     let mut buffer = vec![0; crate::sys::socket::MAX_MESSAGE];
     let mut over = false;
     loop {
-        while let Some(entry) = reader.next()? {
+        while let Some(entry) = reader.read()? {
             show(&entry)?;
         }
         if over {

@@ -2,6 +2,7 @@
 
 use super::values::{boolean, bytes, is_name};
 use crate::container::options::{MountRequest, MountSource};
+use crate::sys::dir::clean;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -317,13 +318,13 @@ fn octal(text: &str) -> Option<u32> {
 /// A path of the host, made absolute; nothing if it is none but perhaps the name of a volume.
 fn host_path(text: &str, current_dir: &Path) -> Result<Option<String>> {
     if text.starts_with('/') {
-        return Ok(Some(clean(text)));
+        return Ok(Some(plain(text)));
     }
     if !matches!(text.split('/').next(), Some("." | "..")) {
         return Ok(None);
     }
     let base = current_dir.to_str().with_context(|| format!("{} is not UTF-8", current_dir.display()))?;
-    Ok(Some(clean(&format!("{base}/{text}"))))
+    Ok(Some(plain(&format!("{base}/{text}"))))
 }
 
 /// Where a mount goes in the container.
@@ -331,25 +332,14 @@ fn container_path(text: &str) -> Result<String> {
     if !text.starts_with('/') {
         bail!("invalid mount path: '{text}' mount path must be absolute");
     }
-    match clean(text) {
+    match plain(text) {
         root if root == "/" => bail!("invalid specification: destination can't be '/'"),
         path => Ok(path),
     }
 }
 
-/// An absolute path without `.`, `..` and needless slashes; `..` stops at the root.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+fn plain(path: &str) -> String {
+    clean(Path::new(path)).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

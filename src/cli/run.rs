@@ -8,6 +8,8 @@ use crate::container::create::{NoSuchImage, create as create_container};
 use crate::container::protocol::Request;
 use crate::container::start::{Start, start as start_container, wait_until_started};
 use crate::container::state::Status;
+use crate::container::supervisor;
+use crate::container::task::Waiting;
 use crate::image::Reference;
 use crate::runtime::handshake::Failure;
 use crate::sys::socket::Socket;
@@ -103,12 +105,16 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
     let keys = values::detach_keys(&args.detach_keys)?;
     let feeds = options.interactive && !args.detach;
     if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
-        bail!("the input device is not a TTY");
+        // Docker's status for this is not the engine's.
+        output::note("Error: the input device is not a TTY");
+        return Ok(1);
     }
+    // It gets ready while we make the container.
+    let supervisor = Waiting::start(supervisor::NAME, &app.root)?;
     let container = make(app, &args.container, options)?;
     let how = Start { attached: !args.detach, feeds, terminal_size: terminal_size(args.container.tty) };
     let tty = container.record.options.tty;
-    let socket = start_container(&container, how, &app.program).inspect_err(|_| {
+    let socket = start_container(&container, how, &app.program, supervisor).inspect_err(|_| {
         if container.record.options.remove {
             let _ = container.remove(false, true);
         }
@@ -245,7 +251,8 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     }
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
-    wait_until_started(&start_container(&container, how, &app.program)?)
+    let supervisor = Waiting::start(supervisor::NAME, &app.root)?;
+    wait_until_started(&start_container(&container, how, &app.program, supervisor)?)
 }
 
 fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<u8> {
@@ -254,7 +261,8 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
     let keys = values::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: true, detach_keys: keys };
-    let socket = start_container(container, how, &app.program)?;
+    let supervisor = Waiting::start(supervisor::NAME, &app.root)?;
+    let socket = start_container(container, how, &app.program, supervisor)?;
     conclude(converse(&socket, &terms)?)
 }
 

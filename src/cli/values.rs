@@ -1,20 +1,12 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
 use crate::container::options::{LogOptions, NetworkMode, RestartPolicy, SecurityOptions, Ulimit};
-use anyhow::{Result, bail};
+use crate::sys::signal::number;
+use anyhow::{Result, anyhow, bail};
 
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 const BILLION: i64 = 1_000_000_000;
 const HOSTNAME_LIMIT: usize = 64;
-const RT_MIN: i32 = 34;
-const RT_MAX: i32 = 64;
-
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
-];
-
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -178,40 +170,7 @@ pub fn ulimit(text: &str) -> Result<Ulimit> {
 /// # Errors
 /// `Invalid signal: x`.
 pub fn signal(text: &str) -> Result<i32> {
-    let number = match text.parse::<i32>() {
-        Ok(number) => Some(number).filter(|number| (1..=RT_MAX).contains(number)),
-        Err(_) => named_signal(&text.to_ascii_uppercase()),
-    };
-    match number {
-        Some(number) => Ok(number),
-        None => bail!("Invalid signal: {text}"),
-    }
-}
-
-fn named_signal(name: &str) -> Option<i32> {
-    let name = name.strip_prefix("SIG").unwrap_or(name);
-    let real_time = |offset: &str, sign: char, from: i32| {
-        let offset = match offset.strip_prefix(sign) {
-            Some(offset) => offset.parse::<u8>().ok()?.into(),
-            None if offset.is_empty() => 0,
-            None => return None,
-        };
-        let number = if sign == '+' { from + offset } else { from - offset };
-        (RT_MIN..=RT_MAX).contains(&number).then_some(number)
-    };
-    if let Some(offset) = name.strip_prefix("RTMIN") {
-        return real_time(offset, '+', RT_MIN);
-    }
-    if let Some(offset) = name.strip_prefix("RTMAX") {
-        return real_time(offset, '-', RT_MAX);
-    }
-    let name = match name {
-        "IOT" => "ABRT",
-        "CLD" => "CHLD",
-        "POLL" => "IO",
-        other => other,
-    };
-    Some(SIGNALS.iter().position(|known| *known == name)? as i32 + 1)
+    number(text).ok_or_else(|| anyhow!("Invalid signal: {text}"))
 }
 
 /// `--restart`: `no`, `always`, `unless-stopped` or `on-failure[:times]`.

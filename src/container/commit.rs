@@ -12,7 +12,11 @@ use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::image::{CommitSource, NewImage};
 use crate::runtime::cgroup::Cgroup;
-use anyhow::Result;
+use crate::sys::process::{self, Child, Forked};
+use anyhow::{Context, Result};
+use rustix::pipe::PipeFlags;
+use std::io;
+use std::os::fd::OwnedFd;
 
 /// What a user asks of `commit`.
 #[derive(Clone, Debug, Default)]
@@ -81,18 +85,46 @@ pub fn config(record: &Record) -> ContainerConfig {
     config
 }
 
-/// A frozen container, thawed again when this is dropped.
-struct Frozen(Cgroup);
+/// A frozen container, thawed again when this is dropped, and also when we are killed before.
+struct Frozen {
+    cgroup: Cgroup,
+    guard: Child,
+    line: OwnedFd,
+}
 
 impl Frozen {
     fn new(cgroup: Cgroup) -> Result<Frozen> {
-        cgroup.freeze(true)?;
-        Ok(Frozen(cgroup))
+        let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
+        let (ear, line) = pipe.context("make a pipe")?;
+        match process::fork_into(0, None).context("make a guard for the frozen container")? {
+            Forked::Child => {
+                drop(line);
+                guard(&cgroup, &ear)
+            }
+            Forked::Parent(guard) => {
+                let frozen = Frozen { cgroup, guard, line };
+                frozen.cgroup.freeze(true)?;
+                Ok(frozen)
+            }
+        }
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = self.0.freeze(false);
+        let _ = self.cgroup.freeze(false);
+        let _ = rustix::io::write(&self.line, b"done");
+        let _ = process::reap(&self.guard.pidfd);
     }
+}
+
+/// Outlives whoever froze the container, in a session of its own where no key reaches it, and thaws it unless that
+/// was done.
+fn guard(cgroup: &Cgroup, ear: &OwnedFd) -> ! {
+    process::set_name(c"minirun-guard");
+    let _ = rustix::process::setsid();
+    if !matches!(rustix::io::read(ear, &mut [0u8; 4]), Ok(n) if n > 0) {
+        let _ = cgroup.freeze(false);
+    }
+    process::exit_now(0)
 }

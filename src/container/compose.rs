@@ -19,6 +19,8 @@ pub struct World {
     pub layers: Vec<PathBuf>,
     /// The container's folder.
     pub directory: PathBuf,
+    /// Where its root file system is mounted, in its own mount namespace.
+    pub mount_point: PathBuf,
     /// Who the process is.
     pub identity: Identity,
     /// Where each named volume's data is.
@@ -73,7 +75,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// What the user must decide: no command, a path that cannot be.
 pub fn compose(record: &Record, world: &World) -> Result<oci::Spec> {
     let options = &record.options;
-    let root = oci::RootBuilder::default().path("rootfs").readonly(options.read_only).build()?;
+    let root = oci::RootBuilder::default().path(world.mount_point.clone()).readonly(options.read_only).build()?;
     let mut spec = oci::SpecBuilder::default()
         .version("1.2.0")
         .root(root)
@@ -224,7 +226,7 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     ];
     let etc_ro = if options.read_only { "ro" } else { "rw" };
     for file in ["resolv.conf", "hostname", "hosts"] {
-        let source = world.directory.join("etc").join(file);
+        let source = world.directory.join(file);
         list.push(mount("bind", &text(&source)?, &format!("/etc/{file}"), &["rbind", "rprivate", etc_ro])?);
     }
     if options.init {

@@ -258,7 +258,6 @@ impl Container {
         let containers = Containers::open(&self.root);
         containers.release_name(&self.record.name, &self.record.id)?;
         self.root.discard(&self.dir())?;
-        self.forget_running();
         if !volumes {
             return Ok(());
         }

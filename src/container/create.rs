@@ -14,7 +14,7 @@ use crate::sys::random;
 use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The image that a container is to be made from is not in the store.
@@ -167,8 +167,10 @@ impl Draft {
     }
 
     fn fill(&self, record: &Record, union: &Union) -> Result<()> {
-        for sub in ["bundle/rootfs", "etc", "upper", "work"] {
-            mkdir_all(&self.path.join(sub))?;
+        for sub in ["upper", "work"] {
+            let path = self.path.join(sub);
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+            made.with_context(|| format!("make {}", path.display()))?;
         }
         // The container's / looks as the image's, though it is the upper directory that it shows.
         if let Some(stat) = union.stat(Path::new("/")).context("look at the image's root")? {

@@ -7,6 +7,7 @@ use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session};
 use super::start::{require_running, user_of};
 use super::supervisor::status_of;
+use super::task::{self, Waiting};
 use super::users::Database;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::join;
@@ -19,7 +20,6 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What a user asks of `exec`.
@@ -56,11 +56,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     ProcessPlan::from_spec(&process)?;
     let cgroup = super::compose::cgroup_path(&container.record);
     let task = Task { process, init, cgroup, interactive: options.interactive, detach: options.detach };
-    let task = serde_json::to_vec(&task).context("write the command's task")?;
-    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-    let about = [container.root.path().as_os_str(), container.record.id.as_ref()];
-    process::spawn_self(NAME, &task, &[theirs.as_fd()], &about).context("start the command's supervisor")?;
-    Ok(ours)
+    Waiting::start(NAME, &container.root)?.give(&task, &[])
 }
 
 /// The name that this program runs under as a command's supervisor.
@@ -82,10 +78,10 @@ struct Task {
 /// A start by anybody but a client.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
     process::set_name(c"minirun-exec");
-    let mut given = process::Task::receive(arguments).context("take over the command's task")?;
-    let task: Task = serde_json::from_slice(&given.task).context("read the command's task")?;
-    let client = given.fds.next().context("the command's supervisor was given too little")?;
-    supervise(&task, client.into())
+    match task::take::<Task>(arguments)? {
+        Some((task, client, _)) => supervise(&task, client),
+        None => Ok(()),
+    }
 }
 
 fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {

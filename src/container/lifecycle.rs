@@ -5,10 +5,12 @@ use super::protocol::{Event, Request};
 use super::start::{not_running, require_running, stop_settings};
 use super::state::Status;
 use crate::runtime::cgroup::Cgroup;
+use crate::sys::file::Ownership;
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 impl Container {
     /// Connects to its supervisor; `None` if it has none.
@@ -90,20 +92,40 @@ impl Container {
     ///
     /// The files are only moved out of sight; [`crate::layout::Root::empty_trash`] deletes them.
     pub fn remove(&self, force: bool, volumes: bool) -> Result<()> {
-        let status = self.snapshot()?.status;
-        if status.is_up() {
-            if !force {
-                bail!(
-                    "You cannot remove a {} container {}. Stop the container before attempting removal or force \
-                     remove",
-                    status.word(),
-                    self.record.id
-                );
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let _ownership = loop {
+            let status = self.snapshot()?.status;
+            if status.is_up() {
+                if !force {
+                    bail!(
+                        "You cannot remove a {} container {}. Stop the container before attempting removal or force \
+                         remove",
+                        status.word(),
+                        self.record.id
+                    );
+                }
+                // It may end by itself meanwhile.
+                let _ = self.kill(libc::SIGKILL);
             }
-            // It may end by itself meanwhile.
-            let _ = self.kill(libc::SIGKILL);
+            match Ownership::take(&self.lock_path()) {
+                Ok(Some(ownership)) => break ownership,
+                // Somebody is just starting, ending or removing it.
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                Ok(None) => bail!("the container {} is in somebody else's hands", self.record.id),
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(e).context("take the container's lock"),
+            }
+        };
+        // There is one if its supervisor was killed in the middle of a start.
+        if let Ok(cgroup) = self.cgroup() {
+            cgroup.kill_all()?;
+            cgroup.remove()?;
         }
-        if self.dir().exists() { self.remove_files(volumes) } else { Ok(()) }
+        if self.dir().exists() {
+            self.remove_files(volumes)?;
+        }
+        self.forget_running();
+        Ok(())
     }
 
     /// Its cgroup.

@@ -52,15 +52,25 @@ impl Writer {
                 Some(text) => ("F", text),
                 None => ("P", piece),
             };
+            let before = self.line.len();
             write!(self.line, "{time} {name} {tag} ")?;
             self.line.extend(text);
             self.line.push(b'\n');
+            // A file ends where the next line would not fit any more.
+            if self.size + before as u64 > 0 && self.size + self.line.len() as u64 > self.options.max_size {
+                let next = self.line.split_off(before);
+                self.flush()?;
+                self.rotate()?;
+                self.line = next;
+            }
         }
-        if self.size > 0 && self.size + self.line.len() as u64 > self.options.max_size {
-            self.rotate()?;
-        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.line)?;
         self.size += self.line.len() as u64;
+        self.line.clear();
         Ok(())
     }
 
@@ -119,7 +129,7 @@ impl Reader {
     }
 
     /// The next entry; `None` when all that has been written so far was read. Call again for more.
-    pub fn next(&mut self) -> Result<Option<Entry>> {
+    pub fn read(&mut self) -> Result<Option<Entry>> {
         loop {
             let Some(file) = &mut self.current else {
                 let Some(path) = self.waiting.pop() else { return Ok(None) };
@@ -194,14 +204,14 @@ mod tests {
             writer.write(Stream::Out, &piece).unwrap();
             written.extend(piece);
             if n % 7 == 0 {
-                while let Some(entry) = reader.next().unwrap() {
+                while let Some(entry) = reader.read().unwrap() {
                     read.extend(entry.data);
                 }
             }
         }
         let mut fresh = Reader::open(&path);
         let mut all = Vec::new();
-        while let Some(entry) = fresh.next().unwrap() {
+        while let Some(entry) = fresh.read().unwrap() {
             assert_eq!(entry.stream, Stream::Out);
             all.extend(entry.data);
         }

@@ -4,9 +4,9 @@
 //! <root>/containers/<id>/container.json   the record: what was asked for          (record)
 //!                        exit.json        how it last ended                       (state)
 //!                        lock             held by its supervisor as long as it lives
-//!                        bundle/          config.json, composed at each start; rootfs, the mount point
+//!                        config.json      the OCI bundle's specification, composed at each start
 //!                        upper/ work/     its own layer
-//!                        etc/             hosts, hostname, resolv.conf as mounted into it
+//!                        hosts, hostname, resolv.conf            as mounted into it
 //!                        log, log.1 …     its output                              (log)
 //! <root>/names/<name>                     a link whose text is the id
 //! <state>/<id>/run.json                   its processes                           (state)
@@ -29,4 +29,5 @@ pub mod session;
 pub mod start;
 pub mod state;
 pub mod supervisor;
+pub mod task;
 pub mod users;

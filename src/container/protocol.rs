@@ -111,7 +111,7 @@ impl Event<'_> {
         let tagged = |kind: u8, body: &[u8]| [&[kind], body].concat();
         match self {
             Event::Started => vec![b's'],
-            Event::Failed(status, text) => [&[b'f'], &status.to_ne_bytes()[..], text.as_bytes()].concat(),
+            Event::Failed(status, text) => [b"f", &status.to_ne_bytes()[..], text.as_bytes()].concat(),
             Event::Output(data) => tagged(b'o', data),
             Event::ErrorOutput(data) => tagged(b'e', data),
             Event::Exited(status) => tagged(b'x', &status.to_ne_bytes()),

@@ -8,6 +8,7 @@ use super::protocol::Event;
 use super::record::Record;
 use super::state::Status;
 use super::supervisor;
+use super::task::Waiting;
 use super::users::Database;
 use crate::image::Store;
 use crate::image::union::Union;
@@ -15,7 +16,6 @@ use crate::layout::mkdir_all;
 use crate::runtime::handshake::{Failure, Stage};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, Ownership, write_atomic};
-use crate::sys::process;
 use crate::sys::signal;
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use crate::volume::Volumes;
@@ -24,7 +24,9 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// How a client starts a container.
@@ -40,26 +42,20 @@ pub struct Start {
 
 /// Starts a container and returns the connection to its supervisor, with no event read from it yet.
 ///
-/// `program` is the path of this program's file. The calling process must have one thread: descriptors that are
-/// meant for the supervisor would else reach the children of others.
+/// `program` is the path of this program's file.
 ///
 /// # Errors
 /// A container that is up already; what compose refuses. What goes wrong later is an event.
-pub fn start(container: &Container, how: Start, program: &Path) -> Result<Socket> {
+pub fn start(container: &Container, how: Start, program: &Path, supervisor: Waiting) -> Result<Socket> {
     container.snapshot()?;
     let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? else {
         bail!("container {} is already running", container.record.name);
     };
-    prepare_bundle(container, program)?;
+    compose_bundle(container, program)?;
     mkdir_all(&container.state_dir())?;
-    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
     let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
-    let task = serde_json::to_vec(&task).context("write the supervisor's task")?;
-    let about = [container.root.path().as_os_str(), container.record.id.as_ref()];
-    process::spawn_self(supervisor::NAME, &task, &[theirs.as_fd(), ownership.as_fd()], &about)
-        .context("start the supervisor")?;
-    Ok(ours)
+    supervisor.give(&task, &[ownership.as_fd()])
 }
 
 /// Waits until the program runs.
@@ -97,7 +93,7 @@ pub fn stop_settings(record: &Record) -> (i32, i64) {
     (signal, record.options.stop_timeout.or(config.stop_timeout).unwrap_or(10))
 }
 
-fn prepare_bundle(container: &Container, program: &Path) -> Result<()> {
+fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
     let record = &container.record;
     let store = Store::open(&container.root);
     let mut layers = vec![container.root.join("stubs")];
@@ -106,6 +102,7 @@ fn prepare_bundle(container: &Container, program: &Path) -> Result<()> {
     let world = World {
         layers,
         directory: container.dir(),
+        mount_point: container.root.join("rootfs"),
         identity,
         volumes: volumes(container)?,
         program: program.to_owned(),
@@ -114,7 +111,7 @@ fn prepare_bundle(container: &Container, program: &Path) -> Result<()> {
     let spec = compose::compose(record, &world)?;
     write_network_files(container)?;
     let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
-    let path = container.dir().join("bundle/config.json");
+    let path = container.dir().join("config.json");
     write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))?;
     reset_work_directory(container)
 }
@@ -154,7 +151,6 @@ fn reset_work_directory(container: &Container) -> Result<()> {
 
 fn write_network_files(container: &Container) -> Result<()> {
     let record = &container.record;
-    let etc = container.dir().join("etc");
     let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let mut hosts = if record.options.network == NetworkMode::Host {
         host("/etc/hosts")
@@ -170,10 +166,11 @@ fn write_network_files(container: &Container) -> Result<()> {
     }
     let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", host("/etc/resolv.conf"))];
     for (name, text) in files {
-        let path = etc.join(name);
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+        let path = container.dir().join(name);
+        let what = || format!("write {}", path.display());
+        let mut file = std::fs::File::create(&path).with_context(what)?;
+        file.write_all(text.as_bytes()).with_context(what)?;
+        file.set_permissions(PermissionsExt::from_mode(0o644)).with_context(what)?;
     }
     Ok(())
 }

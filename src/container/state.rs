@@ -106,7 +106,9 @@ impl Container {
         for _ in 0..3 {
             let taken = Ownership::is_taken(&self.lock_path()).context("look at the container's lock")?;
             let running: Option<Running> = read_json(&self.state_dir().join("run.json"))?;
-            let ended: Option<Ended> = read_json(&self.dir().join("exit.json"))?;
+            // It is not worth losing the container: a power cut may have taken what was in the file.
+            let ended: Option<Ended> = read_json(&self.dir().join("exit.json"))
+                .unwrap_or_else(|error| Some(Ended { error: format!("{error:#}"), ..Ended::default() }));
             let status = match (&running, taken) {
                 (Some(r), true) if r.init.is_none() && r.last_exit.is_some() => Status::Restarting,
                 (Some(r), true) if r.init.is_some() => {

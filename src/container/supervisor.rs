@@ -7,6 +7,7 @@ use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session};
 use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
+use super::task;
 use crate::layout::Root;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::handshake::Failure;
@@ -15,7 +16,7 @@ use crate::runtime::plan::Plan;
 use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -44,14 +45,11 @@ pub struct Task {
 /// A start by anybody but a client.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
     process::set_name(c"minirun-super");
-    let mut given = process::Task::receive(arguments).context("take over the supervisor's task")?;
-    let task: Task = serde_json::from_slice(&given.task).context("read the supervisor's task")?;
-    let (Some(client), Some(ownership)) = (given.fds.next(), given.fds.next()) else {
-        bail!("the supervisor was given too little");
-    };
+    let Some((task, client, mut fds)) = task::take::<Task>(arguments)? else { return Ok(()) };
+    let ownership = fds.next().context("the supervisor was given no lock")?;
     let root = Root::open(&task.root, &task.state)?;
     let container = Containers::open(&root).find(&task.id)?;
-    supervise(container, task.start, client.into(), Ownership::inherited(ownership))
+    supervise(container, task.start, client, Ownership::inherited(ownership))
 }
 
 fn supervise(container: Container, start: Start, client: Socket, ownership: Ownership) -> Result<()> {
@@ -62,8 +60,11 @@ fn supervise(container: Container, start: Start, client: Socket, ownership: Owne
             (session, end)
         }
         Err(error) => {
-            let _ = client.send(&Event::Failed(125, &format!("{error:#}")).encode());
-            return clean_up(&container, Err(error));
+            let packet = Event::Failed(125, &format!("{error:#}")).encode();
+            let cleaned = clean_up(&container, Err(error));
+            container.forget_running();
+            let _ = client.send(&packet);
+            return cleaned;
         }
     };
     let announcement = match &end {
@@ -75,6 +76,10 @@ fn supervise(container: Container, start: Start, client: Socket, ownership: Owne
     match &announcement {
         Ok(code) => session.announce(&Event::Exited(*code)),
         Err((status, text)) => session.announce(&Event::Failed(*status, text)),
+    }
+    // Of a container that is gone; nobody waits for this.
+    if container.record.options.remove {
+        container.forget_running();
     }
     session.finish()?;
     container.root.empty_trash();
@@ -113,11 +118,7 @@ fn run_until_done(container: &Container, session: &mut Session, size: Option<(u1
             Err(error) => failed_restart(&running, &error),
             Ok(ended) => ended,
         };
-        // The policy may have been changed meanwhile.
-        let policy = Containers::open(&container.root)
-            .find(&container.record.id)
-            .map_or(container.record.options.restart, |c| c.record.options.restart);
-        if ended.by_user || !starts_again(policy, &ended) {
+        if ended.by_user || !starts_again(container.record.options.restart, &ended) {
             return Ok(ended);
         }
         if began.elapsed() > STEADY {
@@ -167,8 +168,7 @@ fn run_once(
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let bundle = container.dir().join("bundle");
-    let (created, ends, cgroup) = create(container, &bundle, size)?;
+    let (created, ends, cgroup) = create(container, &container.dir(), size)?;
     running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
     running.started_at = now();
     running.last_exit = None;

@@ -1,7 +1,9 @@
 //! `--change`: Dockerfile instructions that alter an image's configuration, by Docker's rules.
 
 use super::config::{ContainerConfig, Empty, Healthcheck};
+use crate::sys::dir::clean;
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 
 const ALLOWED: [&str; 10] =
     ["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR"];
@@ -138,17 +140,7 @@ fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
 /// A relative directory continues the one before.
 fn working_dir(before: &str, rest: &str) -> String {
     let joined = if rest.starts_with('/') { rest.to_owned() } else { format!("{before}/{rest}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+    clean(Path::new(&joined)).to_string_lossy().into_owned()
 }
 
 /// `NONE`, or options and `CMD` with a command in either form.

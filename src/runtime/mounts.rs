@@ -1,9 +1,10 @@
 //! Mounts as data: what a container's file systems are made of, before anything is mounted.
 
+use crate::sys::dir::clean;
 use crate::sys::mount::{Attributes, Overlay, Propagation, split_paths};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Mount;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// One mount to make.
 #[derive(Clone, Debug)]
@@ -181,21 +182,6 @@ fn overlay(options: &[String]) -> Result<Overlay> {
         bail!("an overlay needs at least one lower directory");
     }
     Ok(overlay)
-}
-
-/// An absolute path without `.`, `..` and doubled slashes; it stays below the root whatever it says.
-fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            _ => {}
-        }
-    }
-    out
 }
 
 fn absolute(source: PathBuf) -> Result<PathBuf> {

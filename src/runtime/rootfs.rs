@@ -139,7 +139,8 @@ fn reopen(tree: &OwnedFd) -> Result<OwnedFd> {
 fn apply_flags(tree: &OwnedFd, op: &MountOp) -> Result<()> {
     let f = op.flags;
     let is_new = matches!(op.kind, MountKind::FileSystem { .. });
-    if !is_new && !(f.set.is_empty() && f.clear.is_empty()) {
+    let changes = f.set | f.clear;
+    if !is_new && !changes.is_empty() {
         mount::set_attributes(tree, f.set, f.clear, None, false).context("set the mount's options")?;
     }
     // The host's mounts are private copies by now, so what is not asked for is private already.
@@ -225,9 +226,8 @@ fn place_cgroup(root: &Dir, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
         let hierarchy = mount::copy_tree(&directory, false).with_context(|| format!("open {}", directory.display()))?;
         view.mkdir(&name, 0o755)?;
         mount::attach(&hierarchy, view.child(&name)?)?;
-        mount::set_attributes(&hierarchy, set, none, Some(Propagation::Private), false)?;
     }
-    Ok(mount::set_attributes(&tree, set, none, Some(Propagation::Private), false)?)
+    Ok(mount::set_attributes(&tree, set, none, None, true)?)
 }
 
 /// Masks and read-only paths, each pinned by a descriptor, its type checked before use.
@@ -240,32 +240,29 @@ fn protect(plan: &Plan, root: &Dir) -> Result<()> {
         mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, true)
             .with_context(|| format!("make {} read-only", path.display()))?;
     }
-    let (mut null, mut empty) = (None, None);
+    let null = verified_null()?;
+    let mut first_empty: Option<OwnedFd> = None;
     for path in &plan.masked {
         let Some(target) = find(root, path)? else { continue };
-        let stat = rustix::fs::fstat(&target).map_err(io::Error::from)?;
-        let cover = if file_type(&stat) == FileType::Directory {
-            cached(&mut empty, || {
-                let attributes = Attributes::MOUNT_ATTR_RDONLY | Attributes::MOUNT_ATTR_NOSUID;
-                Ok(mount::new_file_system("tmpfs", "tmpfs", &["mode=555".into(), "size=0".into()], attributes)?)
-            })?
-        } else {
-            cached(&mut null, verified_null)?
+        let what = || format!("mask {}", path.display());
+        let is_directory = file_type(&rustix::fs::fstat(&target).map_err(io::Error::from)?) == FileType::Directory;
+        let tree = match (is_directory, &first_empty) {
+            (false, _) => mount::copy_of(&null),
+            (true, Some(first)) => mount::copy_of(first),
+            (true, None) => {
+                let options = ["mode=555".to_owned(), "size=0".to_owned()];
+                mount::new_file_system("tmpfs", "tmpfs", &options, Attributes::MOUNT_ATTR_NOSUID)
+            }
         };
-        let tree = mount::copy_of(cover).with_context(|| format!("mask {}", path.display()))?;
-        mount::attach(&tree, &target).with_context(|| format!("mask {}", path.display()))?;
+        let tree = tree.with_context(what)?;
+        mount::attach(&tree, &target).with_context(what)?;
         // What covers a file is the host's null device: neither its mode nor its owner may be changed through it.
-        mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, false)
-            .with_context(|| format!("mask {}", path.display()))?;
+        mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, false).with_context(what)?;
+        if is_directory && first_empty.is_none() {
+            first_empty = Some(tree);
+        }
     }
     Ok(())
-}
-
-fn cached(slot: &mut Option<OwnedFd>, make: impl FnOnce() -> Result<OwnedFd>) -> Result<&OwnedFd> {
-    if slot.is_none() {
-        *slot = Some(make()?);
-    }
-    slot.as_ref().context("nothing to mask with")
 }
 
 /// The host's null device, checked: the container's own could be anything.

@@ -10,7 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// One directory, by descriptor.
 #[derive(Debug)]
@@ -312,6 +312,21 @@ impl Dir {
         path.extend_from_slice(if name == "." { b"." } else { component(name)?.as_bytes() });
         Ok(CString::new(path)?)
     }
+}
+
+/// An absolute path without `.`, `..` and needless slashes; `..` stops at the root, whatever the path says.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
 }
 
 /// The type of a file by its attributes.

@@ -117,6 +117,15 @@ fn open_lock(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?.into())
 }
 
+/// A file in memory with this content, to be handed to another process.
+pub fn in_memory(content: &[u8]) -> io::Result<File> {
+    use std::io::Seek;
+    let mut file = File::from(rustix::fs::memfd_create("minirun", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;

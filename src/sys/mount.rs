@@ -116,44 +116,38 @@ impl Overlay {
     /// Kernels before 6.5 know no `lowerdir+`; they get the old call, whose options must fit into one page, so
     /// layers are named there by short paths to open descriptors.
     pub fn attach(&self, target: &Path) -> io::Result<()> {
-        match self.detached() {
-            Ok(tree) => Ok(move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?),
-            Err(Some(error)) => Err(error),
-            Err(None) => self.attach_old(target),
+        // Asking the kernel itself takes a whole attempt: an older one says only at its end that it did not understand.
+        if !kernel_is_at_least(6, 5) {
+            return self.attach_old(target);
         }
+        let tree = self.detached()?;
+        Ok(move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
     }
 
-    /// `Err(None)` says that this kernel cannot do it this way.
-    fn detached(&self) -> Result<OwnedFd, Option<io::Error>> {
-        let plain = |e: Errno| Some(io::Error::from(e));
-        let fs = match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
-            Ok(fs) => fs,
-            Err(Errno::NOSYS) => return Err(None),
-            Err(e) => return Err(plain(e)),
-        };
-        fsconfig_set_string(&fs, "source", "overlay").map_err(plain)?;
+    fn detached(&self) -> io::Result<OwnedFd> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "source", "overlay")?;
         let mut held = Vec::new();
-        for (index, dir) in self.lower.iter().rev().enumerate() {
-            match fsconfig_set_string(&fs, "lowerdir+", short(dir, &mut held).map_err(Some)?.as_os_str()) {
-                Err(Errno::INVAL) if index == 0 => return Err(None),
-                Err(e) => return Err(Some(named(dir, explained(&fs, e)))),
-                Ok(()) => {}
-            }
+        let mut set = |key: &str, dir: &Path| {
+            let result = fsconfig_set_string(&fs, key, short(dir, &mut held)?.as_os_str());
+            result.map_err(|e| named(dir, explained(&fs, e)))
+        };
+        for dir in self.lower.iter().rev() {
+            set("lowerdir+", dir)?;
         }
         for (key, dir) in [("upperdir", &self.upper), ("workdir", &self.work)] {
             if let Some(dir) = dir {
-                fsconfig_set_string(&fs, key, short(dir, &mut held).map_err(Some)?.as_os_str())
-                    .map_err(|e| Some(named(dir, explained(&fs, e))))?;
+                set(key, dir)?;
             }
         }
         if self.volatile {
-            fsconfig_set_flag(&fs, "volatile").map_err(plain)?;
+            fsconfig_set_flag(&fs, "volatile")?;
         }
         for (key, value) in FEATURES_OFF {
-            fsconfig_set_string(&fs, key, value).map_err(|e| Some(explained(&fs, e)))?;
+            fsconfig_set_string(&fs, key, value).map_err(|e| explained(&fs, e))?;
         }
-        fsconfig_create(&fs).map_err(|e| Some(explained(&fs, e)))?;
-        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(plain)
+        fsconfig_create(&fs).map_err(|e| explained(&fs, e))?;
+        Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
     }
 
     fn attach_old(&self, target: &Path) -> io::Result<()> {
@@ -177,6 +171,14 @@ impl Overlay {
         let flags = nix::mount::MsFlags::empty();
         Ok(nix::mount::mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)
     }
+}
+
+/// Whether the running kernel is of this version or newer.
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 /// A layer must mean the same on every host, so nothing may be stored in it that plain files cannot say.

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -78,68 +78,40 @@ pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     }
 }
 
-/// Starts this program anew, in the background, under another name and with an empty environment: `task` is for it
-/// to read, `fds` are for it to keep. See [`Task::receive`] for the other side.
+/// Starts this program anew, in the background, under another name and with an empty environment. It keeps `fd`, whose
+/// number is its first argument (see [`inherited`]); `about` only tells those who list processes what it is for.
 ///
 /// It runs from a detached read-only view of the program's file. A process that later enters a container still has
 /// this program as its `/proc/PID/exe`, until it executes the user's; through such a view nobody can write to the
 /// host's file, whatever he may do in the container.
-///
-/// `about` only says what it is for, to those who list processes.
-pub fn spawn_self(name: &str, task: &[u8], fds: &[BorrowedFd<'_>], about: &[&OsStr]) -> io::Result<()> {
+pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<()> {
     use super::mount::{Attributes, copy_tree, set_attributes};
     use std::os::unix::process::CommandExt;
     let view = copy_tree(Path::new("/proc/self/exe"), false)?;
     set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
-    let memory = rustix::fs::memfd_create("task", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut memory = std::fs::File::from(memory);
-    memory.write_all(task)?;
-    memory.rewind()?;
-    // Copies without the mark that closes them; the process has one thread, so no other child can get them.
-    let mut kept = vec![rustix::io::dup(&memory)?];
-    for fd in fds {
-        kept.push(rustix::io::dup(fd)?);
-    }
+    // A copy without the mark that closes it; the process has one thread, so no other child can get it.
+    let kept = rustix::io::dup(fd)?;
     let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
-    command.arg0(name).env_clear().current_dir("/").args(kept.iter().map(|fd| fd.as_raw_fd().to_string()));
-    command.arg("--").args(about);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg0(name).args([kept.as_raw_fd().to_string().as_ref(), OsStr::new("--"), about]);
+    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Nobody waits for it: it outlives us, or ends as our child when we do.
     command.spawn().map(drop)
 }
 
-/// What a process made by [`spawn_self`] was given.
-#[derive(Debug)]
-pub struct Task {
-    /// The bytes.
-    pub task: Vec<u8>,
-    /// The descriptors, in order.
-    pub fds: std::vec::IntoIter<OwnedFd>,
-}
-
-impl Task {
-    /// Takes over what is named in this process's arguments.
-    ///
-    /// # Errors
-    /// Arguments that are no descriptors: somebody else has started this program under that name.
-    pub fn receive(arguments: impl Iterator<Item = OsString>) -> io::Result<Task> {
-        let mut fds = Vec::new();
-        for argument in arguments.take_while(|a| a != "--") {
-            let number = argument.to_str().and_then(|a| a.parse::<RawFd>().ok()).filter(|n| *n > 2);
-            let number = number.filter(|n| !fds.iter().any(|fd: &OwnedFd| fd.as_raw_fd() == *n));
-            let number = number.ok_or(io::ErrorKind::InvalidInput)?;
-            // SAFETY: a number is only looked at; whether it is open is the question.
-            if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: it is open, it was opened by our starter for us, and each number is taken over only once.
-            fds.push(unsafe { OwnedFd::from_raw_fd(number) });
-        }
-        let mut fds = fds.into_iter();
-        let memory = fds.next().ok_or(io::ErrorKind::InvalidInput)?;
-        let task = super::file::read_all_limited(&mut std::fs::File::from(memory), 64 << 20)?;
-        Ok(Task { task, fds })
+/// The descriptor that [`spawn_self`] left to this process, by its first argument.
+///
+/// # Errors
+/// An argument that is no open descriptor: somebody else has started this program under that name.
+pub fn inherited(mut arguments: impl Iterator<Item = OsString>) -> io::Result<OwnedFd> {
+    let argument = arguments.next().unwrap_or_default();
+    let number = argument.to_str().and_then(|a| a.parse::<RawFd>().ok()).filter(|n| *n > 2);
+    let number = number.ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: a number is only looked at; whether it is open is the question.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(io::Error::last_os_error());
     }
+    // SAFETY: it is open, our starter opened it for us, and this is the only place that takes it over, once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Opens a pidfd for a process.
@@ -322,9 +294,9 @@ pub fn trim_heap() {
 /// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.
 pub fn release_program_pages() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    let mut fields_of_lines = maps.lines().map(|l| l.split_ascii_whitespace());
     // The file's mappings come first; the first that is writable ends those that nothing has ever written to.
-    while let Some(mut fields) = fields_of_lines.next() {
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
         let (Some(range), Some(mode), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else { return };
         let Some((from, to)) = range.split_once('-') else { return };
         let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) else { return };

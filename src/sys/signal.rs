@@ -44,42 +44,14 @@ impl Signals {
     }
 }
 
-const NAMES: [(&str, i32); 34] = [
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("IOT", libc::SIGIOT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("CHLD", libc::SIGCHLD),
-    ("CLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("PROF", libc::SIGPROF),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("POLL", libc::SIGIO),
-    ("PWR", libc::SIGPWR),
-    ("SYS", libc::SIGSYS),
+/// In the order of their numbers, from 1.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
 ];
+const OTHER_NAMES: [(&str, &str); 3] = [("IOT", "ABRT"), ("CLD", "CHLD"), ("POLL", "IO")];
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// The number of a signal given as a number or a name, with or without `SIG`, in any case; `RTMIN+n` and `RTMAX-n` too.
 pub fn number(text: &str) -> Option<i32> {
@@ -88,19 +60,20 @@ pub fn number(text: &str) -> Option<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some((_, number)) = NAMES.iter().find(|(n, _)| *n == name) {
-        return Some(*number);
-    }
-    let offset = |rest: &str, sign: &str| match rest {
+    let offset = |rest: &str, sign: char| match rest {
         "" => Some(0),
-        rest => rest.strip_prefix(sign)?.parse::<i32>().ok(),
+        rest => rest.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from),
     };
-    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) => 34i32.checked_add(offset(rest, "+")?)?,
-        (_, Some(rest)) => 64i32.checked_sub(offset(rest, "-")?)?,
-        _ => return None,
+    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => Some(REAL_TIME.start() + offset(rest, '+')?),
+        (_, Some(rest)) => Some(REAL_TIME.end() - offset(rest, '-')?),
+        _ => None,
     };
-    (34..=64).contains(&number).then_some(number)
+    if let Some(number) = real_time {
+        return REAL_TIME.contains(&number).then_some(number);
+    }
+    let name = OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, name)| name);
+    Some(NAMES.iter().position(|known| *known == name)? as i32 + 1)
 }
 
 /// Gives the process the signal state of a fresh one: every disposition default, nothing blocked.

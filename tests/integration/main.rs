@@ -2,8 +2,11 @@
 //! store checks that nothing is left of it on the host.
 
 mod confinement;
+mod crash;
+mod exec;
 mod images;
 mod lifecycle;
+mod logs;
 mod run;
 mod smoke;
 mod support;

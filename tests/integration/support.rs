@@ -387,6 +387,13 @@ impl Store {
         Terminal::spawn(command)
     }
 
+    /// The supervisor of a container that is up.
+    pub fn supervisor(&self, name: &str) -> i32 {
+        let file = self.dir.join("state").join(self.inspect(name, "{{.Id}}")).join("run.json");
+        let run: serde_json::Value = serde_json::from_slice(&slurp(file)).unwrap();
+        run["supervisor"]["pid"].as_i64().unwrap() as i32
+    }
+
     /// Starts a command of the engine with all its streams captured; the caller ends or awaits it.
     pub fn spawn(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);

@@ -1,0 +1,56 @@
+//! How a client gets a supervisor: started early and idle, given its task when everything is ready for it.
+//!
+//! A client that changes its mind, or is killed, just drops the connection, and the supervisor ends.
+
+use crate::layout::Root;
+use crate::sys::file::{in_memory, read_all_limited};
+use crate::sys::process;
+use crate::sys::socket::Socket;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The client's end of a supervisor that waits for its task.
+#[derive(Debug)]
+pub struct Waiting(Socket);
+
+/// The largest task in bytes: arguments and environment of a command, mostly.
+const LIMIT: u64 = 64 << 20;
+
+impl Waiting {
+    /// Starts a supervisor under `name`. The calling process must have one thread: the descriptor that is meant for
+    /// the supervisor would else reach the children of others.
+    pub fn start(name: &str, root: &Root) -> Result<Waiting> {
+        let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+        process::spawn_self(name, &theirs, root.path().as_os_str()).context("start a supervisor")?;
+        Ok(Waiting(ours))
+    }
+
+    /// Gives it its task, with descriptors to keep, and returns the connection to it.
+    pub fn give(self, task: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<Socket> {
+        let text = in_memory(&serde_json::to_vec(task).context("write the supervisor's task")?)?;
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(text.as_fd()).chain(fds.iter().copied()).collect();
+        self.0.send_with(&[IoSlice::new(b"T")], &fds).context("give the supervisor its task")?;
+        Ok(self.0)
+    }
+}
+
+/// A supervisor's task, the connection to the client, and what descriptors came with it.
+pub type Taken<T> = (T, Socket, std::vec::IntoIter<OwnedFd>);
+
+/// The supervisor's side of [`Waiting`]: waits for the task; `None` if the client has changed its mind.
+pub fn take<T: DeserializeOwned>(arguments: impl Iterator<Item = OsString>) -> Result<Option<Taken<T>>> {
+    let socket = Socket::from(process::inherited(arguments).context("take over the client's connection")?);
+    let (n, fds) = socket.receive(&mut [0]).context("wait for a task")?;
+    if n == 0 {
+        return Ok(None);
+    }
+    let mut fds = fds.into_iter();
+    let Some(text) = fds.next() else { bail!("a task without its text") };
+    let text = read_all_limited(&mut File::from(text), LIMIT).context("read the task")?;
+    Ok(Some((serde_json::from_slice(&text).context("understand the task")?, socket, fds)))
+}
