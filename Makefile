@@ -6,7 +6,7 @@ FIXTURES := target/fixtures
 export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 
 # Debian packages that the fixtures and tests are made with.
-PACKAGES := busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
+PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-vm lint bench clean

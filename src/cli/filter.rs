@@ -1,6 +1,7 @@
 //! `--filter key=value`.
 
 use anyhow::{Result, bail};
+use regex::Regex;
 use std::collections::BTreeMap;
 
 /// What the `--filter` flags of one command ask for: values of one key are alternatives.
@@ -85,26 +86,13 @@ pub fn matches_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     }
 }
 
-/// Whether a name contains the pattern; `^` and `$` tie it to the name's ends, and Docker's leading `/` may be there.
+/// Whether a regular expression is found in a name, which for Docker also begins with a `/`. What is no regular
+/// expression is looked for as it is.
 pub fn matches_name(name: &str, pattern: &str) -> bool {
-    let (pattern, at_start) = match pattern.strip_prefix('^') {
-        Some(rest) => (rest, true),
-        None => (pattern, false),
-    };
-    let (pattern, at_end) = match pattern.strip_suffix('$') {
-        Some(rest) => (rest, true),
-        None => (pattern, false),
-    };
     let name = name.strip_prefix('/').unwrap_or(name);
-    let (pattern, at_start) = match pattern.strip_prefix('/') {
-        Some(rest) => (rest, true),
-        None => (pattern, at_start),
-    };
-    match (at_start, at_end) {
-        (true, true) => name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
+    match Regex::new(pattern) {
+        Ok(pattern) => pattern.is_match(name) || pattern.is_match(&format!("/{name}")),
+        Err(_) => name.contains(pattern),
     }
 }
 
@@ -155,6 +143,9 @@ mod tests {
             ("web1", "/web1", true),
             ("web1", "^/web1$", true),
             ("web1", "/eb", false),
+            ("web1", "^(web|db)[0-9]$", true),
+            ("web1", "w(", false),
+            ("w(1", "w(", true),
             ("web1", "", true),
         ] {
             assert_eq!(matches_name(name, pattern), fits, "{name} {pattern}");

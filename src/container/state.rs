@@ -174,7 +174,10 @@ impl Container {
         for file in ["run.json", "socket"] {
             let _ = std::fs::remove_file(dir.join(file));
         }
-        let _ = std::fs::remove_dir(dir);
+        // A writer that was killed has left more.
+        if std::fs::remove_dir(&dir).is_err() {
+            let _ = std::fs::remove_dir_all(dir);
+        }
     }
 }
 

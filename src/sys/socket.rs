@@ -75,9 +75,9 @@ impl Socket {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => continue,
-                // The peer died with messages of ours unread: as gone as with an orderly end.
-                Err(Errno::CONNRESET) => return Ok((0, Vec::new())),
+                // The peer went with messages of ours unread. That is told once, and before the messages that it had
+                // sent; they come next, and then the end.
+                Err(Errno::INTR | Errno::CONNRESET) => continue,
                 other => break other?,
             }
         };

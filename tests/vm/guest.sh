@@ -13,6 +13,9 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs -o mode=755 tmpfs /run
 hostname vm
+echo vm >/etc/hostname
+echo '127.0.0.1 localhost' >/etc/hosts
+echo 'nameserver 192.0.2.1' >/etc/resolv.conf
 ip link set lo up
 
 export MINIRUN_BIN=/payload/minirun MINIRUN_FIXTURES=/fixtures
