@@ -64,6 +64,7 @@ pub fn converse(socket: &Socket, terms: &Terms) -> Result<Outcome> {
         keys: Detacher { keys: terms.detach_keys.clone(), matched: 0 },
         buffer: vec![0; MAX_MESSAGE],
         lost: false,
+        refused: None,
     };
     talk.send_size();
     loop {
@@ -86,6 +87,7 @@ struct Conversation<'a> {
     keys: Detacher,
     buffer: Vec<u8>,
     lost: bool,
+    refused: Option<Errno>,
 }
 
 impl Conversation<'_> {
@@ -105,6 +107,12 @@ impl Conversation<'_> {
         }
         if sink_ready {
             self.write_some();
+        }
+        // Nobody reads our output. We end like any program in a pipeline; the container does not have to know.
+        match self.refused {
+            None => {}
+            Some(Errno::PIPE) => return Ok(Some(Outcome::Interrupted(libc::SIGPIPE))),
+            Some(error) => return Err(io::Error::from(error)).context("write the container's output"),
         }
         if answer.write {
             self.send_queued();
@@ -217,8 +225,10 @@ impl Conversation<'_> {
             match rustix::io::write(sink, some) {
                 Ok(n) => drop(self.output.drain(..n)),
                 Err(Errno::AGAIN | Errno::INTR) => return,
-                // Nobody reads our output: the container does not have to know.
-                Err(_) => self.output.clear(),
+                Err(error) => {
+                    self.output.clear();
+                    self.refused = Some(error);
+                }
             }
         }
     }

@@ -170,9 +170,7 @@ impl Store {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.dir.to_str().unwrap()), "a mount is left on the host:\n{mounts}");
         for id in ids {
-            for cgroup in cgroups_of(id) {
-                panic!("the cgroup {} is left", cgroup.display());
-            }
+            assert!(cgroups_of(id).is_empty(), "left: {:?}", cgroups_of(id));
         }
         for sub in ["tmp", "trash", "containers"] {
             let dir = self.root().join(sub);
