@@ -81,14 +81,12 @@ set_up_runtimes() {
     sed -i -e 's/"terminal": true/"terminal": false/' -e 's/"sh"/"true"/' "$tmp/bundle/config.json"
     runtimes+=(runc)
     ! command -v crun >/dev/null || runtimes+=(crun)
-    [ ! "$have_minirun" ] || runtimes+=(minirun-oci)
 }
 
 # One timed run of an engine or runtime.
 start_once() {
     case $1 in
         runc) time_of runc --root "$tmp/runc" run -b "$tmp/bundle" bench ;;
-        minirun-oci) time_of "$minirun" oci --root "$tmp/oci" run -b "$tmp/bundle" bench ;;
         crun)
             # crun takes a hybrid hierarchy for none it knows, unless it looks like v1.
             unshare --mount --propagation private sh -c '

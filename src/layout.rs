@@ -125,9 +125,11 @@ impl Root {
 
     /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
     pub fn empty_trash(&self) {
+        // One at a time: two that delete the same trees only get in each other's way.
+        let Ok(_alone) = Lock::wait(&self.path.join("trash.lock"), LockMode::Exclusive) else { return };
         let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
         for name in trash.names().unwrap_or_default() {
-            // Another process may be deleting the same tree; what is left stays for the next one.
+            // What cannot be deleted now stays for the next one.
             let _ = trash.remove_tree(name);
         }
     }
@@ -173,8 +175,20 @@ impl Drop for Scratch {
 const SUBFOLDERS: [&str; 8] = ["blobs/sha256", "layers", "containers", "names", "volumes", "rootfs", "tmp", "trash"];
 
 fn is_ours(name: &std::ffi::OsStr) -> bool {
-    let known =
-        ["blobs", "layers", "containers", "names", "volumes", "stubs", "rootfs", "tmp", "trash", "lock", "lost+found"];
+    let known = [
+        "blobs",
+        "layers",
+        "containers",
+        "names",
+        "volumes",
+        "stubs",
+        "rootfs",
+        "tmp",
+        "trash",
+        "trash.lock",
+        "lock",
+        "lost+found",
+    ];
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Which of the two output streams a line came from. A terminal has only the first.
@@ -29,21 +29,22 @@ pub enum Stream {
 pub struct Writer {
     path: PathBuf,
     options: LogOptions,
-    file: File,
+    file: Option<File>,
     size: u64,
     line: Vec<u8>,
 }
 
 impl Writer {
-    /// Opens the log at `path` to add to it.
-    pub fn open(path: &Path, options: LogOptions) -> Result<Writer> {
-        let file = open_for_writing(path)?;
-        let size = file.metadata().with_context(|| format!("look at {}", path.display()))?.len();
-        Ok(Writer { path: path.to_owned(), options, file, size, line: Vec::new() })
+    /// Adds to the log at `path`, which is made when there is something to write.
+    pub fn new(path: &Path, options: LogOptions) -> Writer {
+        Writer { path: path.to_owned(), options, file: None, size: 0, line: Vec::new() }
     }
 
     /// Adds what was just read from a stream.
     pub fn write(&mut self, stream: Stream, data: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            self.open()?;
+        }
         self.line.clear();
         let time = now();
         let name = if stream == Stream::Out { "stdout" } else { "stderr" };
@@ -67,8 +68,26 @@ impl Writer {
         self.flush()
     }
 
+    fn open(&mut self) -> io::Result<()> {
+        let mut file = File::options().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        self.size = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if self.size > 0 {
+            file.read_exact_at(&mut last, self.size - 1)?;
+        }
+        // A writer that was killed in the middle of a line has left it open.
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+            self.size += 1;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.line)?;
+        if let Some(file) = &mut self.file {
+            file.write_all(&self.line)?;
+        }
         self.size += self.line.len() as u64;
         self.line.clear();
         Ok(())
@@ -84,15 +103,8 @@ impl Writer {
         if self.options.max_files <= 1 {
             std::fs::remove_file(&self.path)?;
         }
-        self.file = open_for_writing(&self.path).map_err(io::Error::other)?;
-        self.size = 0;
-        Ok(())
+        self.open()
     }
-}
-
-fn open_for_writing(path: &Path) -> Result<File> {
-    let open = File::options().append(true).create(true).mode(0o600).open(path);
-    open.with_context(|| format!("open the log {}", path.display()))
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -135,6 +147,11 @@ impl Reader {
                 let Some(path) = self.waiting.pop() else { return Ok(None) };
                 match File::open(&path) {
                     Ok(file) => self.current = Some(BufReader::new(file)),
+                    // Nothing was written yet, or a rotation is under way.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound && path == self.path => {
+                        self.waiting.push(path);
+                        return Ok(None);
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(e).with_context(|| format!("open the log {}", path.display())),
                 }
@@ -195,7 +212,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("minirun-log-{}", crate::sys::random::hex::<6>()));
         std::fs::create_dir(&dir).unwrap();
         let path = dir.join("log");
-        let mut writer = Writer::open(&path, LogOptions { max_size: 400, max_files: 100 }).unwrap();
+        let mut writer = Writer::new(&path, LogOptions { max_size: 400, max_files: 100 });
         let mut reader = Reader::open(&path);
         let (mut written, mut read) = (Vec::new(), Vec::new());
         for n in 0u8..60 {

@@ -90,7 +90,7 @@ fn open_session(container: &Container, start: &Start) -> Result<Session> {
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     let options = &container.record.options;
     let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
-    let log = Writer::open(&container.log_path(), options.log)?;
+    let log = Writer::new(&container.log_path(), options.log);
     let manners = Manners { input_once: options.interactive && start.attached, dies_with_client: false };
     Session::new(Some(log), Some(listener), manners, stop_settings(&container.record))
 }
