@@ -134,14 +134,8 @@ impl Root {
         }
     }
 
-    /// Moves everything in `tmp` to the trash. The caller holds the lock alone, so nobody is making anything. State of
-    /// containers that are no longer there goes, too.
+    /// Moves everything in `tmp` to the trash. The caller holds the lock alone, so nobody is making anything.
     fn sweep(&self) {
-        for name in Dir::open(&self.state).and_then(|s| s.names()).unwrap_or_default() {
-            if !self.path.join("containers").join(&name).exists() {
-                let _ = std::fs::remove_dir_all(self.state.join(&name));
-            }
-        }
         let Ok(tmp) = Dir::open(self.path.join("tmp")) else { return };
         for name in tmp.names().unwrap_or_default() {
             let _ = self.discard(&self.path.join("tmp").join(name));

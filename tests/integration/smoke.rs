@@ -1,6 +1,6 @@
 //! The main job in a few lines.
 
-use crate::support::{IMAGE, Store};
+use crate::support::{IMAGE, Store, done, fixture, program};
 
 #[test]
 fn a_command_runs_and_its_status_comes_back() {
@@ -21,4 +21,22 @@ fn a_terminal_works_both_ways() {
     terminal.send("exit 3\n");
     assert_eq!(terminal.wait(), 3);
     assert!(!terminal.is_raw());
+}
+
+#[test]
+fn two_stores_may_keep_their_state_in_one_place() {
+    let (one, other) = (Store::new(), Store::new());
+    let state = one.text("state");
+    let on = |store: &Store, args: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.arg("--root").arg(store.root()).args(["--state", &state]).args(args);
+        let done = done(&mut command);
+        assert_eq!(done.code, 0, "{args:?}: {done:?}");
+        done.out
+    };
+    on(&one, &["run", "-d", "--name", "first", IMAGE, "sleep", "1000"]);
+    on(&other, &["run", "--rm", IMAGE, "true"]);
+    on(&other, &["import", fixture("busybox.tar").to_str().unwrap(), "again"]);
+    assert_eq!(on(&one, &["exec", "first", "echo", "reached"]), "reached\n");
+    on(&one, &["rm", "-f", "first"]);
 }
