@@ -1,13 +1,12 @@
 //! From a specification to a plan: everything unpacked, checked and refused once, before anything is made.
 
 use super::cgroup::{Cgroup, Limits};
-use super::devices::{self, Device};
+use super::devices::Device;
 use super::mounts::{MountOp, propagation};
 use super::process::ProcessPlan;
-use crate::sys::bpf::DeviceRule;
 use crate::sys::mount::Propagation;
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxNamespaceType, Spec};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +58,6 @@ impl Plan {
         let (namespaces, cgroup_namespace) = namespaces(linux)?;
         let path = linux.cgroups_path().as_deref().context("the specification has no cgroupsPath")?;
         let mounts = spec.mounts().iter().flatten().map(MountOp::from_spec).collect::<Result<Vec<_>>>()?;
-        let limits = linux.resources().as_ref().map(limits).transpose()?.unwrap_or_default();
         let has = |flag: i32| namespaces & flag as u64 != 0;
         if (spec.hostname().is_some() || spec.domainname().is_some()) && !has(libc::CLONE_NEWUTS) {
             bail!("a host name needs a UTS namespace of the container's own");
@@ -79,7 +77,7 @@ impl Plan {
             read_only: paths(linux.readonly_paths()),
             sysctls: sysctls(linux, namespaces)?,
             cgroup: Cgroup::at(path)?,
-            limits: Limits { devices: device_rules(linux)?, ..limits },
+            limits: Limits::for_new(linux.resources().as_ref())?,
             process: ProcessPlan::from_spec(process)?,
         })
     }
@@ -133,62 +131,6 @@ fn namespaces(linux: &Linux) -> Result<(u64, bool)> {
         bail!("a container needs a mount namespace of its own");
     }
     Ok((flags, cgroup))
-}
-
-fn limits(resources: &LinuxResources) -> Result<Limits> {
-    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
-    if resources.block_io().is_some() || resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
-        bail!("linux.resources.blockIO and unified are not supported by this version");
-    }
-    Ok(Limits {
-        memory: memory.and_then(|m| m.limit()),
-        memory_swap: memory.and_then(|m| m.swap()),
-        memory_reservation: memory.and_then(|m| m.reservation()),
-        cpu_quota: cpu.and_then(|c| c.quota()),
-        cpu_period: cpu.and_then(|c| c.period()),
-        cpu_shares: cpu.and_then(|c| c.shares()),
-        cpuset_cpus: cpu.and_then(|c| c.cpus().clone()),
-        cpuset_mems: cpu.and_then(|c| c.mems().clone()),
-        pids: resources.pids().as_ref().map(|p| p.limit()),
-        devices: Vec::new(),
-    })
-}
-
-/// The specification's rules, with the default devices always usable; none at all leaves everything denied but those.
-fn device_rules(linux: &Linux) -> Result<Vec<DeviceRule>> {
-    let mut rules = devices::default_rules();
-    let asked = linux.resources().as_ref().and_then(|r| r.devices().as_ref());
-    for rule in asked.into_iter().flatten() {
-        rules.push(device_rule(rule)?);
-    }
-    // A later blanket denial must not take the default devices away, and comes first in its own right.
-    if let Some(at) = rules.iter().rposition(|r| !r.allow && r.kind == 'a') {
-        let (rest, defaults) = (rules.split_off(at), rules);
-        rules = vec![rest[0].clone()];
-        rules.extend(defaults.into_iter().filter(|r| r.allow));
-        rules.extend(rest.into_iter().skip(1));
-    }
-    Ok(rules)
-}
-
-fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {
-    let number = |n: Option<i64>| -> Result<Option<u32>> {
-        match n {
-            None | Some(-1) => Ok(None),
-            Some(n) => Ok(Some(u32::try_from(n).context("a device number is out of range")?)),
-        }
-    };
-    let kind = match rule.typ() {
-        None | Some(LinuxDeviceType::A) => 'a',
-        Some(LinuxDeviceType::B) => 'b',
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => 'c',
-        Some(LinuxDeviceType::P) => bail!("a fifo needs no device rule"),
-    };
-    let access = rule.access().clone().unwrap_or_else(|| "rwm".into());
-    if let Some(bad) = access.chars().find(|c| !"rwm".contains(*c)) {
-        bail!("unknown device access {bad:?}");
-    }
-    Ok(DeviceRule { allow: rule.allow(), kind, major: number(rule.major())?, minor: number(rule.minor())?, access })
 }
 
 fn device(device: &oci_spec::runtime::LinuxDevice) -> Device {
