@@ -18,3 +18,4 @@ pub mod mounts;
 pub mod plan;
 pub mod process;
 pub mod rootfs;
+pub mod seccomp;

@@ -13,6 +13,7 @@ pub mod net;
 pub mod poll;
 pub mod process;
 pub mod random;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tty;
