@@ -4,6 +4,7 @@ use super::cgroup::{Cgroup, Limits};
 use super::devices::{self, Device};
 use super::mounts::{MountOp, propagation};
 use super::process::ProcessPlan;
+use super::seccomp::Filter;
 use crate::sys::bpf::DeviceRule;
 use crate::sys::mount::Propagation;
 use anyhow::{Context, Result, bail};
@@ -80,9 +81,21 @@ impl Plan {
             sysctls: sysctls(linux, namespaces)?,
             cgroup: Cgroup::at(path)?,
             limits: Limits { devices: device_rules(linux)?, ..limits },
-            process: ProcessPlan::from_spec(process)?,
+            process: ProcessPlan::from_spec(process)?.confined(filter(linux)?),
         })
     }
+}
+
+/// The filter of system calls, for the first process and those that join it.
+///
+/// # Errors
+/// A filter that cannot be.
+pub fn filter(linux: &Linux) -> Result<Option<Filter>> {
+    let filter = linux.seccomp().as_ref().map(Filter::compile).transpose().context("linux.seccomp")?;
+    if let Some(path) = filter.as_ref().and_then(Filter::listener_path) {
+        bail!("linux.seccomp.listenerPath {} is not supported by this version", path.display());
+    }
+    Ok(filter)
 }
 
 /// Silence about a wish that is not fulfilled would be a security hole.
@@ -91,7 +104,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let process = spec.process().as_ref();
     let wishes = [
         (hooks, "hooks"),
-        (linux.seccomp().is_some(), "linux.seccomp"),
         (linux.uid_mappings().iter().flatten().next().is_some(), "linux.uidMappings"),
         (linux.gid_mappings().iter().flatten().next().is_some(), "linux.gidMappings"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),

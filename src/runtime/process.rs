@@ -4,6 +4,7 @@
 
 use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
+use super::seccomp::Filter;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::Process;
@@ -26,6 +27,7 @@ pub struct ProcessPlan {
     umask: u32,
     capabilities: Capabilities,
     no_new_privs: bool,
+    filter: Option<Filter>,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
     /// Whether it gets a pseudo-terminal.
@@ -78,11 +80,17 @@ impl ProcessPlan {
             umask: spec.user().umask().unwrap_or(0o022),
             capabilities,
             no_new_privs: spec.no_new_privileges().unwrap_or(false),
+            filter: None,
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
             terminal: spec.terminal().unwrap_or(false),
             console_size: size.map(|s| (s.height() as u16, s.width() as u16)),
         })
+    }
+
+    /// The same process behind a filter of system calls.
+    pub fn confined(self, filter: Option<Filter>) -> ProcessPlan {
+        ProcessPlan { filter, ..self }
     }
 
     /// Its user.
@@ -111,6 +119,10 @@ impl ProcessPlan {
     fn prepare(&self, oom: Option<&File>) -> Result<(), (Stage, anyhow::Error)> {
         replace_null().map_err(|e| (Stage::Console, e))?;
         self.set_limits(oom).map_err(|e| (Stage::Identity, e))?;
+        // Without no_new_privs it takes a capability that may be gone afterwards.
+        if !self.no_new_privs {
+            self.install_filter().map_err(|e| (Stage::Identity, e))?;
+        }
         self.change_identity().map_err(|e| (Stage::Identity, e))?;
         self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
         self.finish().map_err(|e| (Stage::Identity, e))
@@ -162,9 +174,20 @@ impl ProcessPlan {
         process::close_on_exec_from(3).context("close inherited descriptors")
     }
 
+    fn install_filter(&self) -> Result<()> {
+        self.filter.as_ref().map_or(Ok(()), |filter| filter.install().map(drop))
+    }
+
     fn exec(&self) -> anyhow::Error {
         let name = &self.args[0];
         let shown = name.to_string_lossy();
+        // A strict filter may not even let us look for the program.
+        let candidates = self.candidates();
+        if self.no_new_privs
+            && let Err(error) = self.install_filter()
+        {
+            return error;
+        }
         if name.as_bytes().contains(&b'/') {
             let error = process::exec(name, &self.args, &self.env);
             if error.kind() == io::ErrorKind::NotFound && !exists(name) {
@@ -173,12 +196,11 @@ impl ProcessPlan {
             return explain(error, &shown, name);
         }
         let mut refused = None;
-        for dir in self.search_path() {
-            let Ok(candidate) = CString::new([dir.as_bytes(), b"/", name.as_bytes()].concat()) else { continue };
+        for candidate in candidates {
             let error = process::exec(&candidate, &self.args, &self.env);
             match error.raw_os_error() {
-                Some(libc::ENOENT) if exists(&candidate) => return explain(error, &shown, &candidate),
-                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::ENOENT) => return explain(error, &shown, &candidate),
+                Some(libc::ENOTDIR) => {}
                 Some(libc::EACCES) if is_directory(&candidate) => {}
                 _ => refused = Some((error, candidate)),
             }
@@ -188,6 +210,13 @@ impl ProcessPlan {
             None => anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOENT))
                 .context(format!("exec: {shown:?}: executable file not found in $PATH")),
         }
+    }
+
+    /// What is there under the program's name in the directories of PATH.
+    fn candidates(&self) -> Vec<CString> {
+        let name = self.args[0].as_bytes();
+        let paths = self.search_path().into_iter().map(|dir| [dir.as_bytes(), b"/", name].concat());
+        paths.filter_map(|path| CString::new(path).ok()).filter(|path| exists(path)).collect()
     }
 
     fn search_path(&self) -> Vec<&OsStr> {
