@@ -99,7 +99,7 @@ fn a_profile_file_replaces_the_default() {
     let store = Store::new();
     let option = format!("seccomp={}", store.write("profile.json", FILE));
     let own = ["--security-opt", option.as_str()];
-    assert_eq!(call(&store, &own, libc::SYS_getppid, &[]), "ESHUTDOWN");
+    assert_eq!(call(&store, &own, libc::SYS_getppid, &[]), "errno-108");
     assert_eq!(call(&store, &own, libc::SYS_clone3, &["0", "0"]), "EINVAL");
     assert_eq!(call(&store, &own, libc::SYS_getpriority, &["2", "7"]), "ENAMETOOLONG");
     assert_ne!(call(&store, &own, libc::SYS_getpriority, &["1", "7"]), "ENAMETOOLONG");
@@ -107,11 +107,11 @@ fn a_profile_file_replaces_the_default() {
     let nice = ["--cap-add", "SYS_NICE", own[0], own[1]];
     assert_eq!(call(&store, &nice, libc::SYS_setpriority, &["0", "0", "5"]), "EPERM");
     // A privileged container has the filter that was asked for.
-    assert_eq!(call(&store, &[&["--privileged"], &own[..]].concat(), libc::SYS_getppid, &[]), "ESHUTDOWN");
+    assert_eq!(call(&store, &[&["--privileged"], &own[..]].concat(), libc::SYS_getppid, &[]), "errno-108");
     let killed = libc::SYS_sched_yield.to_string();
     let result = store.run(&["run", "--rm", own[0], own[1], IMAGE, "probe", "syscall", &killed]);
     assert_eq!(result.code, 128 + libc::SIGSYS, "{result:?}");
-    let shown = store.ok(&["create", own[0], own[1], IMAGE]);
+    let shown = store.ok(&["create", own[0], own[1], IMAGE, "true"]);
     assert!(store.inspect(&shown, "{{json .HostConfig.SecurityOpt}}").contains("SCMP_ACT_KILL_PROCESS"));
 }
 
@@ -123,7 +123,7 @@ fn a_profile_is_read_once_and_kept_with_the_container() {
     let option = format!("seccomp={file}");
     let id = store.ok(&["create", "--security-opt", &option, IMAGE, "probe", "syscall", &number]);
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(store.ok(&["start", "-a", &id]).trim(), "ESHUTDOWN");
+    assert_eq!(store.ok(&["start", "-a", &id]).trim(), "errno-108");
 }
 
 #[test]
@@ -154,10 +154,18 @@ fn a_bad_profile_is_refused_before_anything_is_made() {
     ];
     for (file, wrong) in cases {
         let option = format!("seccomp={file}");
-        for command in ["run", "create"] {
-            let error = store.fails(125, &[command, "--security-opt", &option, IMAGE, "true"]);
+        for (command, code) in [("run", 125), ("create", 1)] {
+            let error = store.fails(code, &[command, "--security-opt", &option, IMAGE, "true"]);
             assert!(error.contains(wrong), "{command}: {error}");
         }
     }
     assert_eq!(store.ok(&["ps", "-aq"]), "");
+}
+
+#[test]
+fn the_reaper_works_behind_the_filter() {
+    let store = Store::new();
+    let script = "grep Seccomp: /proc/1/status /proc/self/status | grep -c 2; exit 7";
+    let result = store.run(&["run", "--rm", "--init", IMAGE, "sh", "-c", script]);
+    assert_eq!((result.code, result.out.trim()), (7, "2"), "{result:?}");
 }

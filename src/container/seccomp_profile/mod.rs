@@ -5,6 +5,7 @@ mod builtin;
 #[cfg(test)]
 mod tests;
 
+use crate::runtime::seccomp::Filter;
 use anyhow::{Context, Result, bail};
 pub use builtin::builtin;
 use oci_spec::runtime::{
@@ -132,6 +133,8 @@ impl Profile {
                 parse_version(version).with_context(|| format!("minKernel {version:?} is not a version like 4.8"))?;
             }
         }
+        // Whoever writes a profile hears of what it cannot do now and not when a container starts.
+        Filter::compile(&profile.with(profile.syscalls.iter(), profile.architectures.clone()))?;
         Ok(profile)
     }
 
@@ -147,11 +150,14 @@ impl Profile {
             architectures.push(own);
             architectures.extend(&family.sub_architectures);
         }
+        self.with(self.syscalls.iter().filter(|e| e.is_for(setting)), architectures)
+    }
+
+    fn with<'a>(&self, entries: impl Iterator<Item = &'a Entry>, architectures: Vec<Arch>) -> LinuxSeccomp {
         let mut out = LinuxSeccomp::default();
         out.set_default_action(self.default_action).set_default_errno_ret(self.default_errno_ret);
         out.set_architectures(Some(architectures)).set_flags(Some(self.flags.clone()));
         out.set_listener_path(self.listener_path.clone()).set_listener_metadata(self.listener_metadata.clone());
-        let entries = self.syscalls.iter().filter(|e| e.is_for(setting));
         out.set_syscalls(Some(entries.map(Entry::rule).collect()));
         out
     }

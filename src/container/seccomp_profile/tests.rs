@@ -248,6 +248,7 @@ fn a_bad_file_is_refused() {
                 "syscalls": [{"names": ["b"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "new"}}]}"#,
             "minKernel",
         ),
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "cannot be used as default action"),
     ] {
         let error = format!("{:#}", Profile::parse(text).unwrap_err());
         assert!(error.contains(wrong), "{error}");
