@@ -3,7 +3,7 @@
 use super::template::render_one;
 use super::{App, output};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
-use crate::container::options::{MountSource, NetworkMode, RestartPolicy};
+use crate::container::options::{MountSource, NetworkMode, RestartPolicy, Seccomp, SecurityOptions};
 use crate::container::record::MountPoint;
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
@@ -234,12 +234,25 @@ fn host_config(container: &Container) -> Value {
         "Privileged": o.privileged,
         "ReadonlyRootfs": o.read_only,
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": retries },
-        "SecurityOpt": if o.security.no_new_privileges { vec!["no-new-privileges"] } else { vec![] },
+        "SecurityOpt": security_options(&o.security),
         "ShmSize": o.shm_size.unwrap_or(64 << 20),
         "Sysctls": o.sysctls,
         "Ulimits": o.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect::<Vec<_>>(),
         "VolumesFrom": null,
     })
+}
+
+fn security_options(security: &SecurityOptions) -> Vec<String> {
+    let mut list = Vec::new();
+    if security.no_new_privileges {
+        list.push("no-new-privileges".to_owned());
+    }
+    match &security.seccomp {
+        Seccomp::Builtin => {}
+        Seccomp::Unconfined => list.push("seccomp=unconfined".into()),
+        Seccomp::Profile(profile) => list.push(format!("seccomp={}", json!(profile))),
+    }
+    list
 }
 
 fn bind(point: &MountPoint) -> Option<String> {

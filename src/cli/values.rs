@@ -1,8 +1,9 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
-use crate::container::options::{LogOptions, NetworkMode, RestartPolicy, SecurityOptions, Ulimit};
+use crate::container::options::{LogOptions, NetworkMode, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
+use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 const BILLION: i64 = 1_000_000_000;
@@ -277,13 +278,20 @@ pub fn security_opts(list: &[String]) -> Result<SecurityOptions> {
                 None => bail!("invalid --security-opt 2: \"{text}\""),
             },
             ("systempaths", "unconfined") => found.unmasked_paths = true,
-            ("seccomp", "unconfined" | "builtin") | ("apparmor", "unconfined" | "docker-default") | ("label", _) => {}
-            ("seccomp", _) => bail!("custom seccomp profiles are not supported by this version yet: {value}"),
+            ("seccomp", "unconfined") => found.seccomp = Seccomp::Unconfined,
+            ("seccomp", "builtin") => found.seccomp = Seccomp::Builtin,
+            ("seccomp", file) => found.seccomp = Seccomp::Profile(Box::new(seccomp_profile(file)?)),
+            ("apparmor", "unconfined" | "docker-default") | ("label", _) => {}
             ("apparmor", _) => bail!("AppArmor profiles are not supported by this version yet: {value}"),
             _ => bail!("invalid --security-opt 2: \"{text}\""),
         }
     }
     Ok(found)
+}
+
+fn seccomp_profile(file: &str) -> Result<Profile> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("opening seccomp profile ({file}) failed"))?;
+    Profile::parse(&text).with_context(|| format!("decoding seccomp profile ({file}) failed"))
 }
 
 /// The words that Go takes for a truth value.

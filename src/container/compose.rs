@@ -2,8 +2,9 @@
 //!
 //! All of Docker's rules about what a container looks like inside are here.
 
-use super::options::{MountSource, NetworkMode, Resources};
+use super::options::{MountSource, NetworkMode, Resources, Seccomp};
 use super::record::{MountPoint, Record};
+use super::seccomp_profile::{self, Setting, Version};
 use super::users::Identity;
 use crate::sys::mount::join_paths;
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,8 @@ pub struct World {
     pub volumes: BTreeMap<String, PathBuf>,
     /// This program, to be mounted as the reaper.
     pub program: PathBuf,
+    /// The kernel's version.
+    pub kernel: Version,
     /// The host's devices, for a privileged container.
     pub devices: Vec<oci::LinuxDevice>,
 }
@@ -301,7 +304,7 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
         sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
     }
     sysctls.extend(options.sysctls.clone());
-    Ok(oci::LinuxBuilder::default()
+    let mut linux = oci::LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(cgroup_path(record))
         .resources(resources(&options.resources, options.privileged)?)
@@ -309,7 +312,21 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
         .masked_paths(list(&MASKED))
         .readonly_paths(list(&READ_ONLY))
         .devices(if options.privileged { world.devices.clone() } else { Vec::new() })
-        .build()?)
+        .build()?;
+    linux.set_seccomp(seccomp(record, world)?);
+    Ok(linux)
+}
+
+/// A profile of the user's own is for a privileged container, too; the builtin one is not.
+fn seccomp(record: &Record, world: &World) -> Result<Option<oci::LinuxSeccomp>> {
+    let capabilities = capabilities(record, world.identity.uid)?;
+    let granted = capabilities.bounding().clone().unwrap_or_default();
+    let setting = Setting { capabilities: &granted, machine: seccomp_profile::MACHINE, kernel: world.kernel };
+    Ok(match &record.options.security.seccomp {
+        Seccomp::Profile(profile) => Some(profile.resolve(&setting)),
+        Seccomp::Builtin if !record.options.privileged => Some(seccomp_profile::builtin(&setting)?),
+        Seccomp::Builtin | Seccomp::Unconfined => None,
+    })
 }
 
 /// Where the container's processes are.

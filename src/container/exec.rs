@@ -10,14 +10,15 @@ use super::supervisor::{MANNER, status_of};
 use super::task::{self, Waiting};
 use super::users::Database;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::join;
+use crate::runtime::hooks::State;
+use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
-use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
+use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, Spec, UserBuilder};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     // What can be refused is refused here, where the user is.
     ProcessPlan::from_spec(&process)?;
     let cgroup = super::compose::cgroup_path(&container.record);
-    let task = Task { process, init, cgroup, interactive: options.interactive, detach: options.detach };
+    let bundle = container.dir();
+    let task = Task { process, init, cgroup, bundle, interactive: options.interactive, detach: options.detach };
     Waiting::start(NAME, &container.root)?.give(&task, &[])
 }
 
@@ -68,6 +70,7 @@ struct Task {
     process: Process,
     init: ProcessId,
     cgroup: PathBuf,
+    bundle: PathBuf,
     interactive: bool,
     detach: bool,
 }
@@ -141,15 +144,19 @@ fn supervise(task: &Task, client: Socket) -> Result<()> {
 }
 
 fn begin(task: &Task) -> Result<(Created, Ends)> {
-    let plan = ProcessPlan::from_spec(&task.process)?;
+    let spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    let linux = spec.linux().as_ref().context("the bundle's config.json has no linux part")?;
+    let plan = ProcessPlan::from_spec(&task.process)?.in_container(linux)?;
     let cgroup = Cgroup::at(&task.cgroup)?;
+    let state = State::default();
+    let visit = Visit { init: task.init, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
     let (created, ends) = if plan.terminal {
-        let mut created = join::create(task.init, &cgroup, &plan, None, MANNER)?;
+        let mut created = join::create(visit, None)?;
         let master = created.console.take().context("the command made no terminal")?;
         (created, Ends::terminal(master)?)
     } else {
         let (ends, streams) = session::pipes(task.interactive && !task.detach)?;
-        (join::create(task.init, &cgroup, &plan, Some(streams), MANNER)?, ends)
+        (join::create(visit, Some(streams))?, ends)
     };
     created.start()?;
     Ok((created, ends))

@@ -25,6 +25,7 @@ pub mod names;
 pub mod options;
 pub mod protocol;
 pub mod record;
+pub mod seccomp_profile;
 pub mod session;
 pub mod start;
 pub mod state;

@@ -1,5 +1,6 @@
 //! What a user can ask of a container, after parsing and before anything is decided.
 
+use super::seccomp_profile::Profile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -79,6 +80,21 @@ pub struct SecurityOptions {
     pub no_new_privileges: bool,
     /// `systempaths=unconfined`: nothing below `/proc` and `/sys` is masked or read-only.
     pub unmasked_paths: bool,
+    /// `seccomp=`.
+    pub seccomp: Seccomp,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seccomp {
+    /// Those of the default profile, unless the container is privileged.
+    #[default]
+    Builtin,
+    /// All.
+    Unconfined,
+    /// Those of a profile that the user wrote.
+    Profile(Box<Profile>),
 }
 
 /// One volume, bind mount or tmpfs.

@@ -6,6 +6,7 @@ use super::create::prepare_bind;
 use super::options::{MountSource, NetworkMode};
 use super::protocol::Event;
 use super::record::Record;
+use super::seccomp_profile;
 use super::state::Status;
 use super::supervisor;
 use super::task::Waiting;
@@ -106,6 +107,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         identity,
         volumes: volumes(container)?,
         program: program.to_owned(),
+        kernel: seccomp_profile::running_kernel(),
         devices: if record.options.privileged { host_devices()? } else { Vec::new() },
     };
     let spec = compose::compose(record, &world)?;

@@ -5,7 +5,7 @@ use super::create::{check_descriptors, starting, write_pid};
 use super::record::{Container, Status, Store};
 use super::values::{capability, user};
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::join;
+use crate::runtime::join::{self, Visit};
 use crate::runtime::plan::refuse_labels;
 use crate::runtime::process::{Manner, ProcessPlan};
 use crate::sys::dir::clean;
@@ -88,12 +88,14 @@ pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
     check_descriptors(args.preserve_fds)?;
-    let personality = container.record.config.linux().as_ref().and_then(|l| l.personality().as_ref());
-    let plan = ProcessPlan::from_spec(&process)?.in_domain(personality)?;
+    let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
+    let plan = ProcessPlan::from_spec(&process)?.in_container(linux)?;
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
     let cgroup = sub_cgroup(&container, &args.cgroup)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
-    let begun = join::create(container.init(), &cgroup, &plan, None, manner).and_then(|created| {
+    let state = container.state(Status::Running);
+    let visit = Visit { init: container.init(), cgroup: &cgroup, plan: &plan, manner, state: &state };
+    let begun = join::create(visit, None).and_then(|created| {
         if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
             console::send(socket, master)?;
         }

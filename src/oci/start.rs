@@ -4,6 +4,7 @@ use super::create::starting;
 use super::record::{Container, DOOR, Status, Store};
 use crate::runtime::hooks;
 use crate::runtime::launch::Created;
+use crate::runtime::seccomp::Agent;
 use crate::sys::process::Child;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -24,7 +25,10 @@ pub fn start(store: &Store, args: &StartArgs) -> Result<()> {
         Status::Running | Status::Paused => bail!("cannot start an already running container"),
     }
     let child = Child { pid: container.record.init_process_pid, pidfd: container.pidfd()? };
-    let created = match Created::at_door(child, container.dir(), DOOR) {
+    let seccomp = container.record.config.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let agent = seccomp.map(Agent::from_spec).transpose()?.flatten();
+    let agent = agent.map(|agent| (agent, container.state(Status::Created)));
+    let created = match Created::at_door(child, container.dir(), DOOR, agent) {
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
             bail!("cannot start an already running container")
         }

@@ -3,6 +3,7 @@
 use super::cgroup::{Cgroup, Entrance};
 use super::console;
 use super::handshake::{self, ChildEnd, Stage};
+use super::hooks::State;
 use super::launch::{Created, Streams};
 use super::process::{self as own, Last, Manner, ProcessPlan};
 use super::{namespaces, streams as standard};
@@ -13,17 +14,27 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-/// Creates a process inside the container whose first process is `init`, up to the moment before its program runs.
-/// Without a terminal and without streams of its own it gets the caller's.
+/// Where a further process goes, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// The container's first process.
+    pub init: ProcessId,
+    /// The container's cgroup.
+    pub cgroup: &'a Cgroup,
+    /// What it is to be.
+    pub plan: &'a ProcessPlan,
+    /// What its starter wants.
+    pub manner: Manner,
+    /// The container's.
+    pub state: &'a State,
+}
+
+/// Creates a process inside a container, up to the moment before its program runs. Without a terminal and without
+/// streams of its own it gets the caller's.
 ///
 /// The calling process's further children will be in the container's pid namespace too.
-pub fn create(
-    init: ProcessId,
-    cgroup: &Cgroup,
-    plan: &ProcessPlan,
-    streams: Option<Streams>,
-    manner: Manner,
-) -> Result<Created> {
+pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
+    let Visit { init, cgroup, plan, manner, state } = visit;
     let target = init.open().context("the container is not running")?;
     let foreign = namespaces::foreign(init.pid);
     let entrance = cgroup.open()?;
@@ -43,7 +54,8 @@ pub fn create(
         Forked::Parent(child) => child,
     };
     drop((child_end, streams));
-    Created::joined(child, parent)
+    let agent = plan.agent().map(|agent| (agent.clone(), state.clone()));
+    Created::joined(child, parent, agent)
 }
 
 /// What the child works with.

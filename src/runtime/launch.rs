@@ -2,7 +2,9 @@
 
 use super::cgroup::Entrance;
 use super::handshake::{self, ChildEnd, ParentEnd, Report};
+use super::hooks::State;
 use super::plan::Plan;
+use super::seccomp::Agent;
 use super::sources::{self, Sources};
 use super::{hooks, init, namespaces};
 use crate::sys::process::{self, Child, Forked};
@@ -41,6 +43,7 @@ pub struct Created {
     /// The master of its pseudo-terminal, if it has one.
     pub console: Option<OwnedFd>,
     parent: ParentEnd,
+    agent: Option<(Agent, State)>,
 }
 
 /// What the child is given.
@@ -81,6 +84,7 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
 fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Result<Created> {
     let (parent, child_end) = handshake::pair()?;
     let into = inheritance.entrance.clone_into();
+    let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
     let what = "make the container's first process";
     let forked = match joined {
         [] => process::fork_into(plan.namespaces.made, into).context(what)?,
@@ -94,7 +98,7 @@ fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Res
                 _ => helper(plan, inheritance, joined, child_end),
             }
         }
-        Forked::Parent(child) if joined.is_empty() => Ok(Created { child, console: None, parent }),
+        Forked::Parent(child) if joined.is_empty() => Ok(Created { child, console: None, parent, agent }),
         Forked::Parent(helper) => {
             // Only the child may hold its end, or its death would go unnoticed.
             drop((child_end, inheritance));
@@ -103,7 +107,7 @@ fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Res
             match born? {
                 Report::Born(pid) => {
                     let pidfd = process::pidfd_open(pid).context(what)?;
-                    Ok(Created { child: Child { pid, pidfd }, console: None, parent })
+                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, agent })
                 }
                 other => bail!("the helper said {other:?} instead of making the container's first process"),
             }
@@ -135,8 +139,8 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
 
 impl Created {
     /// A child made elsewhere that keeps to the same protocol.
-    pub(super) fn joined(child: Child, parent: ParentEnd) -> Result<Created> {
-        let mut created = Created { child, console: None, parent };
+    pub(super) fn joined(child: Child, parent: ParentEnd, agent: Option<(Agent, State)>) -> Result<Created> {
+        let mut created = Created { child, console: None, parent, agent };
         match created.wait_until_ready(&mut |_| Ok(())) {
             Ok(()) => Ok(created),
             Err(error) => {
@@ -150,8 +154,8 @@ impl Created {
     ///
     /// # Errors
     /// Nobody waits there.
-    pub fn at_door(child: Child, dir: &Path, name: &str) -> std::io::Result<Created> {
-        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)? })
+    pub fn at_door(child: Child, dir: &Path, name: &str, agent: Option<(Agent, State)>) -> std::io::Result<Created> {
+        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, agent })
     }
 
     fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut(i32) -> Result<()>>) -> Result<()> {
@@ -164,7 +168,7 @@ impl Created {
         let attend = attend.unwrap_or(&mut nobody);
         self.wait_until_ready(&mut |pid| {
             attend(pid)?;
-            let state = hooks::State { pid, ..plan.state.clone() };
+            let state = State { pid, ..plan.state.clone() };
             hooks::run("prestart", &plan.hooks.prestart, &state)?;
             hooks::run("createRuntime", &plan.hooks.create_runtime, &state)
         })
@@ -179,6 +183,7 @@ impl Created {
                     attend(self.child.pid)?;
                     self.parent.attended(self.child.pid)?;
                 }
+                Report::Listener(number) => self.take_listener(number)?,
                 Report::Ready => return Ok(()),
                 Report::End => return Err(anyhow!("the container's first process died while it was set up")),
                 other => bail!("the container's first process said {other:?} while it was set up"),
@@ -192,14 +197,31 @@ impl Created {
     /// A [`handshake::Failure`]; the process is gone and, if it is the caller's child, reaped then. The cgroup is the
     /// caller's to remove.
     pub fn start(&self) -> Result<()> {
-        let result = self.parent.go().and_then(|()| match self.parent.next()? {
-            Report::End => Ok(()),
-            other => bail!("the container's first process said {other:?} instead of starting"),
+        let result = self.parent.go().and_then(|()| {
+            loop {
+                match self.parent.next()? {
+                    Report::End => return Ok(()),
+                    Report::Listener(number) => self.take_listener(number)?,
+                    other => bail!("the container's first process said {other:?} instead of starting"),
+                }
+            }
         });
         if result.is_err() {
             self.abandon();
         }
         result
+    }
+
+    fn take_listener(&self, number: i32) -> Result<()> {
+        let (agent, state) = self.agent.as_ref().context("nobody is named who takes the seccomp listener")?;
+        let listener = process::pidfd_getfd(&self.child.pidfd, number).context("take the seccomp listener")?;
+        agent.introduce(&listener, self.child.pid, &State { pid: self.state_pid(state), ..state.clone() })?;
+        self.parent.taken()
+    }
+
+    /// A container that is only being created is known by the process that it will have.
+    fn state_pid(&self, state: &State) -> i32 {
+        if state.pid == 0 { self.child.pid } else { state.pid }
     }
 
     fn abandon(&self) {

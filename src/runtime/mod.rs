@@ -24,5 +24,6 @@ pub mod process;
 pub mod program;
 pub mod rootfs;
 pub mod scheduling;
+pub mod seccomp;
 pub mod sources;
 pub mod streams;

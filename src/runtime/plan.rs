@@ -98,7 +98,7 @@ impl Plan {
             sysctls: sysctls(linux, &namespaces)?,
             cgroup: Cgroup::in_hierarchies(cgroup, face.hierarchies)?,
             limits: Limits::for_new(linux.resources().as_ref())?,
-            process: ProcessPlan::from_spec(process)?.in_domain(linux.personality().as_ref())?,
+            process: ProcessPlan::from_spec(process)?.in_container(linux)?,
             hooks: Hooks::from_spec(spec)?,
             state: State {
                 oci_version: spec.version().clone(),
@@ -117,7 +117,6 @@ impl Plan {
 /// Silence about a wish that is not fulfilled would be a security hole.
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let wishes = [
-        (linux.seccomp().is_some(), "linux.seccomp"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),

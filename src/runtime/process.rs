@@ -6,13 +6,14 @@ use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
 use super::hooks::{self, Hook, State};
 use super::scheduling::Treatment;
+use super::seccomp::{Agent, Filter};
 use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
 use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::{LinuxPersonality, Process};
+use oci_spec::runtime::{Linux, Process};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ pub struct ProcessPlan {
     umask: u32,
     capabilities: Capabilities,
     no_new_privs: bool,
+    filter: Option<Filter>,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
     treatment: Treatment,
@@ -109,6 +111,7 @@ impl ProcessPlan {
             umask: spec.user().umask().unwrap_or(0o022),
             capabilities,
             no_new_privs: spec.no_new_privileges().unwrap_or(false),
+            filter: None,
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
             treatment: Treatment::from_spec(spec)?,
@@ -117,13 +120,19 @@ impl ProcessPlan {
         })
     }
 
-    /// Its execution domain is the container's.
+    /// With what a container's specification says of all its processes: filter of system calls, execution domain.
     ///
     /// # Errors
-    /// One that the kernel does not have.
-    pub fn in_domain(mut self, personality: Option<&LinuxPersonality>) -> Result<ProcessPlan> {
-        self.treatment = self.treatment.with_personality(personality)?;
+    /// What the kernel does not have.
+    pub fn in_container(mut self, linux: &Linux) -> Result<ProcessPlan> {
+        self.treatment = self.treatment.with_personality(linux.personality().as_ref())?;
+        self.filter = linux.seccomp().as_ref().map(Filter::compile).transpose().context("linux.seccomp")?;
         Ok(self)
+    }
+
+    /// Who is asked about system calls that the filter does not decide.
+    pub fn agent(&self) -> Option<&Agent> {
+        self.filter.as_ref().and_then(Filter::agent)
     }
 
     /// Its user.
@@ -160,7 +169,7 @@ impl ProcessPlan {
     }
 
     fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, last: Last<'_>) -> (Stage, anyhow::Error) {
-        let program = match self.prepare(oom, &last) {
+        let program = match self.prepare(oom, &last, parent) {
             Err(failure) => return failure,
             Ok(program) => program,
         };
@@ -170,16 +179,40 @@ impl ProcessPlan {
         if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
             return (Stage::Hooks, error);
         }
-        (Stage::Exec, program::execute(&program, &self.args, &self.environment()))
+        let env = self.environment();
+        // As late as can be: a strict filter may allow hardly more than the program itself needs.
+        if self.no_new_privs
+            && let Err(error) = self.install_filter(parent)
+        {
+            return (Stage::Identity, error);
+        }
+        (Stage::Exec, program::execute(&program, &self.args, &env))
     }
 
-    fn prepare(&self, oom: Option<&File>, last: &Last<'_>) -> Result<CString, (Stage, anyhow::Error)> {
+    fn prepare(
+        &self,
+        oom: Option<&File>,
+        last: &Last<'_>,
+        parent: &ChildEnd,
+    ) -> Result<CString, (Stage, anyhow::Error)> {
         streams::replace_null().and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
         self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
+        // Without no_new_privs it takes a capability that may be gone afterwards.
+        if !self.no_new_privs {
+            self.install_filter(parent).map_err(|e| (Stage::Identity, e))?;
+        }
         self.change_identity().map_err(|e| (Stage::Identity, e))?;
         self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
         self.finish(last).map_err(|e| (Stage::Identity, e))?;
         program::find(&self.args, &self.env).map_err(|e| (Stage::Exec, e))
+    }
+
+    fn install_filter(&self, parent: &ChildEnd) -> Result<()> {
+        let Some(filter) = &self.filter else { return Ok(()) };
+        match filter.install()? {
+            Some(listener) => parent.hand_listener(&listener),
+            None => Ok(()),
+        }
     }
 
     /// Programs count on a home.

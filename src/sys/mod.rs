@@ -15,6 +15,7 @@ pub mod poll;
 pub mod process;
 pub mod random;
 pub mod schedule;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tty;

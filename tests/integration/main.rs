@@ -8,6 +8,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod run;
+mod seccomp;
 mod smoke;
 mod support;
 mod terminal;

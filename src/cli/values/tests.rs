@@ -183,7 +183,7 @@ fn security() -> Result<()> {
         ("x=y", "invalid --security-opt 2: \"x=y\""),
         ("no-new-privileges:maybe", "invalid --security-opt 2: \"no-new-privileges:maybe\""),
         ("systempaths=x", "invalid --security-opt 2: \"systempaths=x\""),
-        ("seccomp=p.json", "custom seccomp profiles are not supported by this version yet: p.json"),
+        ("seccomp=/none.json", "opening seccomp profile (/none.json) failed"),
         ("apparmor=mine", "AppArmor profiles are not supported by this version yet: mine"),
     ] {
         assert_eq!(message(security_opts(&strings(&[text]))), error);
