@@ -25,7 +25,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -144,7 +144,12 @@ fn volumes(container: &Container) -> Result<BTreeMap<String, PathBuf>> {
 /// A container that was mounted without syncing leaves a mark that forbids mounting again; its layer is ours to judge.
 fn reset_work_directory(container: &Container) -> Result<()> {
     let dir = Dir::open(container.dir()).context("open the container's folder")?;
-    if !dir.child("work").and_then(|w| w.names()).context("look at the work directory")?.is_empty() {
+    let is_fresh = match dir.child("work").and_then(|w| w.names()) {
+        // Whoever was emptying it did not come to the end.
+        Err(e) if e.kind() == ErrorKind::NotFound => false,
+        other => other.context("look at the work directory")?.is_empty(),
+    };
+    if !is_fresh {
         dir.remove_tree("work").context("empty the work directory")?;
         dir.mkdir("work", 0o700).context("make the work directory")?;
     }

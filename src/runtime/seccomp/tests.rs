@@ -2,6 +2,7 @@
 
 use super::abi::{self, Abi, X32_BIT};
 use super::*;
+use oci_spec::runtime::LinuxSeccompAction;
 use oci_spec::runtime::{Arch, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall};
 use proptest::prelude::*;
 
