@@ -87,18 +87,19 @@ fn a_bad_import_leaves_nothing() {
 #[test]
 fn images_are_found_by_names_and_ids() {
     let folder = Folder::new();
-    let image = imported(&folder, "a:1");
+    let image = imported(&folder, "name:1");
     let store = folder.store();
-    store.tag(&image, &name("quay.io/x/b")).unwrap();
+    store.tag(&image, &name("quay.io/x/y")).unwrap();
     let hex = image.id.hex();
     for text in
-        ["a:1", "docker.io/library/a:1", "quay.io/x/b:latest", &hex, &hex[..5], &format!("sha256:{}", &hex[..9])]
+        ["name:1", "docker.io/library/name:1", "quay.io/x/y:latest", &hex, &hex[..5], &format!("sha256:{}", &hex[..9])]
     {
         assert_eq!(store.find(text).unwrap().unwrap().id, image.id, "{text}");
     }
-    let by_digest = format!("quay.io/x/b@{}", image.manifest);
+    let by_digest = format!("quay.io/x/y@{}", image.manifest);
     assert_eq!(store.find(&by_digest).unwrap().unwrap().id, image.id);
-    for text in ["a", "a:2", "", "sha256:", "b", &"0".repeat(64), "../a"] {
+    // None of these may be the beginning of an id by chance.
+    for text in ["name", "name:2", "", "sha256:", "x", &"0".repeat(64), "../a"] {
         assert!(store.find(text).unwrap().is_none(), "{text}");
     }
     // A name that looks like the beginning of an id is a name.

@@ -358,7 +358,7 @@ fn what_cannot_work_is_refused() {
         (serde_json::json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "cannot be used as default action"),
         (
             serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s",
-                "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_NOTIFY"}]}),
+                "syscalls": [{"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}]}),
             "cannot be used for the write syscall",
         ),
         (
