@@ -83,7 +83,9 @@ fn furnish_dev(plan: &Plan, root: &Dir) -> Result<()> {
     let maker = if plan.namespaces.has(libc::CLONE_NEWUSER) { Maker::Bind } else { Maker::Node };
     let dev = root.mkdir_all_in_root("dev", 0o755).context("open /dev")?;
     devices::make_defaults(&dev, maker)?;
-    plan.devices.iter().try_for_each(|device| devices::make(root, device, maker))
+    // The multiplexer is the container's own, whatever is asked for.
+    let asked = plan.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
+    asked.into_iter().try_for_each(|device| devices::make(root, device, maker))
 }
 
 fn mount_root(plan: &Plan) -> Result<Dir> {
