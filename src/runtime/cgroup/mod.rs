@@ -27,6 +27,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What a child needs to put itself into a cgroup, opened by its parent.
 #[derive(Debug)]
@@ -271,9 +272,9 @@ impl Cgroup {
     /// # Errors
     /// The first of the directories that cannot be removed; the others are removed nevertheless.
     pub fn remove(&self) -> Result<()> {
-        let mut result = Ok(());
+        let (mut result, deadline) = (Ok(()), Instant::now() + Duration::from_secs(5));
         for member in &self.members {
-            let removed = remove_directory(&member.dir).map_err(explain);
+            let removed = remove_directory(&member.dir, deadline).map_err(explain);
             result = result.and(removed.with_context(|| format!("remove the cgroup {}", member.dir.display())));
         }
         result
