@@ -1,8 +1,10 @@
 #!/bin/bash
 # Runs tests in an emulated machine with Debian's kernel and cgroup v2 only.
 #
-#   run.sh                   the integration tests named in tests/vm/selection
+#   run.sh                   the integration tests named in tests/vm/selection, and
+#                            the unit tests of the cgroups
 #   run.sh NAME...           other test names or parts of names ('' is every test)
+#   run.sh --unit NAME...    only the unit tests with these names
 #   run.sh --shell COMMAND   a shell command instead of the tests
 #
 # Makes below target/vm: the kernel (unpacked from its package), base.img (ext4:
@@ -91,6 +93,11 @@ test_binary() {
         sed -n 's/.*"executable":"\([^"]*integration-[^"]*\)".*/\1/p' | tail -n 1
 }
 
+unit_binary() {
+    (cd "$repo" && cargo test --quiet --no-run --lib --message-format=json) |
+        sed -n 's/.*"executable":"\([^"]*\/minirun-[^"]*\)".*/\1/p' | tail -n 1
+}
+
 # Test names to run; each must name a test, or a renamed one would drop out unseen.
 filters() {
     local tests=$1 name list
@@ -117,6 +124,10 @@ cp "$here/guest.sh" "$payload/"
 [ ! -e "$minirun" ] || cp "$minirun" "$payload/minirun"
 if [ "${1:-}" = --shell ]; then
     printf '%s\n' "${2:?--shell needs a command}" >"$payload/command"
+elif [ "${1:-}" = --unit ]; then
+    shift
+    cp "$(unit_binary)" "$payload/unit"
+    printf '%s\n' "$@" >"$payload/unit-filters"
 else
     tests=$(test_binary)
     [ -n "$tests" ] || die "no integration test binary"
@@ -126,6 +137,10 @@ else
     [ ${#names[@]} -gt 0 ] || die "nothing selected"
     cp "$tests" "$payload/integration"
     printf '%s\n' "${names[@]}" >"$payload/filters"
+    if [ $# -eq 0 ]; then
+        cp "$(unit_binary)" "$payload/unit"
+        echo cgroup::tests >"$payload/unit-filters"
+    fi
 fi
 tar -C "$payload" -cf "$vm/payload.tar" .
 
