@@ -1,0 +1,98 @@
+#!/bin/bash
+# isolated.sh SECONDS COMMAND…: runs COMMAND as pid 1 of a pid namespace, with
+# mount, network and cgroup namespaces of its own, and kills all of it after
+# SECONDS (status 124). COMMAND sees at /sys/fs/cgroup the hierarchies that the
+# host has, mounted anew from a cgroup made for it, which is removed afterwards.
+# With REALTIME=1 that cgroup has all of the real-time budget, which only one can
+# have at a time: others wait for it.
+set -uo pipefail
+
+seconds=${1:?usage: isolated.sh SECONDS COMMAND…}
+shift
+name=minirun-conformance-$$
+cgroups=()
+
+# "HIERARCHY MOUNTPOINT OUR-PATH" for every mounted hierarchy; version 2 has no name.
+hierarchies() {
+    local mountpoint fstype options key path
+    while read -r mountpoint fstype options; do
+        if [ "$fstype" = cgroup2 ]; then
+            echo "- $mountpoint /"
+            continue
+        fi
+        while IFS=: read -r _ key path; do
+            if [ -n "$key" ] && [[ ",$options," == *",$key,"* ]]; then
+                echo "$key $mountpoint $path"
+            fi
+        done </proc/self/cgroup
+    done < <(sed -nE 's/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ ([^ ]+) .* - (cgroup2?) [^ ]+ ([^ ]+)$/\1 \2 \3/p' \
+        /proc/self/mountinfo)
+}
+
+make_cgroups() {
+    local key mountpoint path parent file
+    while read -r key mountpoint path; do
+        parent=$mountpoint${path%/}
+        if [ "$key" = - ] && [ "$mountpoint" = /sys/fs/cgroup ]; then
+            sed 's/[^ ]*/+&/g' "$parent/cgroup.controllers" >"$parent/cgroup.subtree_control"
+        fi
+        mkdir "$parent/$name" || return
+        cgroups+=("$parent/$name")
+        if [ "$key" = cpuset ]; then
+            for file in cpuset.cpus cpuset.mems; do
+                cat "$parent/$file" >"$parent/$name/$file"
+            done
+        elif [ "$key" = cpu ] && [ "${REALTIME:-}" = 1 ] && [ -e "$parent/cpu.rt_runtime_us" ]; then
+            cat "$parent/cpu.rt_runtime_us" >"$parent/$name/cpu.rt_runtime_us"
+        fi
+    done < <(hierarchies)
+}
+
+remove_cgroups() {
+    local cgroup inner try
+    for cgroup in "${cgroups[@]}"; do
+        for try in {1..50}; do
+            while read -r inner; do
+                rmdir "$inner" 2>/dev/null
+            done < <(find "$cgroup" -depth -type d 2>/dev/null)
+            [ -d "$cgroup" ] || break
+            sleep 0.1
+        done
+        [ ! -d "$cgroup" ] || echo "isolated: $cgroup is left, after $try tries" >&2
+    done
+}
+
+# Runs inside the new namespaces, as pid 1; propagation to the host is cut.
+enter() {
+    local key
+    umount --recursive --lazy /sys/fs/cgroup
+    if [ "$*" = - ]; then
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        return
+    fi
+    mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+    for key in "$@"; do
+        case $key in
+        -) mount -t cgroup2 -o X-mount.mkdir cgroup2 /sys/fs/cgroup/unified ;;
+        name=*) mount -t cgroup -o "X-mount.mkdir,none,$key" cgroup "/sys/fs/cgroup/${key#name=}" ;;
+        *) mount -t cgroup -o "X-mount.mkdir,$key" cgroup "/sys/fs/cgroup/$key" ;;
+        esac || return
+    done
+}
+
+if [ "${REALTIME:-}" = 1 ]; then
+    exec 9>/run/lock/minirun-conformance
+    flock 9
+fi
+trap remove_cgroups EXIT
+trap 'exit 143' TERM INT HUP
+make_cgroups || exit 125
+mapfile -t keys < <(hierarchies | cut -d ' ' -f 1 | sort -u)
+(
+    for cgroup in "${cgroups[@]}"; do
+        echo "$BASHPID" >"$cgroup/cgroup.procs" || exit 125
+    done
+    exec 9>&- timeout --kill-after=5 "$seconds" unshare --mount --propagation private --net --cgroup \
+        --pid --fork --kill-child --mount-proc \
+        bash -c "$(declare -f enter)"'; enter $1 && shift && exec "$@"; exit 125' - "${keys[*]}" "$@"
+)
