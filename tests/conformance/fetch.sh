@@ -53,7 +53,7 @@ build_helpers() {
     ln -sfn "$dir/runc" "$dir/go/src/github.com/opencontainers/runc"
     for program in recvtty seccompagent; do
         (cd "$dir/go/src/github.com/opencontainers/runc" &&
-            GO111MODULE=off GOPATH=$dir/go:/usr/share/gocode GOCACHE=$dir/go/cache GOFLAGS= \
+            GO111MODULE=off GOPATH=$dir/go:/usr/share/gocode GOCACHE=$dir/go/cache GOFLAGS='' \
                 go build -tags seccomp -o "$dir/helpers.part/$program" "./contrib/cmd/$program")
     done
     mv "$dir/helpers.part" "$dir/helpers"

@@ -80,11 +80,18 @@ enter() {
     done
 }
 
+clean() {
+    # Nobody else has these two, and the kernel ends a namespace with its pid 1.
+    [ -z "${inside:-}" ] || kill -KILL "$inside" "$alarm" 2>/dev/null
+    wait 2>/dev/null # without its words on who was killed
+    remove_cgroups
+}
+
 if [ "${REALTIME:-}" = 1 ]; then
     exec 9>/run/lock/minirun-conformance
     flock 9
 fi
-trap remove_cgroups EXIT
+trap clean EXIT
 trap 'exit 143' TERM INT HUP
 make_cgroups || exit 125
 mapfile -t keys < <(hierarchies | cut -d ' ' -f 1 | sort -u)
@@ -92,7 +99,14 @@ mapfile -t keys < <(hierarchies | cut -d ' ' -f 1 | sort -u)
     for cgroup in "${cgroups[@]}"; do
         echo "$BASHPID" >"$cgroup/cgroup.procs" || exit 125
     done
-    exec 9>&- timeout --kill-after=5 "$seconds" unshare --mount --propagation private --net --cgroup \
+    exec 9>&- setpriv --pdeathsig KILL unshare --mount --propagation private --net --cgroup \
         --pid --fork --kill-child --mount-proc \
         bash -c "$(declare -f enter)"'; enter $1 && shift && exec "$@"; exit 125' - "${keys[*]}" "$@"
-)
+) &
+inside=$!
+setpriv --pdeathsig KILL sleep "$seconds" 9>&- &
+alarm=$!
+wait -n -p ended "$inside" "$alarm"
+status=$?
+[ "$ended" = "$inside" ] || status=124
+exit "$status"

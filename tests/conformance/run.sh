@@ -28,7 +28,7 @@ make_busybox() {
     local root
     root=$(mktemp -d)
     tar -C "$root" -xf "$MINIRUN_FIXTURES/busybox.tar"
-    rm -r "$root"/{proc,sys,run,mnt,opt,srv}
+    rm -r "${root:?}"/{proc,sys,run,mnt,opt,srv}
     sed -i '/^tim:/d' "$root"/etc/{passwd,group}
     tar -C "$root" -cf "$dir/busybox.tar.part" .
     mv "$dir/busybox.tar.part" "$dir/busybox.tar"
