@@ -29,12 +29,18 @@ hierarchies() {
         /proc/self/mountinfo)
 }
 
+# The controllers of a version 2 cgroup, for the cgroups in it.
+hand_on() {
+    sed 's/[^ ]*/+&/g' "$1/cgroup.controllers" >"$1/cgroup.subtree_control"
+}
+
 make_cgroups() {
     local key mountpoint path parent file
     while read -r key mountpoint path; do
         parent=$mountpoint${path%/}
         if [ "$key" = - ] && [ "$mountpoint" = /sys/fs/cgroup ]; then
-            sed 's/[^ ]*/+&/g' "$parent/cgroup.controllers" >"$parent/cgroup.subtree_control"
+            unified=$parent/$name
+            hand_on "$parent"
         fi
         mkdir "$parent/$name" || return
         cgroups+=("$parent/$name")
@@ -60,6 +66,17 @@ remove_cgroups() {
         done
         [ ! -d "$cgroup" ] || echo "isolated: $cgroup is left, after $try tries" >&2
     done
+}
+
+# Runs in the new cgroup namespace. Only a version 2 cgroup without processes can
+# hand controllers on, so ours move further down; then come the other namespaces.
+spread() {
+    if [ -n "$1" ]; then
+        mkdir "$1/init" && echo 0 >"$1/init/cgroup.procs" && hand_on "$1" || exit 125
+    fi
+    shift
+    exec unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc \
+        bash -c 'enter $1 && shift && exec "$@"; exit 125' - "$@"
 }
 
 # Runs inside the new namespaces, as pid 1; propagation to the host is cut.
@@ -99,9 +116,9 @@ mapfile -t keys < <(hierarchies | cut -d ' ' -f 1 | sort -u)
     for cgroup in "${cgroups[@]}"; do
         echo "$BASHPID" >"$cgroup/cgroup.procs" || exit 125
     done
-    exec 9>&- setpriv --pdeathsig KILL unshare --mount --propagation private --net --cgroup \
-        --pid --fork --kill-child --mount-proc \
-        bash -c "$(declare -f enter)"'; enter $1 && shift && exec "$@"; exit 125' - "${keys[*]}" "$@"
+    export -f spread enter hand_on
+    exec 9>&- setpriv --pdeathsig KILL unshare --cgroup bash -c 'spread "$@"' - \
+        "${unified:-}" "${keys[*]}" "$@"
 ) &
 inside=$!
 setpriv --pdeathsig KILL sleep "$seconds" 9>&- &
