@@ -98,9 +98,8 @@ enter() {
 }
 
 clean() {
-    # Nobody else has these two, and the kernel ends a namespace with its pid 1.
-    [ -z "${inside:-}" ] || kill -KILL "$inside" "$alarm" 2>/dev/null
-    wait 2>/dev/null # without its words on who was killed
+    # Namespaces end with their pid 1. The shell would tell who was killed.
+    [ -z "${inside:-}" ] || { kill -KILL "$inside" "$alarm"; wait; } 2>/dev/null
     remove_cgroups
 }
 

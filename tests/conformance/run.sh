@@ -7,6 +7,7 @@
 #   JOBS       files that run at the same time      (2)
 #   TIMEOUT    seconds until a file is killed       (120)
 #   MINIRUN    the binary                           (the release build)
+#   PREPARED   set if prepare.sh has been run
 #
 # Results are below target/conformance/results: RUNTIME/FILE.tap with the output
 # of what failed, and summary.tsv with a line a test. The status is 1 if minirun
@@ -21,19 +22,6 @@ export MINIRUN_FIXTURES=${MINIRUN_FIXTURES:-$repo/target/fixtures}
 read -ra runtimes <<<"${RUNTIMES:-runc minirun}"
 
 die() { echo "conformance: $*" >&2; exit 2; }
-
-# The fixture as the tests' own image is: without mount points, without a user 1000.
-make_busybox() {
-    [ ! "$dir/busybox.tar" -nt "$MINIRUN_FIXTURES/busybox.tar" ] || return 0
-    local root
-    root=$(mktemp -d)
-    tar -C "$root" -xf "$MINIRUN_FIXTURES/busybox.tar"
-    rm -r "${root:?}"/{proc,sys,run,mnt,opt,srv}
-    sed -i '/^tim:/d' "$root"/etc/{passwd,group}
-    tar -C "$root" -cf "$dir/busybox.tar.part" .
-    mv "$dir/busybox.tar.part" "$dir/busybox.tar"
-    rm -r "$root"
-}
 
 # One file on one runtime; called by xargs.
 one() {
@@ -56,11 +44,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 [ "$(id -u)" = 0 ] || die "must be root"
-"$repo/rootfs-fixtures/deps.sh" bats runc jq gawk gcc libc6-dev util-linux bsdutils procps
-[ -e "$MINIRUN_FIXTURES/debian.tar" ] && [ -e "$MINIRUN_FIXTURES/busybox.tar" ] ||
-    "$repo/rootfs-fixtures/build.sh" "$MINIRUN_FIXTURES"
-"$here/fetch.sh" "$dir"
-make_busybox
+[ -n "${PREPARED:-}" ] || "$here/prepare.sh" "$dir"
 
 names=() paths=()
 for runtime in "${runtimes[@]}"; do

@@ -1,12 +1,16 @@
 #!/bin/bash
-# fetch.sh DIR: the source package of the installed runc, unpacked in DIR/runc,
-# and the tests' helper programs, built in DIR/helpers. Does nothing if both are
-# there already. The source comes with apt from where this machine's binaries
-# come from: its own lists and sources are neither changed nor used up.
+# prepare.sh DIR: all that the tests need: packages, fixtures, the source package
+# of the installed runc in DIR/runc, the tests' helper programs in DIR/helpers,
+# their image DIR/busybox.tar. What is there already is not made again. The source
+# comes with apt from where this machine's binaries come from; its own lists and
+# sources stay as they are.
 set -euo pipefail
 
-dir=$(realpath -m "${1:?usage: fetch.sh DIR}")
+dir=$(realpath -m "${1:?usage: prepare.sh DIR}")
 here=$(dirname "$(realpath "$0")")
+repo=$(realpath "$here/../..")
+fixtures=${MINIRUN_FIXTURES:-$repo/target/fixtures}
+"$repo/rootfs-fixtures/deps.sh" runc bats jq gawk gcc libc6-dev util-linux bsdutils procps dpkg-dev
 version=$(dpkg-query -W -f '${Version}' runc)
 
 # The machine's sources, asked for source packages instead of binary ones.
@@ -45,7 +49,7 @@ fetch_source() {
 build_helpers() {
     local program
     echo "building the tests' helper programs" >&2
-    "$here/../../rootfs-fixtures/deps.sh" golang-go pkg-config libc6-dev libseccomp-dev \
+    "$repo/rootfs-fixtures/deps.sh" golang-go pkg-config libc6-dev libseccomp-dev \
         golang-github-containerd-console-dev golang-github-cyphar-filepath-securejoin-dev \
         golang-github-opencontainers-specs-dev golang-github-seccomp-libseccomp-golang-dev \
         golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev golang-golang-x-sys-dev
@@ -60,9 +64,27 @@ build_helpers() {
     rm -rf "$dir/go"
 }
 
+# The fixture as the tests' own image is: without mount points, without a user 1000.
+make_busybox() {
+    local root
+    root=$(mktemp -d)
+    tar -C "$root" -xf "$fixtures/busybox.tar"
+    rm -r "${root:?}"/{proc,sys,run,mnt,opt,srv}
+    sed -i '/^tim:/d' "$root"/etc/{passwd,group}
+    tar -C "$root" -cf "$dir/busybox.tar.part" .
+    mv "$dir/busybox.tar.part" "$dir/busybox.tar"
+    rm -r "$root"
+}
+
+if [ ! -e "$fixtures/debian.tar" ] || [ ! -e "$fixtures/busybox.tar" ]; then
+    "$repo/rootfs-fixtures/build.sh" "$fixtures"
+fi
 if [ "$(cat "$dir/runc/.version" 2>/dev/null)" != "$version" ]; then
     fetch_source
 fi
 if [ ! -d "$dir/helpers" ]; then
     build_helpers
+fi
+if [ ! "$dir/busybox.tar" -nt "$fixtures/busybox.tar" ]; then
+    make_busybox
 fi
