@@ -98,13 +98,13 @@ enter() {
 }
 
 clean() {
-    # Namespaces end with their pid 1. The shell would tell who was killed.
-    [ -z "${inside:-}" ] || { kill -KILL "$inside" "$alarm"; wait; } 2>/dev/null
+    # Namespaces end with their pid 1. A shell tells who of its jobs was killed.
+    { disown -a && kill -KILL "${inside:-}" "${alarm:-}"; } 2>/dev/null
     remove_cgroups
 }
 
 if [ "${REALTIME:-}" = 1 ]; then
-    exec 9>/run/lock/minirun-conformance
+    exec 9>/run/minirun-conformance.lock
     flock 9
 fi
 trap clean EXIT
