@@ -54,10 +54,22 @@ make_cgroups() {
     done < <(hierarchies)
 }
 
+# A frozen process does not die.
+thaw() {
+    local file
+    while read -r file; do
+        case $file in
+        */freezer.state) echo THAWED >"$file" ;;
+        */cgroup.freeze) echo 0 >"$file" ;;
+        esac
+    done < <(find "$1" -name freezer.state -o -name cgroup.freeze 2>/dev/null) 2>/dev/null
+}
+
 remove_cgroups() {
     local cgroup inner try
     for cgroup in "${cgroups[@]}"; do
         for try in {1..50}; do
+            thaw "$cgroup"
             while read -r inner; do
                 rmdir "$inner" 2>/dev/null
             done < <(find "$cgroup" -depth -type d 2>/dev/null)
