@@ -66,18 +66,19 @@ thaw() {
 }
 
 remove_cgroups() {
-    local cgroup inner try
-    for cgroup in "${cgroups[@]}"; do
-        for try in {1..50}; do
+    local cgroup inner
+    [ ${#cgroups[@]} -gt 0 ] || return 0
+    for _ in {1..100}; do
+        for cgroup in "${cgroups[@]}"; do
             thaw "$cgroup"
-            while read -r inner; do
-                rmdir "$inner" 2>/dev/null
-            done < <(find "$cgroup" -depth -type d 2>/dev/null)
-            [ -d "$cgroup" ] || break
-            sleep 0.1
         done
-        [ ! -d "$cgroup" ] || echo "isolated: $cgroup is left, after $try tries" >&2
+        while read -r inner; do
+            rmdir "$inner" 2>/dev/null
+        done < <(find "${cgroups[@]}" -depth -type d 2>/dev/null)
+        [ -n "$(find "${cgroups[@]}" -maxdepth 0 2>/dev/null)" ] || return 0
+        sleep 0.1
     done
+    echo "isolated: these are left: ${cgroups[*]}" >&2
 }
 
 # Runs in the new cgroup namespace. Only a version 2 cgroup without processes can
