@@ -3,6 +3,8 @@
 //! The rooms of the house from top to bottom; a room uses only those below it.
 
 pub mod cli;
+pub mod oci;
+
 pub mod container;
 pub mod volume;
 

@@ -1,7 +1,7 @@
 //! The program's entry: which face was asked for, and its exit status.
 
-use minirun::cli;
 use minirun::container::{exec, supervisor};
+use minirun::{cli, oci};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         REAPER => return cli::reaper::main(args),
         supervisor::NAME => supervisor::main(args),
         exec::NAME => exec::main(args),
+        oci::NAME => return oci::main(&std::env::args_os().collect::<Vec<_>>()),
         _ => return cli::main(),
     };
     // There is nobody to tell: whoever started it hears of failures over his connection.

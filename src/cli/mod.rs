@@ -79,12 +79,22 @@ enum Command {
     Info(info::InfoArgs),
     /// Show the version
     Version(info::VersionArgs),
+    /// Be an OCI runtime: runc's command line
+    #[command(disable_help_flag = true)]
+    Oci(OciArgs),
     /// Manage containers
     #[command(subcommand, name = "container")]
     ContainerGroup(ContainerGroup),
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+}
+
+/// Everything that the other face understands.
+#[derive(Debug, Args)]
+struct OciArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    words: Vec<OsString>,
 }
 
 /// Commands about containers, at the top and under `container`.
@@ -178,6 +188,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if let Command::Oci(OciArgs { words }) = cli.command {
+        return crate::oci::as_subcommand(words.into_iter());
+    }
     let status = app(&cli).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => ExitCode::from(code),
@@ -230,6 +243,8 @@ impl Command {
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            // A face of its own, with stores of its own.
+            Command::Oci(_) => Ok(0),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
         }

@@ -6,7 +6,7 @@ use super::options::RunOptions;
 use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session};
 use super::start::{require_running, user_of};
-use super::supervisor::status_of;
+use super::supervisor::{MANNER, status_of};
 use super::task::{self, Waiting};
 use super::users::Database;
 use crate::runtime::cgroup::Cgroup;
@@ -144,12 +144,12 @@ fn begin(task: &Task) -> Result<(Created, Ends)> {
     let plan = ProcessPlan::from_spec(&task.process)?;
     let cgroup = Cgroup::at(&task.cgroup)?;
     let (created, ends) = if plan.terminal {
-        let mut created = join::create(task.init, &cgroup, &plan, None)?;
+        let mut created = join::create(task.init, &cgroup, &plan, None, MANNER)?;
         let master = created.console.take().context("the command made no terminal")?;
         (created, Ends::terminal(master)?)
     } else {
         let (ends, streams) = session::pipes(task.interactive && !task.detach)?;
-        (join::create(task.init, &cgroup, &plan, Some(streams))?, ends)
+        (join::create(task.init, &cgroup, &plan, Some(streams), MANNER)?, ends)
     };
     created.start()?;
     Ok((created, ends))

@@ -9,10 +9,11 @@ use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
 use super::task;
 use crate::layout::Root;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::handshake::Failure;
-use crate::runtime::launch::{self, Created};
-use crate::runtime::plan::Plan;
+use crate::runtime::launch::{self, Company, Created};
+use crate::runtime::plan::{Face, Plan};
+use crate::runtime::process::Manner;
 use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
@@ -185,6 +186,9 @@ fn run_once(
     Ok(ended(running, exit, oom_killed, session.wishes.by_user))
 }
 
+/// A container does not outlive its supervisor: only one that has died is ever found and cleaned up.
+pub const MANNER: Manner = Manner { tied: true, preserved_fds: 0, keep_keyring: false, no_pivot: false };
+
 /// Everything that is only needed to begin is gone when this returns.
 fn create(
     container: &Container,
@@ -196,14 +200,16 @@ fn create(
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
         process.set_console_size(Some(size));
     }
-    let plan = Plan::resolve(&spec, bundle)?;
+    let face = Face { id: &container.record.id, hierarchies: Hierarchies::Needed, manner: MANNER };
+    let plan = Plan::resolve(&spec, bundle, &face)?;
     if plan.process.terminal {
-        let mut created = launch::create(&plan, None)?;
+        let mut created = launch::create(&plan, Company::default())?;
         let master = created.console.take().context("the container made no terminal")?;
         return Ok((created, Ends::terminal(master)?, plan.cgroup));
     }
     let (ends, streams) = session::pipes(container.record.options.interactive)?;
-    Ok((launch::create(&plan, Some(streams))?, ends, plan.cgroup))
+    let company = Company { streams: Some(streams), ..Company::default() };
+    Ok((launch::create(&plan, company)?, ends, plan.cgroup))
 }
 
 fn ended(running: &Running, exit: Exit, oom_killed: bool, by_user: bool) -> Ended {

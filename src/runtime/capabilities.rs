@@ -56,10 +56,12 @@ impl Capabilities {
         caps::set(None, CapSet::Effective, &within(&self.effective)).context("set the effective capabilities")?;
         caps::set(None, CapSet::Permitted, &within(&self.permitted)).context("set the permitted capabilities")?;
         caps::set(None, CapSet::Inheritable, &within(&self.inheritable)).context("set the inheritable capabilities")?;
-        if self.ambient.is_empty() {
+        // The kernel keeps only those ambient that are inheritable; other runtimes pass over the rest, too.
+        let ambient = within(&self.ambient).intersection(&self.inheritable).copied().collect::<CapsHashSet>();
+        if ambient.is_empty() {
             return Ok(());
         }
-        caps::set(None, CapSet::Ambient, &within(&self.ambient)).context("set the ambient capabilities")
+        caps::set(None, CapSet::Ambient, &ambient).context("set the ambient capabilities")
     }
 }
 

@@ -1,8 +1,9 @@
 //! `/dev` of a container: the nodes and links that every program may count on, and those asked for.
 
 use crate::sys::bpf::DeviceRule;
-use crate::sys::dir::Dir;
-use anyhow::{Context, Result};
+use crate::sys::dir::{Dir, file_type};
+use crate::sys::mount;
+use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -38,12 +39,30 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Makes the default nodes and links in `dev`, a fresh file system of ours.
-pub fn make_defaults(dev: &Dir) -> Result<()> {
+/// How a device comes into the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// As a node of its own.
+    Node,
+    /// As the host's node, mounted.
+    Bind,
+}
+
+/// Makes the default nodes and links in `dev`.
+pub fn make_defaults(dev: &Dir, maker: Maker) -> Result<()> {
     for (name, major, minor) in DEFAULT {
-        node(dev, OsStr::new(name), FileType::CharacterDevice, (major, minor), 0o666)?;
+        let device = Device {
+            path: Path::new("/dev").join(name),
+            kind: FileType::CharacterDevice,
+            number: (major, minor),
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        };
+        place(dev, OsStr::new(name), &device, maker)?;
     }
     for (name, target) in LINKS {
+        // Where there are no terminals, none of the host's may be found.
         match dev.symlink(OsStr::new(target), name) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             other => other.with_context(|| format!("make the link /dev/{name}"))?,
@@ -53,23 +72,59 @@ pub fn make_defaults(dev: &Dir) -> Result<()> {
 }
 
 /// Makes one asked-for node below `root`.
-pub fn make(root: &Dir, device: &Device) -> Result<()> {
+pub fn make(root: &Dir, device: &Device, maker: Maker) -> Result<()> {
     let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
-        anyhow::bail!("{} is not a path for a device", device.path.display());
+        bail!("{} is not a path for a device", device.path.display());
     };
     let parent = root.mkdir_all_in_root(parent, 0o755).with_context(|| format!("make {}", parent.display()))?;
-    node(&parent, name, device.kind, device.number, device.mode)?;
-    parent.chown(name, device.uid, device.gid).with_context(|| format!("own {}", device.path.display()))
+    place(&parent, name, device, maker)
 }
 
-fn node(dir: &Dir, name: &OsStr, kind: FileType, number: (u32, u32), mode: u32) -> Result<()> {
-    let what = || format!("make the device {}", Path::new(name).display());
-    match dir.mknod(name, kind, mode, rustix::fs::makedev(number.0, number.1)) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-        other => other.with_context(what)?,
+fn place(dir: &Dir, name: &OsStr, device: &Device, maker: Maker) -> Result<()> {
+    match maker {
+        Maker::Node => node(dir, name, device),
+        Maker::Bind => bind(dir, name, device),
+    }
+    .with_context(|| format!("make the device {}", device.path.display()))
+}
+
+fn node(dir: &Dir, name: &OsStr, device: &Device) -> Result<()> {
+    let number = rustix::fs::makedev(device.number.0, device.number.1);
+    match dir.mknod(name, device.kind, device.mode, number) {
+        // What the image has there is left alone if it is that very device; a link could lead anywhere.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let stat = dir.stat(name)?;
+            if file_type(&stat) != device.kind || (device.kind != FileType::Fifo && stat.st_rdev != number) {
+                bail!("something else is there already");
+            }
+            return Ok(());
+        }
+        other => other?,
+    }
+    if device.uid != 0 || device.gid != 0 {
+        dir.chown(name, device.uid, device.gid)?;
     }
     // The file mode creation mask had its say in the first place.
-    dir.chmod(name, mode).with_context(what)
+    Ok(dir.chmod(name, device.mode)?)
+}
+
+fn bind(dir: &Dir, name: &OsStr, device: &Device) -> Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let host = rustix::fs::open(&device.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(std::io::Error::from)
+        .context("find the host's")?;
+    let stat = rustix::fs::fstat(&host).map_err(std::io::Error::from)?;
+    let number = rustix::fs::makedev(device.number.0, device.number.1);
+    if file_type(&stat) != device.kind || (device.kind != FileType::Fifo && stat.st_rdev != number) {
+        bail!("the host's is another one");
+    }
+    match dir.create(name, 0o644) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e.into()),
+        _ => {}
+    }
+    let target = dir.open_at(name, OFlags::PATH, 0)?;
+    let tree = mount::copy_of(&host)?;
+    Ok(mount::attach(&tree, &target)?)
 }
 
 /// The rules that every container has beside its own: making nodes is harmless, opening them is not.

@@ -1,18 +1,29 @@
 //! What a launching parent and its child say to each other over one socket pair.
 //!
 //! ```text
+//! helper ── born (pid) ───────────────────────▶ parent     only when namespaces are joined: who the child is
+//! child  ◀─ mapped ───────────────────────────  parent     only with a user namespace: its ids mean something
 //! child  ── console (with the pty's master) ──▶ parent     only with a terminal
+//! child  ── attend ───────────────────────────▶ parent     only when asked for: everything is mounted
+//! child  ◀─ attended (pid) ───────────────────  parent     hooks have run; the child's number for its own hooks
+//! child  ── listener (number) ────────────────▶ parent     only with a seccomp listener, written with write(2)
+//! child  ◀─ taken ────────────────────────────  parent     the parent has a copy of it
 //! child  ── ready ────────────────────────────▶ parent     everything is set up
-//! child  ◀─ go ────────────────────────────────  parent    run the program
-//! child  ── end of stream ────────────────────▶ parent     execve has succeeded
-//! child  ── failed (stage, errno, text) ──────▶ parent     instead of any of its messages
+//! child  ◀─ go ───────────────────────────────  parent     run the program; or from whoever comes to its door
+//! child  ── end of stream ────────────────────▶ that one   execve has succeeded
+//! child  ── failed (stage, errno, text) ──────▶ that one   instead of any of its messages
 //! ```
+//!
+//! The listener's messages may come after the word to go: a filter that is installed late has its listener late.
 
-use crate::sys::socket::Socket;
+use crate::sys::errors;
+use crate::sys::poll::{self, Interest};
+use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Which part of the child's work failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +37,8 @@ pub enum Stage {
     Console,
     /// Limits, user, capabilities.
     Identity,
+    /// The user's own programs.
+    Hooks,
     /// The working directory.
     WorkingDirectory,
     /// Finding and executing the program.
@@ -38,8 +51,9 @@ impl Stage {
             1 => Stage::Rootfs,
             2 => Stage::Console,
             3 => Stage::Identity,
-            4 => Stage::WorkingDirectory,
-            5 => Stage::Exec,
+            4 => Stage::Hooks,
+            5 => Stage::WorkingDirectory,
+            6 => Stage::Exec,
             _ => Stage::Isolation,
         }
     }
@@ -76,7 +90,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+const BORN: u8 = b'b';
+const MAPPED: u8 = b'm';
 const CONSOLE: u8 = b'c';
+const ATTEND: u8 = b'a';
+const ATTENDED: u8 = b'A';
+const LISTENER: u8 = b'l';
+const TAKEN: u8 = b't';
 const READY: u8 = b'r';
 const GO: u8 = b'g';
 const FAILED: u8 = b'f';
@@ -101,27 +121,78 @@ impl ChildEnd {
         self.0.send_with(&[IoSlice::new(&[CONSOLE])], &[master.as_fd()]).context("send the terminal")
     }
 
-    /// Says that all is set up, and waits for the word to go.
+    /// Tells the parent which process its child is.
+    pub fn announce(&self, pid: i32) -> Result<()> {
+        self.0.send(&numbered(BORN, pid)).context("announce the container's first process")
+    }
+
+    /// Waits until the ids of the user namespace are mapped.
+    pub fn wait_for_maps(&self) -> Result<()> {
+        let mut word = [0];
+        match self.hear(&mut word) {
+            Some(_) if word[0] == MAPPED => Ok(()),
+            _ => bail!("the parent is gone"),
+        }
+    }
+
+    /// Has the parent do what is to be done when the container is there, but not yet entered: this process's number
+    /// as the parent sees it.
+    pub fn ask_attendance(&self) -> Result<i32> {
+        self.0.send(&[ATTEND]).context("report to the parent")?;
+        let mut word = [0; 5];
+        match self.hear(&mut word) {
+            Some(5) if word[0] == ATTENDED => Ok(number(&word[1..])),
+            _ => bail!("the parent is gone"),
+        }
+    }
+
+    /// Lets the parent take a copy of the seccomp listener. Only read(2) and write(2) are used, which a filter that
+    /// has a listener may not hold up.
+    pub fn hand_listener(&self, listener: &OwnedFd) -> Result<()> {
+        let word = numbered(LISTENER, listener.as_raw_fd());
+        rustix::io::write(&self.0, &word).map_err(std::io::Error::from).context("report the seccomp listener")?;
+        let mut word = [0];
+        match rustix::io::read(&self.0, &mut word) {
+            Ok(1) if word[0] == TAKEN => Ok(()),
+            _ => bail!("nobody has taken the seccomp listener"),
+        }
+    }
+
+    /// Says that all is set up, and waits for the word to go: from the parent, or from the first who comes to `door`
+    /// and says it; the conversation goes on with that one.
     ///
     /// # Errors
     /// If the parent has gone or changed its mind: nothing may be executed then.
-    pub fn wait_for_go(&self) -> Result<()> {
+    pub fn wait_for_go(&mut self, door: Option<Listener>) -> Result<()> {
         self.0.send(&[READY]).context("report to the parent")?;
         let mut word = [0];
-        let (n, _) = self.0.receive(&mut word).context("wait for the parent")?;
-        if n != 1 || word[0] != GO {
-            bail!("the parent is gone");
+        let Some(door) = door else {
+            return match self.hear(&mut word) {
+                Some(_) if word[0] == GO => Ok(()),
+                _ => bail!("the parent is gone"),
+            };
+        };
+        loop {
+            let interest = Interest { fd: door.as_fd(), read: true, write: false };
+            poll::wait(&[interest], None).context("wait for somebody to start the container")?;
+            let Some(visitor) = door.accept().context("hear who starts the container")? else { continue };
+            visitor.set_blocking().context("talk to who starts the container")?;
+            self.0 = visitor;
+            if self.hear(&mut word).is_some() && word[0] == GO {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// The length of the parent's next message; `None` if there is none.
+    fn hear(&self, buffer: &mut [u8]) -> Option<usize> {
+        self.0.receive(buffer).ok().map(|(n, _)| n).filter(|n| *n > 0)
     }
 
     /// Tells the parent what went wrong. There is nobody else to tell if this fails too.
     pub fn send_failure(&self, stage: Stage, error: &anyhow::Error) {
-        let errno = error.chain().find_map(|cause| {
-            let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-            io.or_else(|| cause.downcast_ref::<nix::Error>().map(|e| *e as i32))
-        });
-        let mut text = format!("{error:#}");
+        let errno = errors::errno(error);
+        let mut text = errors::chain(error);
         text.truncate(text.floor_char_boundary(16 * 1024));
         let mut head = vec![FAILED, stage as u8];
         head.extend(errno.unwrap_or(0).to_ne_bytes());
@@ -129,9 +200,20 @@ impl ChildEnd {
     }
 }
 
+fn numbered(word: u8, number: i32) -> [u8; 5] {
+    let n = number.to_ne_bytes();
+    [word, n[0], n[1], n[2], n[3]]
+}
+
 /// What the parent hears before the program runs.
 #[derive(Debug)]
 pub enum Report {
+    /// The number of the child that a helper has made.
+    Born(i32),
+    /// Everything is mounted; the child waits for [`ParentEnd::attended`].
+    Attend,
+    /// The number of the seccomp listener among the child's descriptors; it waits for [`ParentEnd::taken`].
+    Listener(i32),
     /// The pty's master.
     Console(OwnedFd),
     /// Set up; waiting for the word to go.
@@ -152,6 +234,9 @@ impl ParentEnd {
             ([], _) => Ok(Report::End),
             ([READY], None) => Ok(Report::Ready),
             ([CONSOLE], Some(master)) => Ok(Report::Console(master)),
+            ([ATTEND], None) => Ok(Report::Attend),
+            ([BORN, rest @ ..], None) if rest.len() == 4 => Ok(Report::Born(number(rest))),
+            ([LISTENER, rest @ ..], None) if rest.len() == 4 => Ok(Report::Listener(number(rest))),
             ([FAILED, stage, e0, e1, e2, e3, text @ ..], _) => Err(Failure {
                 stage: Stage::from_byte(*stage),
                 errno: Some(i32::from_ne_bytes([*e0, *e1, *e2, *e3])).filter(|e| *e != 0),
@@ -162,15 +247,35 @@ impl ParentEnd {
         }
     }
 
-    /// Lets the child execute the program and waits until it has.
+    /// Says that the ids of the child's user namespace are mapped.
+    pub fn mapped(&self) -> Result<()> {
+        self.0.send(&[MAPPED]).context("answer the container's first process")
+    }
+
+    /// Says that what was to be done for the container is done, and tells the child its number.
+    pub fn attended(&self, pid: i32) -> Result<()> {
+        self.0.send(&numbered(ATTENDED, pid)).context("answer the container's first process")
+    }
+
+    /// Says that the seccomp listener is in good hands.
+    pub fn taken(&self) -> Result<()> {
+        self.0.send(&[TAKEN]).context("answer the container's first process")
+    }
+
+    /// The way to a child that waits at a door, to be followed by [`ParentEnd::go`].
     ///
     /// # Errors
-    /// A [`Failure`] if it could not.
-    pub fn go(&self) -> Result<()> {
-        self.0.send(&[GO]).context("start the container's first process")?;
-        match self.next()? {
-            Report::End => Ok(()),
-            other => bail!("the container's first process said {other:?} instead of starting"),
-        }
+    /// `ConnectionRefused` or `NotFound` if nobody waits there.
+    pub fn visit(dir: &Path, name: &str) -> std::io::Result<ParentEnd> {
+        Ok(ParentEnd(Socket::connect(dir, name)?))
     }
+
+    /// Lets the child execute the program. The next report is the end, or a listener first.
+    pub fn go(&self) -> Result<()> {
+        self.0.send(&[GO]).context("start the container's first process")
+    }
+}
+
+fn number(bytes: &[u8]) -> i32 {
+    bytes.try_into().map_or(0, i32::from_ne_bytes)
 }

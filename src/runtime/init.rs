@@ -2,48 +2,72 @@
 
 use super::cgroup::Entrance;
 use super::handshake::{ChildEnd, Stage};
-use super::launch::Streams;
+use super::hooks::{self, State};
+use super::launch::Inheritance;
 use super::plan::Plan;
+use super::process::Last;
 use super::rootfs::Rootfs;
-use super::{console, process as own, rootfs};
+use super::{console, namespaces, process as own, rootfs, sources, streams};
 use crate::sys::{net, process};
 use anyhow::{Context, Result};
 use std::fs::File;
 
+type Failed = (Stage, anyhow::Error);
+
 /// Runs as the container's first process. Never returns: it becomes the program, or reports and exits.
-pub fn run(plan: &Plan, entrance: &Entrance, streams: Option<&Streams>, parent: &ChildEnd) -> ! {
-    let (stage, error) = match set_up(plan, entrance, streams, parent) {
-        Err(failure) => failure,
-        Ok(oom) => plan.process.become_it(Some(&oom), parent),
-    };
-    parent.send_failure(stage, &error);
-    process::exit_now(1)
+pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -> ! {
+    match set_up(plan, &mut inheritance, &parent) {
+        Ok((oom, state)) => {
+            let hooks = plan.hooks.start_container.as_slice();
+            let last = Last {
+                manner: plan.manner,
+                limited: plan.namespaces.has(libc::CLONE_NEWUSER),
+                door: inheritance.door.take(),
+                hooks: (!hooks.is_empty()).then_some((hooks, &state)),
+            };
+            plan.process.become_it(Some(&oom), parent, last)
+        }
+        Err((stage, error)) => {
+            parent.send_failure(stage, &error);
+            process::exit_now(1)
+        }
+    }
 }
 
-fn set_up(
-    plan: &Plan,
-    entrance: &Entrance,
-    streams: Option<&Streams>,
-    parent: &ChildEnd,
-) -> Result<File, (Stage, anyhow::Error)> {
-    isolate(plan, entrance).map_err(|e| (Stage::Isolation, e))?;
+fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Result<(File, State), Failed> {
+    // While our own files in /proc belong to us.
     let oom = own::open_oom_score().map_err(|e| (Stage::Isolation, e))?;
-    let root = build(plan).map_err(|e| (Stage::Rootfs, e))?;
-    connect(plan, &root, streams, parent).map_err(|e| (Stage::Console, e))?;
+    isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
+    let opened = inheritance.sources.take();
+    let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
+    connect(plan, &root, inheritance, parent).map_err(|e| (Stage::Console, e))?;
+    let state = attend(plan, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
     rootfs::enter(plan, &root).map_err(|e| (Stage::Rootfs, e))?;
-    Ok(oom)
+    Ok((oom, state))
 }
 
 /// The cgroup first: everything from here on counts against the container's limits.
-fn isolate(plan: &Plan, entrance: &Entrance) -> Result<()> {
+fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
     entrance.enter().context("join the cgroup")?;
-    if plan.cgroup_namespace {
+    let n = &plan.namespaces;
+    if n.maps.is_some() {
+        parent.wait_for_maps()?;
+    }
+    if n.cgroup {
         process::unshare(libc::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+    }
+    if let Some(offsets) = &n.time {
+        namespaces::enter_time(offsets)?;
+    }
+    if n.has(libc::CLONE_NEWUSER) {
+        process::become_user(0, 0, &[]).context("become root of the user namespace")?;
     }
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     // The engine's own umask must not change the modes that are asked for below.
     process::set_umask(0);
-    process::new_session_keyring(c"_minirun").context("make a session keyring")?;
+    if !plan.manner.keep_keyring {
+        process::new_session_keyring(c"_minirun").context("make a session keyring")?;
+    }
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).with_context(|| format!("set the host name {name:?}"))?;
     }
@@ -51,25 +75,36 @@ fn isolate(plan: &Plan, entrance: &Entrance) -> Result<()> {
         let name = name.as_bytes();
         rustix::system::setdomainname(name).map_err(std::io::Error::from).context("set the domain name")?;
     }
-    if plan.namespaces & libc::CLONE_NEWNET as u64 != 0 {
+    if n.makes(libc::CLONE_NEWNET) {
         net::loopback_up().context("bring up the loopback interface")?;
     }
     Ok(())
 }
 
-fn build(plan: &Plan) -> Result<Rootfs> {
-    let root = rootfs::assemble(plan)?;
+fn build(plan: &Plan, opened: Option<sources::Sources>) -> Result<Rootfs> {
+    let root = rootfs::assemble(plan, opened)?;
     rootfs::make_directory(&root, plan.process.cwd()).context("make the working directory")?;
     Ok(root)
 }
 
-fn connect(plan: &Plan, root: &Rootfs, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {
-    if let Some(streams) = streams {
-        return own::take_streams(streams, plan.process.uid());
+fn connect(plan: &Plan, root: &Rootfs, inheritance: &Inheritance, parent: &ChildEnd) -> Result<()> {
+    if !plan.process.terminal {
+        return inheritance.streams.as_ref().map_or(Ok(()), streams::take);
     }
     let devpts = root.devpts.as_ref().context("a terminal needs a devpts at /dev/pts")?;
     let pair = console::open(devpts, plan.process.uid(), plan.process.console_size)?;
     console::show_as_dev_console(root, &pair.slave)?;
     console::take(&pair.slave)?;
     parent.send_console(pair.master)
+}
+
+/// The container is there; its hooks are run before anything of it is entered.
+fn attend(plan: &Plan, attended: bool, parent: &ChildEnd) -> Result<State> {
+    let mut state = plan.state.clone();
+    if attended {
+        state.pid = parent.ask_attendance()?;
+        hooks::run("createContainer", &plan.hooks.create_container, &state)?;
+    }
+    state.status = "created";
+    Ok(state)
 }

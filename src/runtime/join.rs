@@ -1,10 +1,11 @@
 //! A further process in a running container.
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Entrance};
 use super::console;
 use super::handshake::{self, ChildEnd, Stage};
 use super::launch::{Created, Streams};
-use super::process::{self as own, ProcessPlan};
+use super::process::{self as own, Last, Manner, ProcessPlan};
+use super::{namespaces, streams as standard};
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked, ProcessId};
 use anyhow::{Context, Result};
@@ -12,28 +13,32 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-const NAMESPACES: i32 =
-    libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
-
 /// Creates a process inside the container whose first process is `init`, up to the moment before its program runs.
+/// Without a terminal and without streams of its own it gets the caller's.
 ///
 /// The calling process's further children will be in the container's pid namespace too.
-pub fn create(init: ProcessId, cgroup: &Cgroup, plan: &ProcessPlan, streams: Option<Streams>) -> Result<Created> {
+pub fn create(
+    init: ProcessId,
+    cgroup: &Cgroup,
+    plan: &ProcessPlan,
+    streams: Option<Streams>,
+    manner: Manner,
+) -> Result<Created> {
     let target = init.open().context("the container is not running")?;
+    let foreign = namespaces::foreign(init.pid);
     let entrance = cgroup.open()?;
-    process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
+    plan.begin()?;
+    if foreign & libc::CLONE_NEWPID != 0 {
+        process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
+    }
     // From its first moment the child can be seen from inside the container.
     process::forbid_inspection().context("hide from the container")?;
     let (parent, child_end) = handshake::pair()?;
     let child = match process::fork_into(0, entrance.clone_into()).context("make the process")? {
         Forked::Child => {
             drop(parent);
-            let (stage, error) = match enter(&target, &entrance, plan, streams.as_ref(), &child_end) {
-                Err(failure) => failure,
-                Ok(oom) => plan.become_it(Some(&oom), &child_end),
-            };
-            child_end.send_failure(stage, &error);
-            process::exit_now(1)
+            let entered = Entered { target, foreign: foreign & !libc::CLONE_NEWPID, entrance, plan, manner };
+            entered.run(streams.as_ref(), child_end)
         }
         Forked::Parent(child) => child,
     };
@@ -41,35 +46,67 @@ pub fn create(init: ProcessId, cgroup: &Cgroup, plan: &ProcessPlan, streams: Opt
     Created::joined(child, parent)
 }
 
-fn enter(
-    target: &OwnedFd,
-    entrance: &super::cgroup::Entrance,
-    plan: &ProcessPlan,
-    streams: Option<&Streams>,
-    parent: &ChildEnd,
-) -> Result<File, (Stage, anyhow::Error)> {
-    let oom = isolate(target, entrance).map_err(|e| (Stage::Isolation, e))?;
-    connect(plan, streams, parent).map_err(|e| (Stage::Console, e))?;
-    Ok(oom)
+/// What the child works with.
+struct Entered<'a> {
+    target: OwnedFd,
+    /// Kinds of namespaces to join, as flags.
+    foreign: i32,
+    entrance: Entrance,
+    plan: &'a ProcessPlan,
+    manner: Manner,
 }
 
-fn isolate(target: &OwnedFd, entrance: &super::cgroup::Entrance) -> Result<File> {
-    entrance.enter().context("join the container's cgroup")?;
-    let oom = own::open_oom_score()?;
-    rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
-    process::new_session_keyring(c"_minirun").context("make a session keyring")?;
-    process::join_namespaces(target, NAMESPACES).context("join the container's namespaces")?;
-    Ok(oom)
-}
-
-fn connect(plan: &ProcessPlan, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {
-    if let Some(streams) = streams {
-        return own::take_streams(streams, plan.uid());
+impl Entered<'_> {
+    fn run(&self, streams: Option<&Streams>, parent: ChildEnd) -> ! {
+        let entered = self.isolate().map_err(|e| (Stage::Isolation, e));
+        let connected = entered.and_then(|oom| match self.connect(streams, &parent) {
+            Ok(()) => Ok(oom),
+            Err(e) => Err((Stage::Console, e)),
+        });
+        match connected {
+            Ok(oom) => {
+                let limited = self.in_user_namespace();
+                let last = Last { manner: self.manner, limited, ..Last::default() };
+                self.plan.become_it(Some(&oom), parent, last)
+            }
+            Err((stage, error)) => {
+                parent.send_failure(stage, &error);
+                process::exit_now(1)
+            }
+        }
     }
-    // We are inside now: the path is the container's, and console::open checks what it leads to.
-    let devpts = rustix::fs::open("/dev/pts", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let devpts = Dir::from(devpts.map_err(std::io::Error::from).context("open the container's /dev/pts")?);
-    let pair = console::open(&devpts, plan.uid(), plan.console_size)?;
-    console::take(&pair.slave)?;
-    parent.send_console(pair.master)
+
+    fn in_user_namespace(&self) -> bool {
+        self.foreign & libc::CLONE_NEWUSER != 0
+    }
+
+    fn isolate(&self) -> Result<File> {
+        self.entrance.enter().context("join the container's cgroup")?;
+        let oom = own::open_oom_score()?;
+        rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
+        if !self.manner.keep_keyring {
+            process::new_session_keyring(c"_minirun").context("make a session keyring")?;
+        }
+        if self.in_user_namespace() {
+            // There will be no right to raise a limit any more.
+            self.plan.limit(0)?;
+        }
+        process::join_namespaces(&self.target, self.foreign).context("join the container's namespaces")?;
+        if self.in_user_namespace() {
+            process::become_user(0, 0, &[]).context("become root of the container")?;
+        }
+        Ok(oom)
+    }
+
+    fn connect(&self, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {
+        if !self.plan.terminal {
+            return streams.map_or(Ok(()), standard::take);
+        }
+        // We are inside now: the path is the container's, and console::open checks what it leads to.
+        let devpts = rustix::fs::open("/dev/pts", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let devpts = Dir::from(devpts.map_err(std::io::Error::from).context("open the container's /dev/pts")?);
+        let pair = console::open(&devpts, self.plan.uid(), self.plan.console_size)?;
+        console::take(&pair.slave)?;
+        parent.send_console(pair.master)
+    }
 }

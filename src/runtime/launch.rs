@@ -1,11 +1,15 @@
 //! The parent's page: one child in new namespaces, created, then started.
 
-use super::handshake::{self, ParentEnd, Report};
-use super::init;
+use super::cgroup::Entrance;
+use super::handshake::{self, ChildEnd, ParentEnd, Report};
 use super::plan::Plan;
+use super::sources::{self, Sources};
+use super::{hooks, init, namespaces};
 use crate::sys::process::{self, Child, Forked};
-use anyhow::{Context, Result, anyhow};
+use crate::sys::socket::Listener;
+use anyhow::{Context, Result, anyhow, bail};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// The standard streams of a process without a terminal.
 #[derive(Debug)]
@@ -18,6 +22,17 @@ pub struct Streams {
     pub stderr: OwnedFd,
 }
 
+/// What a face contributes to the creation of a container.
+#[derive(Default)]
+pub struct Company<'a> {
+    /// The process's streams if it has no terminal; the caller's own if there are none.
+    pub streams: Option<Streams>,
+    /// Where somebody will come and let the program run; the caller does if there is none.
+    pub door: Option<Listener>,
+    /// Called with the first process when the container is there, before any hook.
+    pub attend: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
+}
+
 /// A first process that is all set up and waits for the word to run the program.
 #[derive(Debug)]
 pub struct Created {
@@ -28,45 +43,101 @@ pub struct Created {
     parent: ParentEnd,
 }
 
+/// What the child is given.
+pub(super) struct Inheritance {
+    pub entrance: Entrance,
+    pub streams: Option<Streams>,
+    pub door: Option<Listener>,
+    pub sources: Option<Sources>,
+    pub attended: bool,
+}
+
 /// Creates the container of a plan up to the moment before its program runs.
 ///
-/// With a terminal in the plan `streams` is `None`. On failure nothing is left: no process, no cgroup, no mount.
+/// On failure nothing is left: no process, no cgroup, no mount.
 ///
 /// # Errors
 /// A [`handshake::Failure`] for what went wrong inside.
-pub fn create(plan: &Plan, streams: Option<Streams>) -> Result<Created> {
+pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
+    let joined = plan.namespaces.open()?;
+    let sources = sources::open_in_parent(plan)?;
     let entrance = plan.cgroup.create(&plan.limits)?;
-    let (parent, child_end) = handshake::pair()?;
-    let forked = process::fork_into(plan.namespaces, entrance.clone_into());
-    let child = match forked.context("make the container's first process") {
-        Ok(Forked::Child) => {
-            drop(parent);
-            init::run(plan, &entrance, streams.as_ref(), &child_end)
-        }
-        Ok(Forked::Parent(child)) => child,
-        Err(error) => {
-            let _ = plan.cgroup.remove();
-            return Err(error);
-        }
-    };
-    // Only the child may hold its end, or its death would go unnoticed.
-    drop((child_end, streams));
-    let mut created = Created { child, console: None, parent };
-    match created.wait_until_ready() {
+    let attended = company.attend.is_some() || plan.hooks.any_at_creation();
+    let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
+    let created = fork(plan, inheritance, &joined).and_then(|mut created| match created.settle(plan, company.attend) {
         Ok(()) => Ok(created),
         Err(error) => {
             created.abandon();
-            let _ = plan.cgroup.remove();
             Err(error)
         }
+    });
+    if created.is_err() {
+        let _ = plan.cgroup.kill_all();
+        let _ = plan.cgroup.remove();
     }
+    created
+}
+
+fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Result<Created> {
+    let (parent, child_end) = handshake::pair()?;
+    let into = inheritance.entrance.clone_into();
+    let what = "make the container's first process";
+    let forked = match joined {
+        [] => process::fork_into(plan.namespaces.made, into).context(what)?,
+        _ => process::fork_into(0, None).context("make a helper")?,
+    };
+    match forked {
+        Forked::Child => {
+            drop(parent);
+            match joined {
+                [] => init::run(plan, inheritance, child_end),
+                _ => helper(plan, inheritance, joined, child_end),
+            }
+        }
+        Forked::Parent(child) if joined.is_empty() => Ok(Created { child, console: None, parent }),
+        Forked::Parent(helper) => {
+            // Only the child may hold its end, or its death would go unnoticed.
+            drop((child_end, inheritance));
+            let born = parent.next();
+            let _ = process::reap(&helper.pidfd);
+            match born? {
+                Report::Born(pid) => {
+                    let pidfd = process::pidfd_open(pid).context(what)?;
+                    Ok(Created { child: Child { pid, pidfd }, console: None, parent })
+                }
+                other => bail!("the helper said {other:?} instead of making the container's first process"),
+            }
+        }
+    }
+}
+
+/// Joins what is joined, for the children that it makes, and makes one, which is its parent's. The parent itself must
+/// stay where it is: hooks are run there.
+fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], parent: ChildEnd) -> ! {
+    let born = (|| {
+        // In a user namespace that is joined there is no right to raise a limit any more.
+        if joined.iter().any(|(flag, _)| *flag == libc::CLONE_NEWUSER) {
+            plan.process.limit(0)?;
+        }
+        namespaces::join(joined)?;
+        let forked = process::fork_sibling_into(plan.namespaces.made, inheritance.entrance.clone_into());
+        forked.context("make the container's first process")
+    })();
+    match born {
+        Ok(Forked::Child) => init::run(plan, inheritance, parent),
+        Ok(Forked::Parent(child)) => {
+            let _ = parent.announce(child.pid);
+        }
+        Err(error) => parent.send_failure(handshake::Stage::Isolation, &error),
+    }
+    process::exit_now(0)
 }
 
 impl Created {
     /// A child made elsewhere that keeps to the same protocol.
     pub(super) fn joined(child: Child, parent: ParentEnd) -> Result<Created> {
         let mut created = Created { child, console: None, parent };
-        match created.wait_until_ready() {
+        match created.wait_until_ready(&mut |_| Ok(())) {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
@@ -75,12 +146,42 @@ impl Created {
         }
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// The first process of a container that was created earlier, maybe by another process, and waits at its door.
+    ///
+    /// # Errors
+    /// Nobody waits there.
+    pub fn at_door(child: Child, dir: &Path, name: &str) -> std::io::Result<Created> {
+        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)? })
+    }
+
+    fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut(i32) -> Result<()>>) -> Result<()> {
+        if let Some(maps) = &plan.namespaces.maps {
+            maps.write(self.child.pid)?;
+            plan.process.limit(self.child.pid)?;
+            self.parent.mapped()?;
+        }
+        let mut nobody = |_| Ok(());
+        let attend = attend.unwrap_or(&mut nobody);
+        self.wait_until_ready(&mut |pid| {
+            attend(pid)?;
+            let state = hooks::State { pid, ..plan.state.clone() };
+            hooks::run("prestart", &plan.hooks.prestart, &state)?;
+            hooks::run("createRuntime", &plan.hooks.create_runtime, &state)
+        })
+    }
+
+    /// `attend` is called when the container is there, but nothing in it has seen its root yet.
+    fn wait_until_ready(&mut self, attend: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
         loop {
             match self.parent.next()? {
                 Report::Console(master) => self.console = Some(master),
+                Report::Attend => {
+                    attend(self.child.pid)?;
+                    self.parent.attended(self.child.pid)?;
+                }
                 Report::Ready => return Ok(()),
                 Report::End => return Err(anyhow!("the container's first process died while it was set up")),
+                other => bail!("the container's first process said {other:?} while it was set up"),
             }
         }
     }
@@ -88,9 +189,13 @@ impl Created {
     /// Runs the program; returns when execve has succeeded.
     ///
     /// # Errors
-    /// A [`handshake::Failure`]; the process is gone and reaped then, the cgroup is the caller's to remove.
+    /// A [`handshake::Failure`]; the process is gone and, if it is the caller's child, reaped then. The cgroup is the
+    /// caller's to remove.
     pub fn start(&self) -> Result<()> {
-        let result = self.parent.go();
+        let result = self.parent.go().and_then(|()| match self.parent.next()? {
+            Report::End => Ok(()),
+            other => bail!("the container's first process said {other:?} instead of starting"),
+        });
         if result.is_err() {
             self.abandon();
         }

@@ -1,5 +1,6 @@
 //! Mounts as data: what a container's file systems are made of, before anything is mounted.
 
+use super::idmap::IdMaps;
 use crate::sys::dir::clean;
 use crate::sys::mount::{Attributes, Overlay, Propagation, split_paths};
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,19 @@ pub struct MountOp {
     pub kind: MountKind,
     /// How it may be used.
     pub flags: Flags,
+    /// Files show under other owners.
+    pub idmap: Option<MountMap>,
+    /// What the image has there is copied into a new memory file system.
+    pub copy_up: bool,
+}
+
+/// Under which owners the files of a mount show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountMap {
+    /// Those of the container's user namespace if there are none.
+    pub maps: Option<IdMaps>,
+    /// Also on the mounts below it.
+    pub recursive: bool,
 }
 
 /// What is mounted.
@@ -69,23 +83,31 @@ impl Flags {
 
 impl MountOp {
     /// Understands one mount of the specification (runtime-spec, "Mounts" and "Linux mount options").
-    pub fn from_spec(mount: &Mount) -> Result<MountOp> {
+    /// Relative sources of bind mounts begin at `bundle`.
+    ///
+    /// # Errors
+    /// Options that contradict each other or that are not known where they stand.
+    pub fn from_spec(mount: &Mount, bundle: &Path) -> Result<MountOp> {
         let destination = clean(mount.destination());
         let what = || format!("mount at {}", destination.display());
         let mut flags = Flags::NONE;
         let (mut bind, mut data) = (None, Vec::new());
+        let (mut mapped, mut copy_up) = (None, false);
         for option in mount.options().iter().flatten() {
             match option.as_str() {
                 "bind" => bind = bind.or(Some(false)),
                 "rbind" => bind = Some(true),
+                "idmap" => mapped = mapped.or(Some(false)),
+                "ridmap" => mapped = Some(true),
+                "tmpcopyup" => copy_up = true,
                 other if flags.absorb(other) => {}
                 other => data.push(other.to_owned()),
             }
         }
         let source = mount.source().clone().unwrap_or_default();
         let kind = match (mount.typ().as_deref().unwrap_or(""), bind) {
-            (_, Some(recursive)) => MountKind::Bind { source: absolute(source).with_context(what)?, recursive },
-            ("bind", None) => MountKind::Bind { source: absolute(source).with_context(what)?, recursive: true },
+            (_, Some(recursive)) => MountKind::Bind { source: bundle.join(source), recursive },
+            ("bind", None) => MountKind::Bind { source: bundle.join(source), recursive: true },
             ("cgroup" | "cgroup2", None) => MountKind::Cgroup,
             ("overlay", None) if destination == Path::new("/") => MountKind::Overlay(overlay(&data)?),
             ("", None) => bail!("{}: neither a type nor a bind mount", what()),
@@ -95,7 +117,18 @@ impl MountOp {
                 options: data,
             },
         };
-        Ok(MountOp { destination, kind, flags })
+        let maps = IdMaps::from_spec(mount.uid_mappings(), mount.gid_mappings()).with_context(what)?;
+        let idmap = match (maps, mapped) {
+            (None, None) => None,
+            (maps, recursive) => Some(MountMap { maps, recursive: recursive.unwrap_or(false) }),
+        };
+        if idmap.is_some() && !matches!(kind, MountKind::Bind { .. }) {
+            bail!("{}: only bind mounts can have id mappings", what());
+        }
+        if copy_up && !matches!(&kind, MountKind::FileSystem { kind, .. } if kind == "tmpfs") {
+            bail!("{}: tmpcopyup is for tmpfs", what());
+        }
+        Ok(MountOp { destination, kind, flags, idmap, copy_up })
     }
 }
 
@@ -133,6 +166,53 @@ impl Flags {
 }
 
 const ATIME: Attributes = Attributes::from_bits_retain(0x70);
+
+/// All options that have a meaning of ours; others are the file system's own.
+pub fn known_options() -> Vec<String> {
+    const PLAIN: [&str; 19] = [
+        "ro",
+        "rw",
+        "nosuid",
+        "suid",
+        "nodev",
+        "dev",
+        "noexec",
+        "exec",
+        "nodiratime",
+        "diratime",
+        "nosymfollow",
+        "symfollow",
+        "noatime",
+        "strictatime",
+        "relatime",
+        "atime",
+        "norelatime",
+        "async",
+        "defaults",
+    ];
+    const OTHERS: [&str; 16] = [
+        "bind",
+        "rbind",
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+        "private",
+        "rprivate",
+        "slave",
+        "rslave",
+        "shared",
+        "rshared",
+        "unbindable",
+        "runbindable",
+        "remount",
+        "nostrictatime",
+        "silent",
+    ];
+    let recursive = PLAIN.iter().filter(|o| attribute(o).is_some()).map(|o| format!("r{o}"));
+    let mut all: Vec<String> = PLAIN.iter().chain(&OTHERS).map(|o| (*o).to_owned()).chain(recursive).collect();
+    all.sort();
+    all
+}
 
 fn attribute(option: &str) -> Option<(Attributes, bool)> {
     Some(match option {
@@ -184,10 +264,6 @@ fn overlay(options: &[String]) -> Result<Overlay> {
     Ok(overlay)
 }
 
-fn absolute(source: PathBuf) -> Result<PathBuf> {
-    if source.is_absolute() { Ok(source) } else { bail!("the source {source:?} is not an absolute path") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +272,7 @@ mod tests {
     fn op(kind: &str, options: &[&str]) -> MountOp {
         let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
         let mount = MountBuilder::default().destination("/a/../b/./c").typ(kind).source("/src").options(options);
-        MountOp::from_spec(&mount.build().unwrap()).unwrap()
+        MountOp::from_spec(&mount.build().unwrap(), Path::new("/bundle")).unwrap()
     }
 
     #[test]

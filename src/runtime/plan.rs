@@ -1,13 +1,14 @@
 //! From a specification to a plan: everything unpacked, checked and refused once, before anything is made.
 
-use super::cgroup::{Cgroup, Limits};
-use super::devices::{self, Device};
-use super::mounts::{MountOp, propagation};
-use super::process::ProcessPlan;
-use crate::sys::bpf::DeviceRule;
+use super::cgroup::{Cgroup, Hierarchies, Limits};
+use super::devices::Device;
+use super::hooks::{Hooks, State};
+use super::mounts::{MountKind, MountOp, propagation};
+use super::namespaces::Namespaces;
+use super::process::{Manner, ProcessPlan};
 use crate::sys::mount::Propagation;
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,8 @@ pub struct Plan {
     pub read_only_root: bool,
     /// Propagation of the host's mounts in the new namespace.
     pub root_propagation: Propagation,
-    /// `CLONE_NEW*` flags of all new namespaces but the cgroup one.
-    pub namespaces: u64,
-    /// A new cgroup namespace, made after the cgroup was joined so that it is the root of it.
-    pub cgroup_namespace: bool,
+    /// Its own and those that it joins.
+    pub namespaces: Namespaces,
     /// Host name, in a namespace of its own.
     pub hostname: Option<String>,
     /// NIS domain name.
@@ -44,6 +43,23 @@ pub struct Plan {
     pub limits: Limits,
     /// The first process.
     pub process: ProcessPlan,
+    /// The user's programs at fixed moments.
+    pub hooks: Hooks,
+    /// What they are told.
+    pub state: State,
+    /// What its starter wants.
+    pub manner: Manner,
+}
+
+/// For whom a plan is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Face<'a> {
+    /// The container's name.
+    pub id: &'a str,
+    /// Which cgroup hierarchies it joins.
+    pub hierarchies: Hierarchies,
+    /// What is wanted beside the specification.
+    pub manner: Manner,
 }
 
 impl Plan {
@@ -51,58 +67,61 @@ impl Plan {
     ///
     /// # Errors
     /// What is missing, contradictory, or not supported by this version.
-    pub fn resolve(spec: &Spec, bundle: &Path) -> Result<Plan> {
+    pub fn resolve(spec: &Spec, bundle: &Path, face: &Face<'_>) -> Result<Plan> {
         let linux = spec.linux().as_ref().context("the specification has no linux part")?;
         let root = spec.root().as_ref().context("the specification has no root")?;
         let process = spec.process().as_ref().context("the specification has no process")?;
-        refuse_unsupported(spec, linux)?;
-        let (namespaces, cgroup_namespace) = namespaces(linux)?;
-        let path = linux.cgroups_path().as_deref().context("the specification has no cgroupsPath")?;
-        let mounts = spec.mounts().iter().flatten().map(MountOp::from_spec).collect::<Result<Vec<_>>>()?;
-        let limits = linux.resources().as_ref().map(limits).transpose()?.unwrap_or_default();
-        let has = |flag: i32| namespaces & flag as u64 != 0;
-        if (spec.hostname().is_some() || spec.domainname().is_some()) && !has(libc::CLONE_NEWUTS) {
-            bail!("a host name needs a UTS namespace of the container's own");
+        refuse_unsupported(linux)?;
+        refuse_labels(process)?;
+        let namespaces = Namespaces::from_spec(linux)?;
+        let hostnames = spec.hostname().iter().chain(spec.domainname());
+        if hostnames.filter(|n| !n.is_empty()).count() > 0 && !namespaces.has(libc::CLONE_NEWUTS) {
+            bail!("unable to set hostname without a private UTS namespace");
         }
-        let root_propagation = linux.rootfs_propagation().as_deref().map_or(Some(Propagation::Private), propagation);
+        let mounts = spec.mounts().iter().flatten().map(|m| MountOp::from_spec(m, bundle));
+        let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        mounts.iter().try_for_each(refuse_inside_proc)?;
+        let root_propagation = linux.rootfs_propagation().as_deref().filter(|p| !p.is_empty());
+        let root_propagation = root_propagation.map_or(Some(Propagation::Private), propagation);
+        let default_path = Path::new("/").join(face.id);
+        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(&default_path);
         Ok(Plan {
             rootfs: bundle.join(root.path()),
             read_only_root: root.readonly().unwrap_or(false),
             root_propagation: root_propagation.context("unknown rootfsPropagation")?,
-            namespaces,
-            cgroup_namespace,
-            hostname: spec.hostname().clone(),
-            domainname: spec.domainname().clone(),
+            hostname: spec.hostname().clone().filter(|n| !n.is_empty()),
+            domainname: spec.domainname().clone().filter(|n| !n.is_empty()),
             mounts,
             devices: linux.devices().iter().flatten().map(device).collect(),
             masked: paths(linux.masked_paths()),
             read_only: paths(linux.readonly_paths()),
-            sysctls: sysctls(linux, namespaces)?,
-            cgroup: Cgroup::at(path)?,
-            limits: Limits { devices: device_rules(linux)?, ..limits },
-            process: ProcessPlan::from_spec(process)?,
+            sysctls: sysctls(linux, &namespaces)?,
+            cgroup: Cgroup::in_hierarchies(cgroup, face.hierarchies)?,
+            limits: Limits::for_new(linux.resources().as_ref())?,
+            process: ProcessPlan::from_spec(process)?.in_domain(linux.personality().as_ref())?,
+            hooks: Hooks::from_spec(spec)?,
+            state: State {
+                oci_version: spec.version().clone(),
+                id: face.id.to_owned(),
+                status: "creating",
+                pid: 0,
+                bundle: bundle.to_owned(),
+                annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            },
+            manner: face.manner,
+            namespaces,
         })
     }
 }
 
 /// Silence about a wish that is not fulfilled would be a security hole.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    let hooks = spec.hooks().as_ref().is_some_and(|h| *h != Default::default());
-    let process = spec.process().as_ref();
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let wishes = [
-        (hooks, "hooks"),
         (linux.seccomp().is_some(), "linux.seccomp"),
-        (linux.uid_mappings().iter().flatten().next().is_some(), "linux.uidMappings"),
-        (linux.gid_mappings().iter().flatten().next().is_some(), "linux.gidMappings"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.personality().is_some(), "linux.personality"),
-        (linux.time_offsets().is_some(), "linux.timeOffsets"),
+        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
+        (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
         (linux.mount_label().as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
-        (process.is_some_and(|p| p.apparmor_profile().is_some()), "process.apparmorProfile"),
-        (process.is_some_and(|p| p.selinux_label().is_some()), "process.selinuxLabel"),
-        (process.is_some_and(|p| p.io_priority().is_some()), "process.ioPriority"),
-        (process.is_some_and(|p| p.scheduler().is_some()), "process.scheduler"),
-        (process.is_some_and(|p| p.exec_cpu_affinity().is_some()), "process.execCPUAffinity"),
     ];
     match wishes.iter().find(|(wished, _)| *wished) {
         Some((_, name)) => bail!("{name} is not supported by this version"),
@@ -110,85 +129,40 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     }
 }
 
-fn namespaces(linux: &Linux) -> Result<(u64, bool)> {
-    let (mut flags, mut cgroup) = (0u64, false);
-    for namespace in linux.namespaces().iter().flatten() {
-        if let Some(path) = namespace.path() {
-            bail!("joining the namespace {} is not supported by this version", path.display());
-        }
-        flags |= match namespace.typ() {
-            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-            LinuxNamespaceType::Cgroup => {
-                cgroup = true;
-                continue;
-            }
-            other => bail!("{other:?} namespaces are not supported by this version"),
-        } as u64;
+/// Labels of security modules that this program does not speak to.
+pub fn refuse_labels(process: &Process) -> Result<()> {
+    let asked = |label: &Option<String>| label.as_deref().is_some_and(|l| !l.is_empty());
+    if asked(process.apparmor_profile()) {
+        bail!("process.apparmorProfile is set, but AppArmor is not supported by this version");
     }
-    if flags & libc::CLONE_NEWNS as u64 == 0 {
-        bail!("a container needs a mount namespace of its own");
+    if asked(process.selinux_label()) {
+        bail!("process.selinuxLabel is set, but SELinux is not supported by this version");
     }
-    Ok((flags, cgroup))
+    Ok(())
 }
 
-fn limits(resources: &LinuxResources) -> Result<Limits> {
-    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
-    if resources.block_io().is_some() || resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
-        bail!("linux.resources.blockIO and unified are not supported by this version");
+/// What programs believe about their system is in `/proc`: only what resource views replace may be covered.
+fn refuse_inside_proc(op: &MountOp) -> Result<()> {
+    const REPLACEABLE: [&str; 10] = [
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "sys/kernel/ns_last_pid",
+    ];
+    let Ok(below) = op.destination.strip_prefix("/proc") else { return Ok(()) };
+    let is_proc = matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == "proc");
+    let itself = below.as_os_str().is_empty();
+    let is_bind = matches!(op.kind, MountKind::Bind { .. });
+    if is_proc || (itself && is_bind) || REPLACEABLE.iter().any(|r| below == Path::new(r)) {
+        return Ok(());
     }
-    Ok(Limits {
-        memory: memory.and_then(|m| m.limit()),
-        memory_swap: memory.and_then(|m| m.swap()),
-        memory_reservation: memory.and_then(|m| m.reservation()),
-        cpu_quota: cpu.and_then(|c| c.quota()),
-        cpu_period: cpu.and_then(|c| c.period()),
-        cpu_shares: cpu.and_then(|c| c.shares()),
-        cpuset_cpus: cpu.and_then(|c| c.cpus().clone()),
-        cpuset_mems: cpu.and_then(|c| c.mems().clone()),
-        pids: resources.pids().as_ref().map(|p| p.limit()),
-        devices: Vec::new(),
-    })
-}
-
-/// The specification's rules, with the default devices always usable; none at all leaves everything denied but those.
-fn device_rules(linux: &Linux) -> Result<Vec<DeviceRule>> {
-    let mut rules = devices::default_rules();
-    let asked = linux.resources().as_ref().and_then(|r| r.devices().as_ref());
-    for rule in asked.into_iter().flatten() {
-        rules.push(device_rule(rule)?);
-    }
-    // A later blanket denial must not take the default devices away, and comes first in its own right.
-    if let Some(at) = rules.iter().rposition(|r| !r.allow && r.kind == 'a') {
-        let (rest, defaults) = (rules.split_off(at), rules);
-        rules = vec![rest[0].clone()];
-        rules.extend(defaults.into_iter().filter(|r| r.allow));
-        rules.extend(rest.into_iter().skip(1));
-    }
-    Ok(rules)
-}
-
-fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {
-    let number = |n: Option<i64>| -> Result<Option<u32>> {
-        match n {
-            None | Some(-1) => Ok(None),
-            Some(n) => Ok(Some(u32::try_from(n).context("a device number is out of range")?)),
-        }
-    };
-    let kind = match rule.typ() {
-        None | Some(LinuxDeviceType::A) => 'a',
-        Some(LinuxDeviceType::B) => 'b',
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => 'c',
-        Some(LinuxDeviceType::P) => bail!("a fifo needs no device rule"),
-    };
-    let access = rule.access().clone().unwrap_or_else(|| "rwm".into());
-    if let Some(bad) = access.chars().find(|c| !"rwm".contains(*c)) {
-        bail!("unknown device access {bad:?}");
-    }
-    Ok(DeviceRule { allow: rule.allow(), kind, major: number(rule.major())?, minor: number(rule.minor())?, access })
+    bail!("{} cannot be mounted because it is inside /proc", op.destination.display())
 }
 
 fn device(device: &oci_spec::runtime::LinuxDevice) -> Device {
@@ -211,18 +185,19 @@ fn paths(list: &Option<Vec<String>>) -> Vec<PathBuf> {
 }
 
 /// Only settings that belong to a namespace of the container's own may be changed.
-fn sysctls(linux: &Linux, namespaces: u64) -> Result<Vec<(PathBuf, String)>> {
-    let has = |flag: i32| namespaces & flag as u64 != 0;
+fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(PathBuf, String)>> {
+    const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let mut out = Vec::new();
     for (key, value) in linux.sysctl().iter().flatten() {
-        let path = key.replace('.', "/");
-        let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax"];
-        let ipc = ipc.contains(&path.as_str())
-            || matches!(path.as_str(), "kernel/shmmni" | "kernel/shm_rmid_forced")
-            || path.starts_with("fs/mqueue/");
-        let allowed = (ipc && has(libc::CLONE_NEWIPC))
-            || (path.starts_with("net/") && has(libc::CLONE_NEWNET))
-            || (path == "kernel/domainname" && has(libc::CLONE_NEWUTS));
+        // Names of network interfaces may hold dots; then the parts are separated by slashes.
+        let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
+        let ipc = path.strip_prefix("kernel/").is_some_and(|k| IPC.contains(&k)) || path.starts_with("fs/mqueue/");
+        let allowed = (ipc && namespaces.has(libc::CLONE_NEWIPC))
+            || (path.starts_with("net/") && namespaces.has(libc::CLONE_NEWNET))
+            || (path == "kernel/domainname" && namespaces.has(libc::CLONE_NEWUTS));
+        if path == "kernel/hostname" {
+            bail!("sysctl {key:?} is not allowed: the specification has a field for the host name");
+        }
         if !allowed || path.split('/').any(|part| part.is_empty() || part == "..") {
             bail!("sysctl {key:?} is not in a separate kernel namespace");
         }

@@ -4,14 +4,18 @@
 
 use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
+use super::hooks::{self, Hook, State};
+use super::scheduling::Treatment;
+use super::{program, streams};
+use crate::sys::dir::Dir;
+use crate::sys::file::read_all_limited;
+use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::Process;
-use std::ffi::{CStr, CString, OsStr};
+use oci_spec::runtime::{LinuxPersonality, Process};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Everything about one process, checked.
@@ -28,6 +32,7 @@ pub struct ProcessPlan {
     no_new_privs: bool,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
+    treatment: Treatment,
     /// Whether it gets a pseudo-terminal.
     pub terminal: bool,
     /// Rows and columns that the terminal starts with.
@@ -40,6 +45,32 @@ struct Rlimit {
     resource: u32,
     soft: u64,
     hard: u64,
+}
+
+/// What the face that starts a process wants of it, beside what the specification says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// It dies with its starter.
+    pub tied: bool,
+    /// So many descriptors from 3 on stay open in it.
+    pub preserved_fds: u32,
+    /// It stays in its starter's session keyring.
+    pub keep_keyring: bool,
+    /// The root is moved and changed into where a kernel's initial file system cannot be pivoted away.
+    pub no_pivot: bool,
+}
+
+/// What a process does last.
+#[derive(Debug, Default)]
+pub struct Last<'a> {
+    /// As the face wants it.
+    pub manner: Manner,
+    /// Its parent has set its resource limits.
+    pub limited: bool,
+    /// Where somebody will come and let it run; its parent does if there is none.
+    pub door: Option<Listener>,
+    /// To be run right before the program.
+    pub hooks: Option<(&'a [Hook], &'a State)>,
 }
 
 /// The longest command or environment that we pass on; the kernel has limits of its own below this.
@@ -80,9 +111,19 @@ impl ProcessPlan {
             no_new_privs: spec.no_new_privileges().unwrap_or(false),
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
+            treatment: Treatment::from_spec(spec)?,
             terminal: spec.terminal().unwrap_or(false),
             console_size: size.map(|s| (s.height() as u16, s.width() as u16)),
         })
+    }
+
+    /// Its execution domain is the container's.
+    ///
+    /// # Errors
+    /// One that the kernel does not have.
+    pub fn in_domain(mut self, personality: Option<&LinuxPersonality>) -> Result<ProcessPlan> {
+        self.treatment = self.treatment.with_personality(personality)?;
+        Ok(self)
     }
 
     /// Its user.
@@ -95,38 +136,70 @@ impl ProcessPlan {
         &self.cwd
     }
 
-    /// Turns the calling process, already inside the container, into this one. Returns only on failure.
-    pub fn become_it(&self, oom: Option<&File>, parent: &ChildEnd) -> (Stage, anyhow::Error) {
-        match self.prepare(oom) {
-            Err(failure) => failure,
-            Ok(()) => {
-                if let Err(error) = parent.wait_for_go() {
-                    return (Stage::Exec, error);
-                }
-                (Stage::Exec, self.exec())
-            }
-        }
-    }
-
-    fn prepare(&self, oom: Option<&File>) -> Result<(), (Stage, anyhow::Error)> {
-        replace_null().map_err(|e| (Stage::Console, e))?;
-        self.set_limits(oom).map_err(|e| (Stage::Identity, e))?;
-        self.change_identity().map_err(|e| (Stage::Identity, e))?;
-        self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
-        self.finish().map_err(|e| (Stage::Identity, e))
-    }
-
-    fn set_limits(&self, oom: Option<&File>) -> Result<()> {
-        if let (Some(score), Some(mut file)) = (self.oom_score_adj, oom) {
-            write!(file, "{score}").with_context(|| format!("set the OOM score adjustment to {score}"))?;
-        }
+    /// Limits that are to hold for the process of this number, set by somebody who still may.
+    pub fn limit(&self, pid: i32) -> Result<()> {
         for limit in &self.rlimits {
-            process::set_rlimit(limit.resource, limit.soft, limit.hard).with_context(|| {
+            process::set_rlimit(pid, limit.resource, limit.soft, limit.hard).with_context(|| {
                 let hint = "raising a hard limit needs CAP_SYS_RESOURCE";
-                format!("set {} to {}:{} ({hint})", limit.name, limit.soft, limit.hard)
+                format!("error setting rlimits: set {} to {}:{} ({hint})", limit.name, limit.soft, limit.hard)
             })?;
         }
         Ok(())
+    }
+
+    /// Before a process that joins a container is in its cgroup.
+    pub fn begin(&self) -> Result<()> {
+        self.treatment.begin()
+    }
+
+    /// Turns the calling process, already inside the container, into this one. Tells the parent if that fails.
+    pub fn become_it(&self, oom: Option<&File>, mut parent: ChildEnd, last: Last<'_>) -> ! {
+        let (stage, error) = self.attempt(oom, &mut parent, last);
+        parent.send_failure(stage, &error);
+        process::exit_now(1)
+    }
+
+    fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, last: Last<'_>) -> (Stage, anyhow::Error) {
+        let program = match self.prepare(oom, &last) {
+            Err(failure) => return failure,
+            Ok(program) => program,
+        };
+        if let Err(error) = parent.wait_for_go(last.door) {
+            return (Stage::Exec, error);
+        }
+        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
+            return (Stage::Hooks, error);
+        }
+        (Stage::Exec, program::execute(&program, &self.args, &self.environment()))
+    }
+
+    fn prepare(&self, oom: Option<&File>, last: &Last<'_>) -> Result<CString, (Stage, anyhow::Error)> {
+        streams::replace_null().and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
+        self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
+        self.change_identity().map_err(|e| (Stage::Identity, e))?;
+        self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
+        self.finish(last).map_err(|e| (Stage::Identity, e))?;
+        program::find(&self.args, &self.env).map_err(|e| (Stage::Exec, e))
+    }
+
+    /// Programs count on a home.
+    fn environment(&self) -> Vec<CString> {
+        let mut env = self.env.clone();
+        if !env.iter().any(|e| e.as_bytes().starts_with(b"HOME=")) {
+            let home = home_of(self.uid).unwrap_or_else(|| "/".into());
+            env.extend(CString::new(format!("HOME={home}")));
+        }
+        env
+    }
+
+    fn set_limits(&self, oom: Option<&File>, last: &Last<'_>) -> Result<()> {
+        if let (Some(score), Some(mut file)) = (self.oom_score_adj, oom) {
+            write!(file, "{score}").with_context(|| format!("set the OOM score adjustment to {score}"))?;
+        }
+        if !last.limited {
+            self.limit(0)?;
+        }
+        self.treatment.apply()
     }
 
     /// Bounding set while we still may, then groups and user, then the sets that the change of user emptied.
@@ -142,7 +215,7 @@ impl ProcessPlan {
 
     /// As the container's user, so that a directory he may not enter is refused; and it must be a real place.
     fn enter_directory(&self) -> Result<()> {
-        let what = || format!("change to the working directory {}", self.cwd.display());
+        let what = || format!("chdir to cwd ({:?}) set in config.json failed", self.cwd);
         rustix::process::chdir(&self.cwd).map_err(io::Error::from).with_context(what)?;
         let reached = rustix::process::getcwd(Vec::new()).map_err(io::Error::from).with_context(what)?;
         if !reached.as_bytes().starts_with(b"/") {
@@ -151,75 +224,28 @@ impl ProcessPlan {
         Ok(())
     }
 
-    fn finish(&self) -> Result<()> {
+    fn finish(&self, last: &Last<'_>) -> Result<()> {
         process::set_umask(self.umask);
         if self.no_new_privs {
             process::set_no_new_privs().context("forbid new privileges")?;
         }
         signal::reset();
-        // A change of user clears it, so it is set here; only a container that dies with its keeper is ever found.
-        process::die_with_parent().context("tie the container to its supervisor")?;
-        process::close_on_exec_from(3).context("close inherited descriptors")
-    }
-
-    fn exec(&self) -> anyhow::Error {
-        let name = &self.args[0];
-        let shown = name.to_string_lossy();
-        if name.as_bytes().contains(&b'/') {
-            let error = process::exec(name, &self.args, &self.env);
-            if error.kind() == io::ErrorKind::NotFound && !exists(name) {
-                return anyhow::Error::new(error).context(format!("stat {shown}"));
-            }
-            return explain(error, &shown, name);
+        if last.manner.tied {
+            // A change of user clears it, so it is set here; only a container that dies with its keeper is ever found.
+            process::die_with_parent().context("tie the container to its supervisor")?;
         }
-        let mut refused = None;
-        for dir in self.search_path() {
-            let Ok(candidate) = CString::new([dir.as_bytes(), b"/", name.as_bytes()].concat()) else { continue };
-            let error = process::exec(&candidate, &self.args, &self.env);
-            match error.raw_os_error() {
-                Some(libc::ENOENT) if exists(&candidate) => return explain(error, &shown, &candidate),
-                Some(libc::ENOENT | libc::ENOTDIR) => {}
-                Some(libc::EACCES) if is_directory(&candidate) => {}
-                _ => refused = Some((error, candidate)),
-            }
-        }
-        match refused {
-            Some((error, candidate)) => explain(error, &shown, &candidate),
-            None => anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOENT))
-                .context(format!("exec: {shown:?}: executable file not found in $PATH")),
-        }
-    }
-
-    fn search_path(&self) -> Vec<&OsStr> {
-        let path = self.env.iter().rev().find_map(|e| e.as_bytes().strip_prefix(b"PATH="));
-        let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let dirs = path.split(|b| *b == b':');
-        dirs.map(|d| if d.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(d) }).collect()
+        process::close_on_exec_from(3 + last.manner.preserved_fds).context("close inherited descriptors")
     }
 }
 
-fn exists(path: &CStr) -> bool {
-    rustix::fs::lstat(path).is_ok()
-}
-
-fn is_directory(path: &CStr) -> bool {
-    rustix::fs::stat(path).is_ok_and(|s| crate::sys::dir::file_type(&s) == rustix::fs::FileType::Directory)
-}
-
-/// A file that exists but "was not found" names an interpreter or loader that does not.
-fn explain(error: io::Error, shown: &str, path: &CStr) -> anyhow::Error {
-    let hint = match error.raw_os_error() {
-        Some(libc::ENOENT) => ": the file exists, but the interpreter or loader that it names does not",
-        Some(libc::ENOEXEC) => ": it is neither a program for this machine nor a script that starts with #!",
-        Some(libc::EACCES) if is_directory(path) => ": it is a directory",
-        _ => "",
-    };
-    // A missing interpreter is not a missing command: the status must be 126, not 127.
-    let error = match error.raw_os_error() {
-        Some(libc::ENOENT) => anyhow!("no such file or directory{hint}"),
-        _ => anyhow::Error::new(error).context(format!("permission denied or not executable{hint}")),
-    };
-    error.context(format!("exec: {shown:?}"))
+/// What the container's own list of users says; the calling process is in its root already.
+fn home_of(uid: u32) -> Option<String> {
+    const LIMIT: u64 = 4 << 20;
+    let mut file = Dir::open("/").ok()?.file_in_root("etc/passwd").ok()?;
+    let text = read_all_limited(&mut file, LIMIT).ok()?;
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let of_user = String::from_utf8_lossy(&text).lines().map(fields).find(|f| f.get(2) == Some(&uid.to_string()))?;
+    of_user.get(5).filter(|home| !home.is_empty()).cloned()
 }
 
 fn strings(list: &[String]) -> Result<Vec<CString>> {
@@ -256,59 +282,4 @@ pub fn rlimit_number(name: &str) -> Option<u32> {
 pub fn open_oom_score() -> Result<File> {
     let path = Path::new("/proc/self/oom_score_adj");
     File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))
-}
-
-/// A null device among the standard streams is the host's, and whoever has it open can change its mode and owner there:
-/// the container's takes its place. Input that is as empty does as well.
-fn replace_null() -> Result<()> {
-    use rustix::fs::{Mode, OFlags};
-    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
-    let [input, output, errors] = [stdin(), stdout(), stderr()].map(is_null);
-    if !(input || output || errors) {
-        return Ok(());
-    }
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let own = rustix::fs::open("/dev/null", flags, Mode::empty()).ok().filter(|fd| is_null(fd.as_fd()));
-    let null = match (own, output || errors) {
-        (Some(null), _) => null,
-        (None, false) => rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?.0,
-        (None, true) => bail!("the container's /dev/null is not the null device"),
-    };
-    let what = "replace the host's null device";
-    if input {
-        dup2_stdin(&null).map_err(io::Error::from).context(what)?;
-    }
-    if output {
-        dup2_stdout(&null).map_err(io::Error::from).context(what)?;
-    }
-    if errors {
-        dup2_stderr(&null).map_err(io::Error::from).context(what)?;
-    }
-    Ok(())
-}
-
-fn is_null(fd: BorrowedFd<'_>) -> bool {
-    let device = rustix::fs::makedev(1, 3);
-    rustix::fs::fstat(fd)
-        .is_ok_and(|s| s.st_rdev == device && crate::sys::dir::file_type(&s) == rustix::fs::FileType::CharacterDevice)
-}
-
-/// Makes three descriptors the standard streams of the calling process and lets the user own those of ours.
-pub fn take_streams(streams: &super::launch::Streams, uid: u32) -> Result<()> {
-    use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-    dup2_stdin(streams.stdin.as_fd()).map_err(io::Error::from).context("set standard input")?;
-    dup2_stdout(streams.stdout.as_fd()).map_err(io::Error::from).context("set standard output")?;
-    dup2_stderr(streams.stderr.as_fd()).map_err(io::Error::from).context("set standard error")?;
-    if uid == 0 {
-        return Ok(());
-    }
-    for fd in [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()] {
-        let stat = rustix::fs::fstat(fd).map_err(io::Error::from).context("look at the standard streams")?;
-        // A program that opens /dev/stdout anew needs the right to; a device of the host is not ours to give.
-        if crate::sys::dir::file_type(&stat) == rustix::fs::FileType::Fifo {
-            let owner = Some(rustix::fs::Uid::from_raw(uid));
-            rustix::fs::fchown(fd, owner, None).map_err(io::Error::from).context("own the standard streams")?;
-        }
-    }
-    Ok(())
 }

@@ -4,9 +4,11 @@
 //! descriptor: a link that the image or a volume puts in the way can only ever point back into the container.
 
 use super::cgroup::{Cgroup, Version};
-use super::devices;
+use super::copy_up;
+use super::devices::{self, Maker};
 use super::mounts::{MountKind, MountOp};
 use super::plan::Plan;
+use super::sources::{self, Sources};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::mount::{self, Attributes, Propagation};
 use anyhow::{Context, Result, bail};
@@ -28,11 +30,16 @@ pub struct Rootfs {
 }
 
 /// Mounts everything of the plan, in a mount namespace that is already the container's.
-pub fn assemble(plan: &Plan) -> Result<Rootfs> {
-    // Shared mounts of the host would carry ours out to it.
-    let host = if plan.root_propagation == Propagation::Shared { Propagation::Slave } else { plan.root_propagation };
+///
+/// `opened` holds what the parent had to open.
+pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
+    // Shared mounts of the host would carry ours out to it; of unbindable ones no root could be made.
+    let host = match plan.root_propagation {
+        Propagation::Shared | Propagation::Unbindable => Propagation::Slave,
+        other => other,
+    };
     mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
-    let sources = open_sources(&plan.mounts)?;
+    let sources = opened.map_or_else(|| sources::open(&plan.mounts), Ok)?;
     let root = mount_root(plan)?;
     let mut rootfs = Rootfs { root, proc: None, devpts: None };
     for (op, source) in plan.mounts.iter().zip(sources) {
@@ -43,14 +50,7 @@ pub fn assemble(plan: &Plan) -> Result<Rootfs> {
         }
         .with_context(|| format!("mount {}", describe(op)))?;
     }
-    if let Ok(dev) = rootfs.root.dir_in_root("dev")
-        && plan.mounts.iter().any(|op| op.destination == Path::new("/dev"))
-    {
-        devices::make_defaults(&dev)?;
-    }
-    for device in &plan.devices {
-        devices::make(&rootfs.root, device)?;
-    }
+    furnish_dev(plan, &rootfs.root)?;
     // While /proc/sys is still what it is.
     set_sysctls(plan, &rootfs)?;
     protect(plan, &rootfs.root)?;
@@ -63,23 +63,27 @@ pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
         let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
         mount::set_attributes(&rootfs.root, ro, none, None, false).context("make the root read-only")?;
     }
-    mount::pivot_into(&rootfs.root).context("change the root")?;
-    if plan.root_propagation == Propagation::Shared {
-        mount::set_propagation(Path::new("/"), Propagation::Shared, false).context("share the root")?;
+    match plan.manner.no_pivot {
+        false => mount::pivot_into(&rootfs.root).context("pivot_root"),
+        true => mount::move_into(&rootfs.root).context("move the root"),
+    }?;
+    if let Propagation::Shared | Propagation::Unbindable = plan.root_propagation {
+        mount::set_propagation(Path::new("/"), plan.root_propagation, false).context("set the root's propagation")?;
     }
     Ok(())
 }
 
-/// Host paths are opened before anything of the container's is in sight.
-fn open_sources(ops: &[MountOp]) -> Result<Vec<Option<OwnedFd>>> {
-    ops.iter()
-        .map(|op| match &op.kind {
-            MountKind::Bind { source, recursive } => mount::copy_tree(source, *recursive)
-                .map(Some)
-                .with_context(|| format!("open the mount source {}", source.display())),
-            _ => Ok(None),
-        })
-        .collect()
+/// Default devices and those asked for, unless `/dev` is somebody else's.
+fn furnish_dev(plan: &Plan, root: &Dir) -> Result<()> {
+    let at_dev = plan.mounts.iter().rfind(|op| op.destination == Path::new("/dev"));
+    if at_dev.is_some_and(|op| matches!(op.kind, MountKind::Bind { .. })) {
+        return Ok(());
+    }
+    // Where the kernel lets us make no nodes that work, those of the host are shown.
+    let maker = if plan.namespaces.has(libc::CLONE_NEWUSER) { Maker::Bind } else { Maker::Node };
+    let dev = root.mkdir_all_in_root("dev", 0o755).context("open /dev")?;
+    devices::make_defaults(&dev, maker)?;
+    plan.devices.iter().try_for_each(|device| devices::make(root, device, maker))
 }
 
 fn mount_root(plan: &Plan) -> Result<Dir> {
@@ -114,6 +118,10 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     let target = mount_point(&rootfs.root, &op.destination, is_file)?;
     if is_kind(op, "proc") || is_kind(op, "sysfs") {
         refuse_link(&rootfs.root, &op.destination)?;
+    }
+    if op.copy_up {
+        let from = rootfs.root.dir_in_root(&op.destination)?;
+        copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
     }
     mount::attach(&tree, &target)?;
     // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.

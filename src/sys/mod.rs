@@ -7,12 +7,14 @@
 
 pub mod bpf;
 pub mod dir;
+pub mod errors;
 pub mod file;
 pub mod mount;
 pub mod net;
 pub mod poll;
 pub mod process;
 pub mod random;
+pub mod schedule;
 pub mod signal;
 pub mod socket;
 pub mod tty;

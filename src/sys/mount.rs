@@ -80,6 +80,25 @@ pub fn set_attributes(
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Shows the owners of a detached mount (and of all below it if `recursive`) through the maps of a user namespace.
+///
+/// # Errors
+/// `EINVAL` for a file system that cannot be mapped; `EPERM` without CAP_SYS_ADMIN where the file system was mounted.
+pub fn set_id_map(tree: impl AsFd, user_namespace: impl AsFd, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_fd().as_raw_fd() as u64,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let fd = tree.as_fd().as_raw_fd();
+    // SAFETY: `attr` and the empty path are valid for the length of the call, which only reads them.
+    let rc =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of_val(&attr)) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A file system of `kind` with options (`key=value`, or a flag), mounted detached.
 pub fn new_file_system(kind: &str, source: &str, options: &[String], attributes: Attributes) -> io::Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -237,6 +256,17 @@ pub fn pivot_into(root: impl AsFd) -> io::Result<()> {
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
     rustix::process::chdir("/")?;
     Ok(())
+}
+
+/// Moves `root`, which must be a mount, over the root of the mount namespace and changes into it: what remains where
+/// [`pivot_into`] is impossible, because the root is the kernel's initial memory file system.
+pub fn move_into(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(&root)?;
+    let place =
+        rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    attach(&root, &place)?;
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
 }
 
 /// Whether the mount that holds this file is read-only.

@@ -54,15 +54,25 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// `EINVAL` and `ENOSYS` where the kernel does not know a flag; `EPERM` without the right to make a namespace.
 /// A caller with more than one thread gets `EDEADLK`: the child could hang on a lock that another thread held.
 pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    clone(namespaces, libc::SIGCHLD, cgroup)
+}
+
+/// As [`fork_into`], but the new process is a child of the caller's parent, which must learn of it and reap it.
+pub fn fork_sibling_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    // With this flag the end of the new process sends what the end of the caller sends.
+    clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
+}
+
+fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(Errno::DEADLK.into());
     }
     let mut pidfd: RawFd = -1;
     // SAFETY: `clone_args` consists of integers, for all of which zero is a value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | libc::CLONE_PIDFD as u64;
+    args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -128,6 +138,12 @@ pub fn pidfd_kill(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// A descriptor of another process, by its number there.
+pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    Ok(rustix::process::pidfd_getfd(pidfd.as_fd(), number, flags)?)
+}
+
 /// Sends a signal to a process by number.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: passes two integers.
@@ -170,6 +186,12 @@ pub fn reap_any() -> io::Result<Option<(i32, Exit)>> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; nothing runs after it.
     unsafe { libc::_exit(code) }
+}
+
+/// Waits for a signal that has a handler; others end the process as usual.
+pub fn pause() {
+    // SAFETY: takes nothing and gives nothing.
+    unsafe { libc::pause() };
 }
 
 /// Marks every descriptor from `first` up to be closed by execve.
@@ -228,11 +250,11 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     Ok(setresuid(uid, uid, uid)?)
 }
 
-/// Sets a resource limit by its number; both values in the kernel's units.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+/// Sets a resource limit, by its number, of the process `pid` (0 is the caller); both values in the kernel's units.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is valid for reading for the length of the call.
-    let rc = unsafe { libc::setrlimit(resource, &raw const limit) };
+    // SAFETY: `limit` is valid for reading for the length of the call, and the old value is not asked for.
+    let rc = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -285,6 +307,15 @@ impl ProcessId {
     }
 }
 
+/// Whether this very process is there and has not ended: one that only waits to be reaped has.
+pub fn is_alive(process: ProcessId) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)) else { return false };
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut fields = rest.split_ascii_whitespace();
+    let ended = matches!(fields.next(), None | Some("Z" | "X"));
+    !ended && fields.nth(18).and_then(|s| s.parse().ok()) == Some(process.start)
+}
+
 /// Gives freed heap memory back to the kernel.
 pub fn trim_heap() {
     // SAFETY: the allocator's own call; it takes its locks itself.
@@ -330,4 +361,50 @@ pub fn new_session_keyring(name: &CStr) -> io::Result<()> {
         },
         _ => Ok(()),
     }
+}
+
+/// Executes this program once more from a file that nobody can write through, unless it runs from such a one already.
+///
+/// A process that enters a container is this program until it executes the user's; whoever looks at its
+/// `/proc/PID/exe` there must not get a file that he could change for the host.
+///
+/// # Errors
+/// The kernel allows neither a view of the file nor a copy in memory.
+pub fn run_protected() -> io::Result<()> {
+    use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
+    use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use std::os::unix::ffi::OsStringExt;
+    const NAME: &str = "/memfd:minirun";
+    let own = Path::new("/proc/self/exe");
+    let file = rustix::fs::open(own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let in_memory = std::fs::read_link(own)?.as_os_str().as_encoded_bytes().starts_with(NAME.as_bytes());
+    if in_memory || is_read_only(&file)? {
+        return Ok(());
+    }
+    let view = copy_tree(own, false).and_then(|view| {
+        set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
+        Ok(view)
+    });
+    let protected = match view {
+        Ok(view) => view,
+        // Without the right to mount, a copy that can no longer be written.
+        Err(_) => {
+            let copy = memfd_create("minirun", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+            let mut copy = std::fs::File::from(copy);
+            io::copy(&mut std::fs::File::open(own)?, &mut copy)?;
+            fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+            copy.into()
+        }
+    };
+    let text = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
+        words.map(|w| Ok(CString::new(w.into_vec())?)).collect()
+    };
+    let args = text(&mut std::env::args_os())?;
+    let env = text(&mut std::env::vars_os().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    }))?;
+    let path = CString::new(format!("/proc/self/fd/{}", protected.as_raw_fd()))?;
+    Err(exec(&path, &args, &env))
 }

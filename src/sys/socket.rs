@@ -49,6 +49,11 @@ impl Socket {
         Ok(rustix::io::ioctl_fionbio(&self.0, true)?)
     }
 
+    /// Reading and writing wait.
+    pub fn set_blocking(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.0, false)?)
+    }
+
     /// Sends one message, waiting for room unless the socket is non-blocking.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         self.send_with(&[IoSlice::new(message)], &[])
@@ -121,6 +126,16 @@ impl Listener {
             Err(e) => Err(e.into()),
         }
     }
+}
+
+/// Connects to the stream socket at `path` and sends one descriptor with a few words.
+pub fn send_descriptor(path: &Path, words: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    let name = path.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = super::dir::Dir::open(parent)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &short_address(&dir, name)?)?;
+    Socket(socket).send_with(&[IoSlice::new(words)], &[fd])
 }
 
 /// Socket addresses hold 107 bytes; going through the folder's descriptor makes any path short enough.

@@ -68,6 +68,13 @@ pub fn peer(master: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::pty::ioctl_tiocgptpeer(master, flags)?)
 }
 
+/// Keeps a pseudo-terminal from adding a carriage return to each newline: whoever shows its output does that himself.
+pub fn unprocessed_newlines(terminal: impl AsFd) -> io::Result<()> {
+    let mut mode = tcgetattr(&terminal)?;
+    mode.output_modes.remove(rustix::termios::OutputModes::ONLCR);
+    Ok(tcsetattr(terminal, OptionalActions::Now, &mode)?)
+}
+
 /// Starts a session with this terminal as its controlling one.
 pub fn take_control(terminal: impl AsFd) -> io::Result<()> {
     Ok(rustix::process::ioctl_tiocsctty(terminal)?)

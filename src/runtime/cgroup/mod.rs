@@ -1,138 +1,148 @@
 //! Control groups: one interface over version 1 hierarchies (also hybrid hosts) and version 2.
 //!
-//! A container's cgroup is named by one path in every hierarchy used.
+//! A container has a directory in each hierarchy that it joins. Joining is the slow part of a start where it is done
+//! by writing to `cgroup.procs`; so a child is cloned into the version 2 directory, and puts itself into the version 1
+//! ones, while it has one thread, through their `tasks` files.
 
+mod events;
+mod files;
+mod host;
+pub mod limits;
+mod rules;
+mod signals;
+pub mod stats;
 mod v1;
 mod v2;
 
-use crate::sys::bpf::DeviceRule;
+pub use events::{MemoryEvent, OomWatch};
+pub use host::{Hierarchies, Version, version};
+pub use limits::Limits;
+pub use stats::Stats;
+
 use anyhow::{Context, Result, bail};
+use files::{explain, remove_directory, value_of};
+use host::{Hierarchy, MOUNT, UNIFIED};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Where the kernel's cgroup file systems are mounted, by convention of every distribution.
-const MOUNT: &str = "/sys/fs/cgroup";
-
-/// Which cgroups the host has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// One hierarchy a controller.
-    V1,
-    /// Version 1, with a version 2 hierarchy beside it that has hardly any controllers.
-    Hybrid,
-    /// The unified hierarchy.
-    V2,
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Version::V1 => "1",
-            Version::Hybrid => "1 (hybrid)",
-            Version::V2 => "2",
-        })
-    }
-}
-
-/// Looks which cgroups this host has.
-pub fn version() -> Version {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    let is_v2 = |path: &Path| {
-        let dir = File::open(path);
-        dir.and_then(|d| crate::sys::mount::is_on(d, CGROUP2_SUPER_MAGIC)).unwrap_or(false)
-    };
-    if is_v2(Path::new(MOUNT)) {
-        Version::V2
-    } else if is_v2(&Path::new(MOUNT).join("unified")) {
-        Version::Hybrid
-    } else {
-        Version::V1
-    }
-}
-
-/// The limits of a container, in the kernel's units; `None` leaves the kernel's default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// Bytes.
-    pub memory: Option<i64>,
-    /// Bytes of memory and swap together; -1 is without limit.
-    pub memory_swap: Option<i64>,
-    /// Bytes.
-    pub memory_reservation: Option<i64>,
-    /// Microseconds of processor time in each period.
-    pub cpu_quota: Option<i64>,
-    /// Microseconds.
-    pub cpu_period: Option<u64>,
-    /// Relative weight, 2 to 262144, default 1024.
-    pub cpu_shares: Option<u64>,
-    /// List of processors, `0-3,5`.
-    pub cpuset_cpus: Option<String>,
-    /// List of memory nodes.
-    pub cpuset_mems: Option<String>,
-    /// Number of tasks; zero or less is without limit.
-    pub pids: Option<i64>,
-    /// Access to device nodes; in order, the last match counts.
-    pub devices: Vec<DeviceRule>,
-}
 
 /// What a child needs to put itself into a cgroup, opened by its parent.
 #[derive(Debug)]
-pub enum Entrance {
-    /// The directory to clone into.
-    V2(File),
+pub struct Entrance {
+    /// The version 2 directory to clone into.
+    into: Option<File>,
     /// The `tasks` file of each hierarchy: a single-threaded process that writes 0 there takes no global lock.
-    V1(Vec<File>),
+    tasks: Vec<File>,
 }
 
 impl Entrance {
     /// The directory that clone3 puts the child into, where that is how it works.
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Entrance::V2(dir) => Some(dir.as_fd()),
-            Entrance::V1(_) => None,
-        }
+        self.into.as_ref().map(AsFd::as_fd)
     }
 
     /// Called by the child: joins whatever clone3 has not joined.
     pub fn enter(&self) -> io::Result<()> {
-        if let Entrance::V1(files) = self {
-            for file in files {
-                rustix::io::write(file, b"0")?;
-            }
+        for file in &self.tasks {
+            rustix::io::write(file, b"0")?;
         }
         Ok(())
     }
 }
 
+/// The directory in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    hierarchy: Hierarchy,
+    dir: PathBuf,
+    /// Joined only by those who have a limit there.
+    on_demand: bool,
+}
+
 /// One container's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    path: PathBuf,
     version: Version,
+    which: Hierarchies,
+    members: Vec<Member>,
 }
 
 impl Cgroup {
-    /// The cgroup at an absolute path below the root of the hierarchies. Nothing is made.
+    /// The cgroup at a path, in the hierarchies that a container needs. Nothing is made.
     ///
     /// # Errors
-    /// A path with `..`, or one that is the root itself.
+    /// See [`Cgroup::in_hierarchies`].
     pub fn at(path: &Path) -> Result<Cgroup> {
-        use std::path::Component;
-        let mut relative = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::Normal(name) => relative.push(name),
-                Component::RootDir | Component::CurDir => {}
-                _ => bail!("{} is not a cgroup path", path.display()),
+        Cgroup::in_hierarchies(path, Hierarchies::Needed)
+    }
+
+    /// The cgroup at a path as `cgroupsPath` of a specification gives it: an absolute one begins at the roots of the
+    /// mounted hierarchies, a relative one at the caller's own cgroup. Neither leads above its start by `..`. Nothing
+    /// is made.
+    ///
+    /// # Errors
+    /// A path that ends where it starts; a host without cgroups; a caller whose own cgroup cannot be seen.
+    pub fn in_hierarchies(path: &Path, which: Hierarchies) -> Result<Cgroup> {
+        let below = host::clean(path);
+        if below.as_os_str().is_empty() {
+            bail!("{:?} is not a path for a container's cgroup", path.display());
+        }
+        let version = version();
+        let own = match path.is_absolute() {
+            true => None,
+            false => Some(std::fs::read_to_string("/proc/self/cgroup").context("read the own cgroup")?),
+        };
+        let mut members = Vec::new();
+        for hierarchy in host::hierarchies(version, which)? {
+            let start = match &own {
+                None => hierarchy.mount.clone(),
+                Some(own) => start_of_relative(&hierarchy, own, version)?,
+            };
+            members.push(Member::new(hierarchy, start.join(&below), which));
+        }
+        Ok(Cgroup { version, which, members })
+    }
+
+    /// The cgroups that a process is in.
+    ///
+    /// # Errors
+    /// There is no such process, or it is where this process cannot see.
+    pub fn from_pid(pid: i32, which: Hierarchies) -> Result<Cgroup> {
+        let file = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+        let version = version();
+        let mut members = Vec::new();
+        for hierarchy in host::hierarchies(version, which)? {
+            if let Some(path) = hierarchy.names.first().and_then(|name| host::membership(&text, name)) {
+                let dir = host::directory(&hierarchy, &path)?;
+                members.push(Member::new(hierarchy, dir, which));
             }
         }
-        if relative.as_os_str().is_empty() {
-            bail!("a container cannot be in the root cgroup");
+        Ok(Cgroup { version, which, members })
+    }
+
+    /// The cgroup whose [`Cgroup::paths`] were recorded.
+    pub fn from_paths(paths: &BTreeMap<String, PathBuf>) -> Cgroup {
+        let mut members: Vec<Member> = Vec::new();
+        for (name, dir) in paths {
+            match members.iter_mut().find(|m| m.dir == *dir) {
+                Some(member) => member.hierarchy.names.push(name.clone()),
+                None => members.push(Member {
+                    hierarchy: Hierarchy { names: vec![name.clone()], mount: MOUNT.into(), root: "/".into() },
+                    dir: dir.clone(),
+                    on_demand: false,
+                }),
+            }
         }
-        Ok(Cgroup { path: relative, version: version() })
+        Cgroup { version: version(), which: Hierarchies::All, members }
+    }
+
+    /// Its directories by controller, as other runtimes record them: on version 2 one without a name.
+    pub fn paths(&self) -> BTreeMap<String, PathBuf> {
+        let there = self.members.iter().filter(|m| !m.on_demand || m.dir.exists());
+        there.flat_map(|m| m.hierarchy.names.iter().map(|name| (name.clone(), m.dir.clone()))).collect()
     }
 
     /// Which kind of cgroups it is in.
@@ -140,165 +150,189 @@ impl Cgroup {
         self.version
     }
 
-    /// Its directory in each hierarchy that it is in, with the hierarchy's name (none on version 2).
+    /// Its directory in each hierarchy that it is in, with the name of the hierarchy's directory (none on version 2).
     pub fn directories(&self) -> Vec<(String, PathBuf)> {
-        let named = |h: PathBuf| Some((h.file_name()?.to_str()?.to_owned(), h.join(&self.path)));
-        match self.version {
-            Version::V2 => vec![(String::new(), self.directory())],
-            _ => v1::hierarchies().into_iter().filter_map(named).filter(|(_, dir)| dir.exists()).collect(),
-        }
+        let named = |m: &Member| match self.version {
+            Version::V2 => Some((String::new(), m.dir.clone())),
+            _ => Some((m.hierarchy.mount.file_name()?.to_str()?.to_owned(), m.dir.clone())),
+        };
+        self.members.iter().filter_map(named).filter(|(_, dir)| dir.exists()).collect()
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.listing().is_some()
     }
 
     /// Makes the cgroup with its limits. One that is left from a killed process is used again if it is empty.
+    ///
+    /// # Errors
+    /// One with processes in it, a frozen one, a limit that cannot be set.
     pub fn create(&self, limits: &Limits) -> Result<Entrance> {
+        if let Some(count @ 1..) = self.listing().map(|_| self.processes().map(|p| p.len())).transpose()? {
+            bail!("container's cgroup is not empty: {count} process(es) found");
+        }
+        self.create_or_share(limits)
+    }
+
+    /// Makes the cgroup with its limits, or gives one that has processes already these limits.
+    ///
+    /// # Errors
+    /// A frozen one, a limit that cannot be set.
+    pub fn create_or_share(&self, limits: &Limits) -> Result<Entrance> {
+        let existed = self.exists();
+        if self.is_frozen() {
+            bail!("container's cgroup unexpectedly frozen");
+        }
         let made = match self.version {
-            Version::V2 => v2::create(&self.path, limits).map(Entrance::V2),
-            _ => v1::create(&self.path, limits).map(Entrance::V1),
+            Version::V2 => v2::create(self, limits, existed),
+            _ => v1::create(self, limits),
         };
-        if made.is_err() {
+        if made.is_err() && !existed {
             let _ = self.remove();
         }
-        made.with_context(|| format!("make the cgroup /{}", self.path.display()))
+        made.with_context(|| format!("make the cgroup {self}"))
     }
 
     /// Opens the way into the existing cgroup.
     pub fn open(&self) -> Result<Entrance> {
         let entrance = match self.version {
-            Version::V2 => v2::open(&self.path).map(Entrance::V2),
-            _ => v1::open(&self.path).map(Entrance::V1),
+            Version::V2 => v2::open(&self.unified()?.dir),
+            _ => v1::open(self),
         };
-        entrance.with_context(|| format!("open the cgroup /{}", self.path.display()))
+        entrance.with_context(|| format!("open the cgroup {self}"))
     }
 
-    /// Changes limits of the existing cgroup; device rules stay.
+    /// Changes those limits of the existing cgroup that are set, and device rules if there are any.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         match self.version {
-            Version::V2 => v2::set_limits(&self.path, limits),
-            _ => v1::set_limits(&self.path, limits),
+            Version::V2 => v2::update(self, limits),
+            _ => v1::set_limits(self, limits),
         }
+        .with_context(|| format!("change the limits of the cgroup {self}"))
     }
 
     /// Stops or resumes all processes, and waits until they are.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         match self.version {
-            Version::V2 => v2::freeze(&self.path, frozen),
-            _ => v1::freeze(&self.path, frozen),
+            Version::V2 => v2::freeze(&self.unified()?.dir, frozen),
+            _ => self.controller("freezer").and_then(|dir| v1::freeze(dir, frozen)),
         }
-        .with_context(|| format!("{} the cgroup /{}", if frozen { "freeze" } else { "thaw" }, self.path.display()))
+        .with_context(|| format!("{} the cgroup {self}", if frozen { "freeze" } else { "thaw" }))
     }
 
-    /// Whether its processes are stopped.
+    /// Whether its processes are stopped, or about to be, by its own setting.
     pub fn is_frozen(&self) -> bool {
         match self.version {
-            Version::V2 => v2::is_frozen(&self.path),
-            _ => v1::is_frozen(&self.path),
+            Version::V2 => self.members.iter().any(|m| v2::is_frozen(&m.dir)),
+            _ => self.controller("freezer").is_ok_and(v1::is_frozen),
         }
     }
 
-    /// The numbers of all processes in it, as the host counts.
+    /// The numbers of all processes in it and in the cgroups below it, as the host counts.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
-        let file = self.directory().join("cgroup.procs");
-        let text = match std::fs::read_to_string(file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            other => other?,
-        };
-        Ok(text.lines().filter_map(|l| l.parse().ok()).collect())
+        let mut found = Vec::new();
+        if let Some(dir) = self.listing() {
+            files::processes(dir, &mut found)?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
 
     /// How many times the kernel killed a process of it for lack of memory.
     pub fn oom_kills(&self) -> u64 {
-        let (dir, file) = match self.version {
-            Version::V2 => (self.directory(), "memory.events"),
-            _ => (Path::new(MOUNT).join("memory").join(&self.path), "memory.oom_control"),
-        };
-        let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+        let file = if self.version == Version::V2 { "memory.events" } else { "memory.oom_control" };
+        let text = self.controller("memory").map(|dir| files::read(dir, file).unwrap_or_default());
+        text.ok().and_then(|t| value_of(&t, "oom_kill")).unwrap_or(0)
     }
 
-    /// Kills every process in it, until there are none.
-    pub fn kill_all(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let pids = self.processes().context("list the processes of the container")?;
-            if pids.is_empty() {
-                return Ok(());
-            }
-            for pid in pids {
-                let _ = crate::sys::process::kill(pid, libc::SIGKILL);
-            }
-            // A frozen process does not die before it is thawed.
-            if self.is_frozen() {
-                let _ = self.freeze(false);
-            }
-            if Instant::now() > deadline {
-                bail!("processes in the cgroup /{} do not end", self.path.display());
-            }
-            std::thread::sleep(Duration::from_millis(2));
+    /// A descriptor that tells when the kernel kills for lack of memory.
+    pub fn oom_watch(&self) -> Result<OomWatch> {
+        let dir = self.controller("memory")?;
+        match self.version {
+            Version::V2 => OomWatch::v2(dir),
+            _ => OomWatch::v1(dir),
         }
+        .with_context(|| format!("watch the memory of the cgroup {self}"))
+    }
+
+    /// What it has used.
+    pub fn stats(&self) -> Result<Stats> {
+        match self.version {
+            Version::V2 => stats::v2(&self.unified()?.dir),
+            _ => stats::v1(|name| self.controller(name).ok().filter(|dir| dir.exists())),
+        }
+        .with_context(|| format!("read the use of the cgroup {self}"))
     }
 
     /// Removes the cgroup with all cgroups below it. Can be repeated.
+    ///
+    /// # Errors
+    /// The first of the directories that cannot be removed; the others are removed nevertheless.
     pub fn remove(&self) -> Result<()> {
-        let hierarchies = match self.version {
-            Version::V2 => vec![PathBuf::from(MOUNT)],
-            _ => v1::hierarchies(),
-        };
-        for hierarchy in hierarchies {
-            let dir = hierarchy.join(&self.path);
-            remove_directory(&dir).with_context(|| format!("remove the cgroup {}", dir.display()))?;
+        let mut result = Ok(());
+        for member in &self.members {
+            let removed = remove_directory(&member.dir).map_err(explain);
+            result = result.and(removed.with_context(|| format!("remove the cgroup {}", member.dir.display())));
         }
-        Ok(())
+        result
     }
 
-    /// A directory that lists the processes.
-    fn directory(&self) -> PathBuf {
-        match self.version {
-            Version::V2 => Path::new(MOUNT).join(&self.path),
-            _ => Path::new(MOUNT).join("pids").join(&self.path),
-        }
+    /// A directory that lists the processes, if there is one.
+    fn listing(&self) -> Option<&Path> {
+        let order = ["devices", "pids", "memory", "freezer", "cpu", UNIFIED];
+        let preferred = order.iter().filter_map(|name| self.member(name)).chain(&self.members);
+        preferred.map(|m| m.dir.as_path()).find(|dir| dir.exists())
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|m| m.hierarchy.names.iter().any(|n| n == name))
+    }
+
+    fn unified(&self) -> Result<&Member> {
+        self.member(UNIFIED).context("the cgroup is in no version 2 hierarchy")
+    }
+
+    /// Its directory in the hierarchy of a controller.
+    fn controller(&self, name: &str) -> Result<&Path> {
+        let member = if self.version == Version::V2 { self.member(UNIFIED) } else { self.member(name) };
+        let dir = member.map(|m| m.dir.as_path());
+        dir.with_context(|| format!("this host has no {name} controller: it is not mounted below {MOUNT}"))
     }
 }
 
-/// Makes `relative` below a hierarchy. Another process may remove an empty parent at any time.
-fn make_directory(hierarchy: &Path, relative: &Path) -> io::Result<PathBuf> {
-    let dir = hierarchy.join(relative);
-    for _ in 0..100 {
-        match std::fs::create_dir(&dir) {
-            Ok(()) => return Ok(dir),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(dir),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => match relative.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => make_directory(hierarchy, parent)?,
-                _ => return Err(e),
-            },
-            Err(e) => return Err(e),
-        };
+impl Member {
+    fn new(hierarchy: Hierarchy, dir: PathBuf, which: Hierarchies) -> Member {
+        let on_demand = which == Hierarchies::Needed && hierarchy.on_demand();
+        Member { hierarchy, dir, on_demand }
     }
-    Err(io::ErrorKind::NotFound.into())
 }
 
-fn remove_directory(dir: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match std::fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline => return Err(e),
-            Err(_) => {}
-        }
-        // Busy: with cgroups that the container made itself, or with processes that are just ending.
-        for entry in std::fs::read_dir(dir)?.flatten() {
-            if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                remove_directory(&entry.path())?;
+/// A relative path begins at the caller's cgroup; on version 2 beside it, because a cgroup with processes of its own
+/// cannot have limits for those below it.
+fn start_of_relative(hierarchy: &Hierarchy, own: &str, version: Version) -> Result<PathBuf> {
+    let name = hierarchy.names.first().map_or("", String::as_str);
+    if name == UNIFIED && version == Version::Hybrid {
+        // No controllers there that could care, and other runtimes put their containers there.
+        return Ok(hierarchy.mount.clone());
+    }
+    let cgroup = host::membership(own, name).with_context(|| format!("/proc/self/cgroup names no {name} cgroup"))?;
+    let cgroup = if version == Version::V2 { cgroup.parent().unwrap_or(&cgroup).to_owned() } else { cgroup };
+    host::directory(hierarchy, &cgroup)
+}
+
+impl std::fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.members.first() {
+            Some(m) => {
+                let below = m.dir.strip_prefix(&m.hierarchy.mount).unwrap_or(&m.dir);
+                write!(f, "/{}", below.display())
             }
+            None => f.write_str("that is in no hierarchy"),
         }
-        std::thread::sleep(Duration::from_micros(500));
     }
 }
 
-fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
-    let path = dir.join(file);
-    let open = std::fs::OpenOptions::new().write(true).open(&path);
-    open.and_then(|f| Ok(rustix::io::write(&f, value.as_bytes())?))
-        .with_context(|| format!("write {value:?} to {}", path.display()))?;
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -1,158 +1,288 @@
 //! Version 1: a directory in each controller's own hierarchy.
 
-use super::{Limits, MOUNT, make_directory, write};
+use super::files::{self, attempt, explain, make_directory, read, what, write};
+use super::limits::{BlockIo, Limits, Rate};
+use super::rules::{self, Access};
+use super::{Cgroup, Entrance, Member, UNIFIED};
 use crate::sys::bpf::DeviceRule;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The controllers that a container always gets: for its limits, device rules and pausing.
-const ALWAYS: [&str; 5] = ["pids", "memory", "cpu", "devices", "freezer"];
-/// The controller that is joined only when asked for.
-const CPUSET: &str = "cpuset";
-
-/// The mounted hierarchies that a container may be in. Joint ones (`cpu,cpuacct`) count once.
-pub fn hierarchies() -> Vec<PathBuf> {
-    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for name in ALWAYS.iter().chain([&CPUSET]) {
-        let path = Path::new(MOUNT).join(name);
-        if let Ok(real) = std::fs::read_link(&path).or_else(|_| std::fs::metadata(&path).map(|_| path.clone()))
-            && !found.iter().any(|(r, _)| *r == real)
-        {
-            found.push((real, path));
-        }
+pub fn create(cgroup: &Cgroup, limits: &Limits) -> Result<Entrance> {
+    let needed = limits.controllers();
+    for name in &needed {
+        cgroup.controller(name)?;
     }
-    found.into_iter().map(|(_, path)| path).collect()
-}
-
-fn controller(name: &str, path: &Path) -> PathBuf {
-    Path::new(MOUNT).join(name).join(path)
-}
-
-pub fn create(path: &Path, limits: &Limits) -> Result<Vec<File>> {
-    let needs_cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
-    let mut entrances = Vec::new();
-    for hierarchy in hierarchies() {
-        if hierarchy.ends_with(CPUSET) {
-            if !needs_cpuset {
-                continue;
-            }
-            make_cpuset(&hierarchy, path)?;
+    let wanted = |m: &&Member| !m.on_demand || m.hierarchy.names.iter().any(|n| needed.contains(&n.as_str()));
+    let mut entrance = Entrance { into: None, tasks: Vec::new() };
+    for member in cgroup.members.iter().filter(wanted) {
+        if member.hierarchy.names.iter().any(|n| n == "cpuset") {
+            make_cpuset(&member.hierarchy.mount, &member.dir, limits)?;
+        } else {
+            make_directory(&member.hierarchy.mount, &member.dir)?;
         }
-        let dir = make_directory(&hierarchy, path).with_context(|| format!("in {}", hierarchy.display()))?;
-        entrances.push(tasks(&dir)?);
+        add_entrance(member, &mut entrance)?;
     }
-    if entrances.is_empty() {
-        bail!("no cgroup hierarchies are mounted below {MOUNT}");
+    set_limits(cgroup, limits)?;
+    Ok(entrance)
+}
+
+pub fn open(cgroup: &Cgroup) -> Result<Entrance> {
+    let mut entrance = Entrance { into: None, tasks: Vec::new() };
+    for member in cgroup.members.iter().filter(|m| m.dir.exists()) {
+        add_entrance(member, &mut entrance)?;
     }
-    set_limits(path, limits)?;
-    set_device_rules(&controller("devices", path), &limits.devices)?;
-    Ok(entrances)
+    Ok(entrance)
 }
 
-pub fn open(path: &Path) -> Result<Vec<File>> {
-    let dirs = hierarchies().into_iter().map(|h| h.join(path)).filter(|d| d.exists());
-    dirs.map(|dir| tasks(&dir)).collect()
-}
-
-fn tasks(dir: &Path) -> Result<File> {
-    let path = dir.join("tasks");
-    File::options().write(true).open(&path).with_context(|| format!("open {}", path.display()))
-}
-
-/// A cpuset takes no process before its processors and memory nodes are set, all the way down.
-fn make_cpuset(hierarchy: &Path, path: &Path) -> Result<()> {
-    let mut parent = hierarchy.to_owned();
-    let mut made = PathBuf::new();
-    for part in path {
-        made.push(part);
-        let dir = make_directory(hierarchy, &made)?;
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let own = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
-            if own.trim().is_empty() {
-                let above = std::fs::read_to_string(parent.join(file)).context("read the parent's cpuset")?;
-                write(&dir, file, above.trim())?;
-            }
-        }
-        parent = dir;
+fn add_entrance(member: &Member, entrance: &mut Entrance) -> Result<()> {
+    let is_unified = member.hierarchy.names.iter().any(|n| n == UNIFIED);
+    let path = if is_unified { member.dir.clone() } else { member.dir.join("tasks") };
+    let opened = File::options().read(is_unified).write(!is_unified).open(&path);
+    let opened = opened.map_err(explain).with_context(|| format!("open {}", path.display()))?;
+    match is_unified {
+        true => entrance.into = Some(opened),
+        false => entrance.tasks.push(opened),
     }
     Ok(())
 }
 
-pub fn set_limits(path: &Path, limits: &Limits) -> Result<()> {
-    let memory = controller("memory", path);
-    let total = limits.memory_swap.filter(|_| memory.join("memory.memsw.limit_in_bytes").exists());
-    if let Some(bytes) = limits.memory {
-        // Memory and swap together may never be below memory alone: raise it first, lower it last.
-        if write(&memory, "memory.limit_in_bytes", &bytes.to_string()).is_err() {
-            if let Some(total) = total {
-                write(&memory, "memory.memsw.limit_in_bytes", &total.to_string())?;
-            }
-            write(&memory, "memory.limit_in_bytes", &bytes.to_string())?;
+/// A cpuset takes no process before its processors and memory nodes are set, all the way down. The last one gets what
+/// is asked for before it inherits: what its parent has may be taken by an exclusive neighbour.
+fn make_cpuset(mount: &Path, dir: &Path, limits: &Limits) -> Result<()> {
+    let below = dir.strip_prefix(mount).unwrap_or(Path::new(""));
+    let mut parent = mount.to_owned();
+    for part in below {
+        let child = parent.join(part);
+        make_directory(mount, &child)?;
+        if child == dir {
+            set_cpuset(&child, limits)?;
         }
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if read(&child, file).unwrap_or_default().is_empty() {
+                let above = read(&parent, file).with_context(|| format!("read {}", parent.join(file).display()))?;
+                write(&child, file, &above)?;
+            }
+        }
+        parent = child;
+    }
+    Ok(())
+}
+
+pub fn set_limits(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
+    ensure!(limits.unified.is_empty(), "invalid configuration: cannot use unified on cgroup v1");
+    for name in limits.controllers() {
+        let dir = cgroup.controller(name)?;
+        match name {
+            "memory" => set_memory(dir, limits),
+            "cpu" => set_cpu(dir, limits),
+            "cpuset" => set_cpuset(dir, limits),
+            "pids" => write(dir, "pids.max", &limits.pids.filter(|n| *n > 0).map_or("max".into(), |n| n.to_string())),
+            "blkio" => set_block_io(dir, &limits.block_io),
+            "hugetlb" => set_huge_pages(dir, &limits.huge_pages),
+            "net_cls" => write(dir, "net_cls.classid", &limits.network_class.unwrap_or(0).to_string()),
+            "net_prio" => set_priorities(dir, &limits.network_priorities),
+            _ => super::v2::set_rdma(dir, limits),
+        }?;
+    }
+    if !limits.devices.is_empty() {
+        let dir = cgroup.controller("devices").context("a container without device rules would be no container")?;
+        set_device_rules(dir, &limits.devices)?;
+    }
+    Ok(())
+}
+
+const MEMORY: &str = "memory.limit_in_bytes";
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
+
+fn set_memory(dir: &Path, limits: &Limits) -> Result<()> {
+    let total = match (limits.memory, limits.memory_swap) {
+        // Without limit means swap too, where nothing is said about it.
+        (Some(-1), None) => Some(-1),
+        (_, total) => total,
+    };
+    // Without accounting there is nothing that could exceed a limit.
+    let total = total.filter(|_| dir.join(MEMORY_AND_SWAP).exists()).map(|n| n.to_string());
+    if let Some(bytes) = limits.memory {
+        if limits.check_before_update {
+            refuse_below_use(dir, "memory.usage_in_bytes", bytes)?;
+        }
+        let value = bytes.to_string();
+        let mut result = attempt(dir, MEMORY, &value);
+        // Memory and swap together may never be below memory alone: raise it first, lower it last.
+        if let (Err(e), Some(total)) = (&result, &total)
+            && e.raw_os_error() == Some(libc::EINVAL)
+        {
+            write(dir, MEMORY_AND_SWAP, total)?;
+            result = attempt(dir, MEMORY, &value);
+        }
+        result.map_err(|e| explain_memory(dir, e)).with_context(|| what(dir, MEMORY, &value))?;
     }
     if let Some(total) = total {
-        write(&memory, "memory.memsw.limit_in_bytes", &total.to_string())?;
+        let result = attempt(dir, MEMORY_AND_SWAP, &total).map_err(|e| explain_memory(dir, e));
+        result.with_context(|| what(dir, MEMORY_AND_SWAP, &total))?;
     }
     if let Some(bytes) = limits.memory_reservation {
-        write(&memory, "memory.soft_limit_in_bytes", &bytes.to_string())?;
+        write(dir, "memory.soft_limit_in_bytes", &bytes.to_string())?;
     }
-    let cpu = controller("cpu", path);
-    if let Some(period) = limits.cpu_period {
-        write(&cpu, "cpu.cfs_period_us", &period.to_string())?;
+    if let Some(disable) = limits.oom_kill_disable.filter(|d| *d || read(dir, "memory.oom_control").is_ok()) {
+        write(dir, "memory.oom_control", if disable { "1" } else { "0" })?;
     }
-    if let Some(quota) = limits.cpu_quota {
-        write(&cpu, "cpu.cfs_quota_us", &quota.to_string())?;
-    }
-    if let Some(shares) = limits.cpu_shares {
-        write(&cpu, "cpu.shares", &shares.to_string())?;
-    }
-    let cpuset = controller(CPUSET, path);
-    for (file, list) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
-        if let Some(list) = list {
-            write(&cpuset, file, list)?;
+    if let Some(hierarchical) = limits.use_hierarchy {
+        let value = if hierarchical { "1" } else { "0" };
+        // Newer kernels know only one way, and refuse to be told even that.
+        if read(dir, "memory.use_hierarchy").is_ok_and(|now| now != value) {
+            write(dir, "memory.use_hierarchy", value)?;
         }
     }
-    if let Some(pids) = limits.pids {
-        let value = if pids > 0 { pids.to_string() } else { "max".into() };
-        write(&controller("pids", path), "pids.max", &value)?;
+    match limits.memory_swappiness {
+        Some(n) => write(dir, "memory.swappiness", &n.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The kernel's "busy" means that the limit is below what is in use.
+fn explain_memory(dir: &Path, error: io::Error) -> Error {
+    if error.raw_os_error() != Some(libc::EBUSY) {
+        return explain(error);
+    }
+    let number = |file| read(dir, file).unwrap_or_else(|_| "unknown".into());
+    let (now, peak) = (number("memory.usage_in_bytes"), number("memory.max_usage_in_bytes"));
+    Error::new(error).context(format!("unable to set memory limit (current usage: {now}, peak usage: {peak})"))
+}
+
+pub fn refuse_below_use(dir: &Path, file: &str, limit: i64) -> Result<()> {
+    let used: i64 = read(dir, file).ok().and_then(|t| t.parse().ok()).unwrap_or(0);
+    ensure!(limit < 0 || limit >= used, "rejecting memory limit {limit} < usage {used}");
+    Ok(())
+}
+
+fn set_cpu(dir: &Path, limits: &Limits) -> Result<()> {
+    if let Some(shares) = limits.cpu_shares {
+        write(dir, "cpu.shares", &shares.to_string())?;
+        let set = read(dir, "cpu.shares")?.parse::<u64>().context("read cpu.shares")?;
+        ensure!(shares <= set, "the maximum allowed cpu-shares is {set}");
+        ensure!(shares >= set, "the minimum allowed cpu-shares is {set}");
+    }
+    // An old quota over the new period, or an old quota below the new burst, may be what the kernel refuses: once more
+    // after the quota is set.
+    let early = [
+        ("cpu.cfs_burst_us", limits.cpu_burst.filter(|n| *n != 0 || dir.join("cpu.cfs_burst_us").exists())),
+        ("cpu.cfs_period_us", limits.cpu_period),
+    ];
+    let early = early.map(|(file, value)| (file, value.map(|n| n.to_string())));
+    let mut late = Vec::new();
+    for (file, value) in &early {
+        let Some(value) = value else { continue };
+        match attempt(dir, file, value) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => late.push((*file, value)),
+            other => other.map_err(explain).with_context(|| what(dir, file, value))?,
+        }
+    }
+    if let Some(quota) = limits.cpu_quota {
+        write(dir, "cpu.cfs_quota_us", &quota.max(-1).to_string())?;
+    }
+    for (file, value) in late {
+        write(dir, file, value)?;
+    }
+    let others = [
+        ("cpu.rt_period_us", limits.cpu_realtime_period.map(|n| n.to_string())),
+        ("cpu.rt_runtime_us", limits.cpu_realtime_runtime.map(|n| n.to_string())),
+        ("cpu.idle", limits.cpu_idle.filter(|n| *n != 0 || dir.join("cpu.idle").exists()).map(|n| n.to_string())),
+    ];
+    others.iter().filter_map(|(file, v)| Some((file, v.as_ref()?))).try_for_each(|(file, v)| write(dir, file, v))
+}
+
+fn set_cpuset(dir: &Path, limits: &Limits) -> Result<()> {
+    for (file, list) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
+        if let Some(list) = list {
+            write(dir, file, list)?;
+        }
     }
     Ok(())
+}
+
+fn set_block_io(dir: &Path, limits: &BlockIo) -> Result<()> {
+    // Which of two schedulers the kernel has shows in the names.
+    let plain = dir.join("blkio.weight").exists();
+    let (weight, weight_device) = match plain {
+        true => ("blkio.weight", "blkio.weight_device"),
+        false => ("blkio.bfq.weight", "blkio.bfq.weight_device"),
+    };
+    let mut values = Vec::new();
+    values.extend(limits.weight.map(|n| (weight, n.to_string())));
+    values.extend(limits.leaf_weight.map(|n| ("blkio.leaf_weight", n.to_string())));
+    for entry in &limits.weight_devices {
+        values.extend(entry.weight.map(|n| (weight_device, format!("{} {n}", entry.device))));
+        values.extend(entry.leaf_weight.map(|n| ("blkio.leaf_weight_device", format!("{} {n}", entry.device))));
+    }
+    for entry in &limits.throttles {
+        let file = match entry.what {
+            Rate::ReadBytes => "blkio.throttle.read_bps_device",
+            Rate::WriteBytes => "blkio.throttle.write_bps_device",
+            Rate::Reads => "blkio.throttle.read_iops_device",
+            Rate::Writes => "blkio.throttle.write_iops_device",
+        };
+        values.push((file, format!("{} {}", entry.device, entry.rate)));
+    }
+    values.iter().try_for_each(|(file, value)| write(dir, file, value))
+}
+
+fn set_huge_pages(dir: &Path, limits: &[(String, u64)]) -> Result<()> {
+    for (size, bytes) in limits {
+        write(dir, &format!("hugetlb.{size}.limit_in_bytes"), &bytes.to_string())?;
+        let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes");
+        // Reserving is counted since Linux 5.7.
+        if dir.join(&reserved).exists() {
+            write(dir, &reserved, &bytes.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn set_priorities(dir: &Path, priorities: &[(String, u32)]) -> Result<()> {
+    priorities.iter().try_for_each(|(name, n)| write(dir, "net_prio.ifpriomap", &format!("{name} {n}")))
 }
 
 fn set_device_rules(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
-    for rule in rules {
+    let listed = read(dir, "devices.list").map_err(explain).context("read devices.list")?;
+    let steps = Access::from_list(&listed)?.transition(&Access::of(rules)?);
+    steps.iter().try_for_each(|rule| {
         let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        let number = |n: Option<u32>| n.map_or("*".into(), |n| n.to_string());
-        let text = match rule.kind {
-            'a' => "a".into(),
-            kind => format!("{kind} {}:{} {}", number(rule.major), number(rule.minor), rule.access),
-        };
-        write(dir, file, &text)?;
-    }
-    Ok(())
+        write(dir, file, &rules::text(rule))
+    })
 }
 
-pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
-    let dir = controller("freezer", path);
+pub fn freeze(dir: &Path, frozen: bool) -> Result<()> {
     let (word, deadline) = (if frozen { "FROZEN" } else { "THAWED" }, Instant::now() + Duration::from_secs(10));
-    loop {
-        // The word is written again each time: a process that forked meanwhile can hold the change up.
-        write(&dir, "freezer.state", word)?;
-        let state = std::fs::read_to_string(dir.join("freezer.state")).context("read freezer.state")?;
-        if state.trim() == word {
+    for round in 1u32.. {
+        // The word is written again each time: a process that forked meanwhile can hold the change up. To let all go
+        // for a moment helps if they fork all the time.
+        if frozen && round.is_multiple_of(50) {
+            write(dir, "freezer.state", "THAWED")?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        write(dir, "freezer.state", word)?;
+        let state = read(dir, "freezer.state").context("read freezer.state")?;
+        if state == word || (!frozen && !is_frozen(dir)) {
             return Ok(());
         }
         if Instant::now() > deadline {
-            let _ = write(&dir, "freezer.state", "THAWED");
-            bail!("the processes did not come to a halt");
+            break;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_micros(if round < 20 { 50 } else { 1000 }));
     }
+    let _ = write(dir, "freezer.state", "THAWED");
+    bail!("the processes did not come to a halt");
 }
 
-pub fn is_frozen(path: &Path) -> bool {
-    let state = std::fs::read_to_string(controller("freezer", path).join("freezer.state"));
-    state.is_ok_and(|s| s.trim() != "THAWED")
+/// A cgroup above may be frozen, which is not this one's affair.
+pub fn is_frozen(dir: &Path) -> bool {
+    match read(dir, "freezer.self_freezing") {
+        Ok(own) => own == "1",
+        Err(_) => files::read(dir, "freezer.state").is_ok_and(|state| state != "THAWED"),
+    }
 }

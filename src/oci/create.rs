@@ -1,0 +1,215 @@
+//! `create` and `run`.
+
+use super::console::{self, Relay};
+use super::log::Log;
+use super::record::{Container, DOOR, Record, Status, Store};
+use super::{delete, start};
+use crate::runtime::cgroup::Hierarchies;
+use crate::runtime::handshake::Failure;
+use crate::runtime::launch::{self, Company, Created};
+use crate::runtime::plan::{Face, Plan};
+use crate::runtime::process::Manner;
+use crate::sys::file::{Durability, write_atomic};
+use crate::sys::process::ProcessId;
+use crate::sys::signal::Signals;
+use crate::sys::socket::Listener;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use oci_spec::runtime::{Process, Spec};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Return when the program runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete the container when it ends
+    #[arg(long)]
+    keep: bool,
+    /// Ignored: the container's orphans are never ours
+    #[arg(long, hide = true)]
+    no_subreaper: bool,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The name of the container
+    id: String,
+    /// The folder that holds config.json
+    #[arg(short, long, default_value = ".")]
+    bundle: PathBuf,
+    /// A socket to which the terminal is sent
+    #[arg(long, value_name = "PATH")]
+    console_socket: Option<PathBuf>,
+    /// A file for the number of the container's first process
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting into it, where the host's root is the kernel's initial one
+    #[arg(long)]
+    no_pivot: bool,
+    /// Stay in the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// So many descriptors beyond 0-2 stay open
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    preserve_fds: u32,
+}
+
+/// Creates a container that waits to be started.
+pub fn create(store: &Store, args: &CreateArgs) -> Result<()> {
+    let order = Order::of(&args.common, true)?;
+    let (container, created) = order.carry_out(store, &args.common, true).context("minirun-oci create failed")?;
+    finish(&args.common, &container, &created, &order).context("minirun-oci create failed")
+}
+
+/// Creates a container, runs its program, and without `--detach` stays with it to its end.
+pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
+    let order = Order::of(&args.common, args.detach)?;
+    let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
+    let failed = "minirun-oci run failed";
+    let (container, created) = order.carry_out(store, &args.common, false).context(failed)?;
+    let started = finish(&args.common, &container, &created, &order)
+        .and_then(|()| start::begin(&container, &created).map_err(starting));
+    if let Err(error) = started {
+        let _ = delete::destroy(&container, Status::Stopped, log);
+        return Err(error.context(failed));
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    let exit = Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, &signals)?;
+    if !args.keep {
+        delete::destroy(&container, Status::Stopped, log)?;
+    }
+    Ok(exit.status() as u8)
+}
+
+/// A specification that is checked against how it is asked for.
+struct Order {
+    spec: Spec,
+    bundle: PathBuf,
+    manner: Manner,
+    terminal: bool,
+}
+
+impl Order {
+    fn of(args: &Common, detached: bool) -> Result<Order> {
+        let bundle = args.bundle.canonicalize().with_context(|| format!("find {}", args.bundle.display()))?;
+        let mut spec = load(&bundle)?;
+        let process = spec.process_mut().as_mut().context("config.json has no process")?;
+        let terminal = process.terminal().unwrap_or(false);
+        console::check_socket(terminal, detached, args.console_socket.as_deref())?;
+        let preserved_fds = args.preserve_fds + listening(process);
+        let manner = Manner { tied: false, preserved_fds, keep_keyring: args.no_new_keyring, no_pivot: args.no_pivot };
+        Ok(Order { spec, bundle, manner, terminal })
+    }
+
+    fn carry_out(&self, store: &Store, args: &Common, waits: bool) -> Result<(Container, Created)> {
+        let face = Face { id: &args.id, hierarchies: Hierarchies::All, manner: self.manner };
+        let plan = Plan::resolve(&self.spec, &self.bundle, &face)?;
+        check_descriptors(self.manner.preserved_fds)?;
+        let dir = store.claim(&args.id)?;
+        self.launch(&plan, &dir, waits).inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&dir);
+        })
+    }
+
+    fn launch(&self, plan: &Plan, dir: &Path, waits: bool) -> Result<(Container, Created)> {
+        let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
+        let mut container = None;
+        // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
+        let mut attend = |pid: i32| {
+            let made = Container::new(dir.to_owned(), self.record(plan, pid)?);
+            made.save()?;
+            container = Some(made);
+            Ok(())
+        };
+        let company = Company { streams: None, door, attend: Some(&mut attend) };
+        let created = launch::create(plan, company).map_err(starting)?;
+        let container = container.context("the container was not attended to")?;
+        Ok((container, created))
+    }
+
+    fn record(&self, plan: &Plan, pid: i32) -> Result<Record> {
+        let init = ProcessId::of(pid).context("find the container's first process")?;
+        Ok(Record {
+            id: plan.state.id.clone(),
+            init_process_pid: init.pid,
+            init_process_start: init.start,
+            created: jiff::Timestamp::now().to_string(),
+            bundle: self.bundle.clone(),
+            rootfs: plan.rootfs.canonicalize().unwrap_or_else(|_| plan.rootfs.clone()),
+            cgroup_paths: plan.cgroup.paths(),
+            config: self.spec.clone(),
+        })
+    }
+}
+
+/// Terminal and number go where the caller wants them; a container that nobody can use is taken away again.
+fn finish(args: &Common, container: &Container, created: &Created, order: &Order) -> Result<()> {
+    let handed = (|| {
+        if let (true, Some(master)) = (order.terminal, &created.console)
+            && let Some(socket) = &args.console_socket
+        {
+            console::send(socket, master)?;
+        }
+        args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))
+    })();
+    if handed.is_err() {
+        delete::abandon(container);
+    }
+    handed
+}
+
+/// Writes a process's number, whole or not at all.
+pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    write_atomic(path, pid.to_string().as_bytes(), Durability::Atomic)
+        .with_context(|| format!("write the pid file {}", path.display()))
+}
+
+/// Engines look for these words when a program cannot be run.
+pub fn starting(error: anyhow::Error) -> anyhow::Error {
+    match error.chain().any(|cause| cause.is::<Failure>()) {
+        true => error.context("unable to start container process"),
+        false => error,
+    }
+}
+
+fn load(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join("config.json");
+    let text = match std::fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            bail!("JSON specification file config.json not found in {}", bundle.display())
+        }
+        other => other.with_context(|| format!("read {}", path.display()))?,
+    };
+    serde_json::from_slice(&text).map_err(|e| anyhow!("{}: {e}", path.display()))
+}
+
+/// Sockets that a service manager gave to the caller go on to the container.
+fn listening(process: &mut Process) -> u32 {
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    if count > 0 {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.push(format!("LISTEN_FDS={count}"));
+        env.push("LISTEN_PID=1".to_owned());
+        process.set_env(Some(env));
+    }
+    count
+}
+
+/// What is to stay open must be open.
+pub fn check_descriptors(preserved: u32) -> Result<()> {
+    for number in (3..).take(preserved as usize) {
+        if !Path::new("/proc/self/fd").join(number.to_string()).exists() {
+            bail!("please check that preserved-fd {} (of {preserved}) is present", number - 3);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! `exec`.
+
+use super::console::{self, Relay};
+use super::create::{check_descriptors, starting, write_pid};
+use super::record::{Container, Status, Store};
+use super::values::{capability, user};
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::join;
+use crate::runtime::plan::refuse_labels;
+use crate::runtime::process::{Manner, ProcessPlan};
+use crate::sys::dir::clean;
+use crate::sys::signal::Signals;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The container
+    id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// A socket to which the terminal is sent
+    #[arg(long, value_name = "PATH")]
+    console_socket: Option<PathBuf>,
+    /// The working directory
+    #[arg(long)]
+    cwd: Option<PathBuf>,
+    /// Add to the environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// With a terminal
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    tty: bool,
+    /// As this user
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// In this group, too
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// A file that describes the process
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Return when the program runs
+    #[arg(short, long)]
+    detach: bool,
+    /// A file for the number of the process
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// An SELinux label (not supported)
+    #[arg(long)]
+    process_label: Option<String>,
+    /// An AppArmor profile (not supported)
+    #[arg(long)]
+    apparmor: Option<String>,
+    /// Never gain privileges
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_new_privs: Option<bool>,
+    /// Give a capability
+    #[arg(short, long, value_name = "CAP_NAME")]
+    cap: Vec<String>,
+    /// So many descriptors beyond 0-2 stay open
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    preserve_fds: u32,
+    /// A cgroup below the container's
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
+    /// Also if the container is paused
+    #[arg(long)]
+    ignore_paused: bool,
+}
+
+/// Runs a further process in a container; its exit status, unless it is left alone.
+pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
+    let container = store.find(&args.id)?;
+    match container.status() {
+        Status::Stopped => bail!("cannot exec in a stopped container"),
+        Status::Paused if !args.ignore_paused => {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
+        _ => {}
+    }
+    let process = compose(&container, args)?;
+    refuse_labels(&process)?;
+    let terminal = process.terminal().unwrap_or(false);
+    console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
+    check_descriptors(args.preserve_fds)?;
+    let personality = container.record.config.linux().as_ref().and_then(|l| l.personality().as_ref());
+    let plan = ProcessPlan::from_spec(&process)?.in_domain(personality)?;
+    let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
+    let cgroup = sub_cgroup(&container, &args.cgroup)?;
+    let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
+    let begun = join::create(container.init(), &cgroup, &plan, None, manner).and_then(|created| {
+        if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
+            console::send(socket, master)?;
+        }
+        args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))?;
+        created.start()?;
+        Ok(created)
+    });
+    let created = begun.map_err(starting).context("exec failed")?;
+    let Some(signals) = signals else { return Ok(0) };
+    let exit = Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, &signals)?;
+    Ok(exit.status() as u8)
+}
+
+fn compose(container: &Container, args: &ExecArgs) -> Result<Process> {
+    if let Some(path) = &args.process {
+        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        return serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()));
+    }
+    if args.command.is_empty() {
+        bail!("process args cannot be empty");
+    }
+    let mut process = container.record.config.process().clone().context("the container has no process to go by")?;
+    process.set_args(Some(args.command.clone()));
+    process.set_terminal(Some(args.tty));
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(args.env.iter().cloned());
+    process.set_env(Some(env));
+    if let Some(wish) = args.no_new_privs {
+        process.set_no_new_privileges(Some(wish));
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    set_user(&mut process, args)?;
+    if !args.cap.is_empty() {
+        let more = args.cap.iter().map(|c| capability(c)).collect::<Result<HashSet<_>>>()?;
+        process.set_capabilities(Some(with(process.capabilities().as_ref(), &more)?));
+    }
+    Ok(process)
+}
+
+fn set_user(process: &mut Process, args: &ExecArgs) -> Result<()> {
+    if let Some(text) = &args.user {
+        let (uid, gid) = user(text)?;
+        process.user_mut().set_uid(uid);
+        if let Some(gid) = gid {
+            process.user_mut().set_gid(gid);
+        }
+    }
+    if !args.additional_gids.is_empty() {
+        let mut gids = process.user().additional_gids().clone().unwrap_or_default();
+        gids.extend(&args.additional_gids);
+        process.user_mut().set_additional_gids(Some(gids));
+    }
+    Ok(())
+}
+
+fn with(sets: Option<&LinuxCapabilities>, more: &HashSet<Capability>) -> Result<LinuxCapabilities> {
+    let of = |get: fn(&LinuxCapabilities) -> &Option<HashSet<Capability>>| {
+        sets.and_then(|s| get(s).clone()).unwrap_or_default()
+    };
+    let plus = |set: HashSet<Capability>| set.union(more).copied().collect::<HashSet<_>>();
+    Ok(LinuxCapabilitiesBuilder::default()
+        .bounding(plus(of(LinuxCapabilities::bounding)))
+        .effective(plus(of(LinuxCapabilities::effective)))
+        .permitted(plus(of(LinuxCapabilities::permitted)))
+        .inheritable(of(LinuxCapabilities::inheritable))
+        .ambient(of(LinuxCapabilities::ambient))
+        .build()?)
+}
+
+/// The container's cgroup, or one below it, in all hierarchies or in some.
+fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
+    let mut paths: BTreeMap<String, PathBuf> = container.record.cgroup_paths.clone();
+    for wish in wishes {
+        let (controllers, path) = match wish.split_once(':') {
+            Some((controllers, path)) => (Some(controllers), path),
+            None if wishes.len() == 1 => (None, wish.as_str()),
+            None => bail!("invalid --cgroup argument: {wish} (missing <controller>: prefix)"),
+        };
+        let below = clean(Path::new(path));
+        let below = below.strip_prefix("/").unwrap_or(&below).to_owned();
+        let named: Vec<String> = match controllers {
+            None => paths.keys().cloned().collect(),
+            Some(list) => list.split(',').map(str::to_owned).collect(),
+        };
+        for name in named {
+            let dir = paths.get_mut(&name).with_context(|| format!("unknown controller {name} in --cgroup {wish}"))?;
+            *dir = dir.join(&below);
+            // The unified hierarchy beside the others is no controller's: it only follows where it can.
+            if !dir.is_dir() && controllers.is_some() {
+                bail!("the cgroup {} does not exist", dir.display());
+            }
+        }
+    }
+    if wishes.iter().any(|w| !w.contains(':')) && !paths.values().any(|dir| dir.is_dir()) {
+        bail!("the cgroup {} does not exist", wishes[0]);
+    }
+    paths.retain(|_, dir| dir.is_dir());
+    Ok(Cgroup::from_paths(&paths))
+}

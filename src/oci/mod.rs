@@ -1,0 +1,213 @@
+//! The OCI runtime's face: runc's command line, for engines that run their containers on us.
+//!
+//! ```text
+//! ROOT/<id>/state.json    what is known of the container; written before any of its hooks runs
+//! ROOT/<id>/door          where a created container waits to be started; gone when it was
+//! ```
+//! Status is derived: from the first process, the door, the freezer.
+
+mod console;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod list;
+mod log;
+mod record;
+mod resources;
+mod signal;
+mod spec;
+mod start;
+mod values;
+
+use crate::sys::process;
+use anyhow::{Context, Result, bail};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use record::Store;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The name that this program runs under as an OCI runtime.
+pub const NAME: &str = "minirun-oci";
+
+/// Runs containers by the specification of the Open Container Initiative.
+#[derive(Debug, Parser)]
+#[command(name = "minirun-oci", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The folder of the containers' state
+    #[arg(long, default_value = "/run/minirun-oci")]
+    root: PathBuf,
+    /// A file for messages; standard error if there is none
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How messages are written
+    #[arg(long, default_value = "text", value_name = "text|json")]
+    log_format: log::Format,
+    /// Say more
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    debug: bool,
+    /// Let systemd manage the cgroups (not supported)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    systemd_cgroup: bool,
+    /// Whether to expect no privileges; found out by itself
+    #[arg(long, default_value = "auto", value_name = "true|false|auto")]
+    rootless: String,
+    /// Ignored: for callers that name it
+    #[arg(long, hide = true)]
+    criu: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a container
+    Create(create::CreateArgs),
+    /// Run the program of a created container
+    Start(start::StartArgs),
+    /// Create a container and run its program
+    Run(create::RunArgs),
+    /// Show the state of a container
+    State(list::StateArgs),
+    /// Send a signal to a container
+    Kill(signal::KillArgs),
+    /// Delete what a container holds
+    Delete(delete::DeleteArgs),
+    /// Run a further process in a container
+    Exec(Box<exec::ExecArgs>),
+    /// List the processes of a container
+    Ps(list::PsArgs),
+    /// List containers
+    List(list::ListArgs),
+    /// Stop all processes of a container for a while
+    Pause(signal::PauseArgs),
+    /// Let the processes of a paused container go on
+    Resume(signal::PauseArgs),
+    /// Change what a container may use
+    Update(Box<resources::UpdateArgs>),
+    /// Show what happens in a container and what it uses
+    Events(resources::EventsArgs),
+    /// Write a specification to begin with
+    Spec(spec::SpecArgs),
+    /// Show what this runtime can do
+    Features,
+    /// Not supported
+    #[command(hide = true)]
+    Checkpoint(Whatever),
+    /// Not supported
+    #[command(hide = true)]
+    Restore(Whatever),
+}
+
+#[derive(Debug, Args)]
+struct Whatever {
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+    words: Vec<OsString>,
+}
+
+/// How a failure ends the program: as an exit status that callers know.
+const FAILED: u8 = 1;
+/// The status of an `exec` that could not be done.
+const EXEC_FAILED: u8 = 255;
+
+/// Runs the command line of this process and returns its exit status.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let parsed = Cli::try_parse_from(arguments);
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let log = match log::Log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let status = if matches!(cli.command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
+    match cli.run(&log) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            log.failure(&error);
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILED),
+    }
+}
+
+impl Cli {
+    fn run(self, log: &log::Log) -> Result<u8> {
+        if self.global.systemd_cgroup {
+            bail!("--systemd-cgroup is not supported: cgroups are made directly; leave the option away");
+        }
+        if !["true", "false", "auto"].contains(&self.global.rootless.as_str()) {
+            bail!("invalid value for --rootless: {:?} is none of true, false, auto", self.global.rootless);
+        }
+        if matches!(self.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+            process::run_protected().context("protect the own executable")?;
+        }
+        let store = Store::at(&self.global.root);
+        let done = |result: Result<()>| result.map(|()| 0);
+        match self.command {
+            Command::Create(a) => done(create::create(&store, &a)),
+            Command::Start(a) => done(start::start(&store, &a)),
+            Command::Run(a) => create::run(&store, &a, log),
+            Command::State(a) => done(list::state(&store, &a)),
+            Command::Kill(a) => done(signal::kill(&store, &a)),
+            Command::Delete(a) => done(delete::delete(&store, &a, log)),
+            Command::Exec(a) => exec::exec(&store, &a),
+            Command::Ps(a) => done(list::ps(&store, &a)),
+            Command::List(a) => done(list::list(&store, &a)),
+            Command::Pause(a) => done(signal::pause(&store, &a)),
+            Command::Resume(a) => done(signal::resume(&store, &a)),
+            Command::Update(a) => done(resources::update(&store, &a)),
+            Command::Events(a) => done(resources::events(&store, &a)),
+            Command::Spec(a) => done(spec::spec(&a)),
+            Command::Features => done(features::features()),
+            Command::Checkpoint(_) | Command::Restore(_) => {
+                bail!("checkpoint and restore are not supported: they need CRIU, which this runtime does not use")
+            }
+        }
+    }
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+}
+
+/// Runs this face's command line as a subcommand of the engine's.
+pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let all: Vec<OsString> = std::iter::once(NAME.into()).chain(arguments).collect();
+    main(&all)
+}
+
+/// The command line's definition, for what is generated from it.
+pub fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        super::definition().debug_assert();
+    }
+}

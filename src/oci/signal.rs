@@ -1,0 +1,73 @@
+//! `kill`, `pause` and `resume`.
+
+use super::record::{Container, Status, Store};
+use crate::sys::{process, signal};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// The container
+    id: String,
+    /// The signal, by name or number
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+    /// To every process of the container
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Sends a signal.
+pub fn kill(store: &Store, args: &KillArgs) -> Result<()> {
+    let container = store.find(&args.id)?;
+    let signal = signal::number(&args.signal).with_context(|| format!("unknown signal {:?}", args.signal))?;
+    let status = container.status();
+    if args.all {
+        return match status {
+            Status::Stopped if !container.cgroup().exists() => bail!("container not running"),
+            _ => send_all(&container, signal),
+        };
+    }
+    if status == Status::Stopped {
+        bail!("container not running");
+    }
+    process::pidfd_kill(container.pidfd()?, signal).with_context(|| format!("send signal {signal}"))?;
+    if signal == libc::SIGKILL && status == Status::Paused {
+        // What does not run does not die.
+        container.cgroup().freeze(false)?;
+    }
+    Ok(())
+}
+
+fn send_all(container: &Container, signal: i32) -> Result<()> {
+    let cgroup = container.cgroup();
+    cgroup.signal_all(signal)?;
+    if signal == libc::SIGKILL && cgroup.is_frozen() {
+        cgroup.freeze(false)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The container
+    id: String,
+}
+
+/// Stops all processes for a while.
+pub fn pause(store: &Store, args: &PauseArgs) -> Result<()> {
+    let container = store.find(&args.id)?;
+    match container.status() {
+        Status::Created | Status::Running => container.cgroup().freeze(true),
+        status => bail!("container not running or created: {status}"),
+    }
+}
+
+/// Lets them go on.
+pub fn resume(store: &Store, args: &PauseArgs) -> Result<()> {
+    let container = store.find(&args.id)?;
+    match container.status() {
+        Status::Paused => container.cgroup().freeze(false),
+        _ => bail!("container not paused"),
+    }
+}

@@ -1,0 +1,84 @@
+//! Values on the command line.
+
+use anyhow::{Context, Result, anyhow, bail};
+use oci_spec::runtime::Capability;
+
+/// A capability by its name, with or without `CAP_`, in any case.
+pub fn capability(name: &str) -> Result<Capability> {
+    let upper = name.to_ascii_uppercase();
+    upper.trim_start_matches("CAP_").parse().map_err(|_| anyhow!("unknown capability {name:?}"))
+}
+
+/// `uid[:gid]`, as numbers: the names are the container's business.
+pub fn user(text: &str) -> Result<(u32, Option<u32>)> {
+    let number = |n: &str| {
+        let id = n.parse::<u32>().ok().filter(|id| *id <= i32::MAX as u32);
+        id.with_context(|| format!("{text:?} is not of the form UID[:GID]"))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+/// Bytes with an optional unit in powers of 1024: `64M`, `1.5GiB`; -1 is without limit.
+pub fn bytes(text: &str) -> Result<i64> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let exponent = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => bail!("{text:?} is not an amount of memory"),
+    };
+    let number: f64 = number.parse().map_err(|_| anyhow!("{text:?} is not an amount of memory"))?;
+    let all = number * 1024f64.powi(exponent);
+    if all < i64::MAX as f64 { Ok(all as i64) } else { bail!("{text:?} is too much memory") }
+}
+
+/// A length of time: `5s`, `100ms`, `1m30s`.
+pub fn duration(text: &str) -> Result<std::time::Duration> {
+    let mut rest = text;
+    let mut total = 0f64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => bail!("{text:?} is not a length of time"),
+        };
+        total += number.parse::<f64>().map_err(|_| anyhow!("{text:?} is not a length of time"))? * seconds;
+        rest = after;
+    }
+    std::time::Duration::try_from_secs_f64(total).ok().filter(|d| !d.is_zero()).context("the time must be more than 0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(bytes("64M").unwrap(), 64 << 20);
+        assert_eq!(bytes("1.5KiB").unwrap(), 1536);
+        assert_eq!(bytes("-1").unwrap(), -1);
+        assert!(bytes("x").is_err() && bytes("-5").is_err() && bytes("99999999P").is_err() && bytes("").is_err());
+        assert_eq!(user("1:2").unwrap(), (1, Some(2)));
+        assert!(user("root").is_err() && user("4294967295").is_err());
+        assert_eq!(duration("1m0.5s").unwrap().as_millis(), 60_500);
+        assert!(duration("0s").is_err() && duration("5").is_err() && duration("").is_err());
+        assert_eq!(capability("cap_net_raw").unwrap(), Capability::NetRaw);
+    }
+}

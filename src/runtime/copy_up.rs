@@ -1,0 +1,45 @@
+//! What a new memory file system covers, copied into it.
+
+use crate::sys::dir::{Dir, file_type};
+use anyhow::{Context, Result};
+use rustix::fs::{FileType, OFlags, Stat};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+
+/// Copies the content of `from` into the empty directory `to`, with owners, modes and times; sockets are left out.
+pub fn copy(from: &Dir, to: &Dir) -> Result<()> {
+    for name in from.names()? {
+        entry(from, &name, to).with_context(|| format!("copy {name:?}"))?;
+    }
+    let stat = from.stat_self()?;
+    Ok(to.set_self(stat.st_uid, stat.st_gid, stat.st_mode, time(&stat))?)
+}
+
+fn entry(from: &Dir, name: &OsStr, to: &Dir) -> Result<()> {
+    let stat = from.stat(name)?;
+    match file_type(&stat) {
+        FileType::Directory => {
+            to.mkdir(name, 0o700)?;
+            return copy(&from.child(name)?, &to.child(name)?);
+        }
+        FileType::Symlink => to.symlink(&from.readlink(name)?, name)?,
+        FileType::RegularFile => {
+            // A fifo that took the file's place meanwhile must not hold us up.
+            let mut source = File::from(from.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
+            io::copy(&mut source, &mut to.create(name, 0o600)?)?;
+        }
+        FileType::Socket => return Ok(()),
+        kind => to.mknod(name, kind, 0o600, stat.st_rdev)?,
+    }
+    to.chown(name, stat.st_uid, stat.st_gid)?;
+    if file_type(&stat) != FileType::Symlink {
+        to.chmod(name, stat.st_mode)?;
+    }
+    let (seconds, nanos) = time(&stat);
+    Ok(to.set_mtime(name, seconds, nanos)?)
+}
+
+fn time(stat: &Stat) -> (i64, u32) {
+    (stat.st_mtime, stat.st_mtime_nsec as u32)
+}

@@ -1,0 +1,56 @@
+//! What is mounted from the host, opened before anything of the container's is in sight.
+
+use super::mounts::{MountKind, MountOp};
+use super::plan::Plan;
+use crate::sys::mount::{self, Attributes, Propagation};
+use anyhow::{Context, Result};
+use std::os::fd::OwnedFd;
+
+/// One detached mount for each operation that mounts something of the host's.
+pub type Sources = Vec<Option<OwnedFd>>;
+
+/// Opens them where only the parent can: root of a user namespace may neither map owners nor enter every folder.
+/// `None` leaves it to the child, whose copies of the host's mounts are private already.
+pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
+    let elsewhere = plan.namespaces.has(libc::CLONE_NEWUSER);
+    if !elsewhere && plan.mounts.iter().all(|op| op.idmap.is_none()) {
+        return Ok(None);
+    }
+    let sources = open(&plan.mounts)?;
+    for (op, source) in plan.mounts.iter().zip(&sources) {
+        let Some(source) = source else { continue };
+        let none = Attributes::empty();
+        mount::set_attributes(source, none, none, Some(Propagation::Private), true).context("make a mount private")?;
+        if op.idmap.is_some() {
+            map_owners(plan, op, source).with_context(|| format!("map the owners of {}", op.destination.display()))?;
+        }
+    }
+    Ok(Some(sources))
+}
+
+/// Opens them.
+pub fn open(ops: &[MountOp]) -> Result<Sources> {
+    ops.iter()
+        .map(|op| match &op.kind {
+            MountKind::Bind { source, recursive } => mount::copy_tree(source, *recursive)
+                .map(Some)
+                .with_context(|| format!("open the mount source {}", source.display())),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn map_owners(plan: &Plan, op: &MountOp, source: &OwnedFd) -> Result<()> {
+    let Some(idmap) = &op.idmap else { return Ok(()) };
+    let namespace = match (&idmap.maps, &plan.namespaces.maps) {
+        (Some(maps), _) | (None, Some(maps)) => maps.namespace()?,
+        (None, None) => {
+            let opened = plan.namespaces.open()?.into_iter().find(|(flag, _)| *flag == libc::CLONE_NEWUSER);
+            opened.context("an id-mapped mount needs mappings or a user namespace")?.1
+        }
+    };
+    mount::set_id_map(source, &namespace, idmap.recursive).map_err(|e| match e.raw_os_error() {
+        Some(libc::EINVAL) => anyhow::Error::new(e).context("its file system cannot be mounted with id mappings"),
+        _ => e.into(),
+    })
+}
