@@ -9,10 +9,10 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help build static install deps fixtures demo test test-root test-vm lint bench clean
+.PHONY: help build static install deps fixtures demo test test-root test-vm conformance conformance-vm lint bench clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the debug binary
 	cargo build
@@ -44,6 +44,14 @@ test-root: fixtures ## the integration tests alone (as root)
 test-vm: deps fixtures ## selected integration tests on kernel 6.1 with cgroup v2
 	cargo build
 	tests/vm/run.sh
+
+conformance: deps fixtures ## runc's own tests, against minirun and runc: RUNTIMES="runc minirun" FILES="start.bats"
+	cargo build --release
+	@RUNTIMES="$(RUNTIMES)" FILES="$(FILES)" tests/conformance/run.sh
+
+conformance-vm: deps fixtures ## the same on kernel 6.1 with cgroup v2, for about 15 minutes
+	cargo build --release
+	@RUNTIMES="$(RUNTIMES)" FILES="$(FILES)" tests/conformance/vm.sh
 
 lint: ## formatting and clippy; warnings are errors
 	cargo fmt --check

@@ -12,7 +12,7 @@
 # tested, which the guest reads as its second disk), console.log.
 #
 # Environment: VM_MINIRUN and VM_TESTS name the binaries (default: the debug
-# build), VM_TIMEOUT seconds until the machine is killed (600), VM_ACCEL (tcg).
+# build), VM_PAYLOAD a directory of more files for /payload, VM_TIMEOUT seconds until the machine is killed (600), VM_ACCEL (tcg).
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
@@ -121,6 +121,7 @@ base_image
 payload=$(mktemp -d)
 trap 'rm -rf "$payload"' EXIT
 cp "$here/guest.sh" "$payload/"
+[ -z "${VM_PAYLOAD:-}" ] || cp -a "$VM_PAYLOAD/." "$payload/"
 [ ! -e "$minirun" ] || cp "$minirun" "$payload/minirun"
 if [ "${1:-}" = --shell ]; then
     printf '%s\n' "${2:?--shell needs a command}" >"$payload/command"
