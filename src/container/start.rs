@@ -142,11 +142,16 @@ fn volumes(container: &Container) -> Result<BTreeMap<String, PathBuf>> {
 /// A container that was mounted without syncing leaves a mark that forbids mounting again; its layer is ours to judge.
 fn reset_work_directory(container: &Container) -> Result<()> {
     let dir = Dir::open(container.dir()).context("open the container's folder")?;
-    if !dir.child("work").and_then(|w| w.names()).context("look at the work directory")?.is_empty() {
-        dir.remove_tree("work").context("empty the work directory")?;
-        dir.mkdir("work", 0o700).context("make the work directory")?;
+    let left = match dir.child("work").and_then(|w| w.names()) {
+        // A start that was killed just here.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.context("look at the work directory")?),
+    };
+    if left.is_some_and(|names| names.is_empty()) {
+        return Ok(());
     }
-    Ok(())
+    dir.remove_tree("work").context("empty the work directory")?;
+    dir.mkdir("work", 0o700).context("make the work directory")
 }
 
 fn write_network_files(container: &Container) -> Result<()> {
