@@ -1,5 +1,5 @@
 # Sourced by run.sh: finds the engines that are installed, gives each a store of its
-# own in $tmp with the image `bench`, and takes all of it down again.
+# own in $tmp, with state in $volatile and the image `bench`, and takes all of it down again.
 #
 # Sets: floor, lower (the unpacked image), engines, runtimes, have_minirun, cmd_ENGINE.
 
@@ -35,7 +35,7 @@ built_floor() {
 set_up_minirun() {
     have_minirun=1
     engines+=(minirun)
-    cmd_minirun=("$minirun" --root "$tmp/minirun" --state "$tmp/minirun-state")
+    cmd_minirun=("$minirun" --root "$tmp/minirun" --state "$volatile/minirun")
 }
 
 set_up_docker() {
@@ -43,7 +43,7 @@ set_up_docker() {
     [ -x "$client" ] || client=$(command -v docker)
     # shellcheck disable=SC2034
     cmd_docker=("$client" -H "unix://$tmp/docker.sock")
-    dockerd --data-root "$tmp/docker" --exec-root "$tmp/docker-run" -H "unix://$tmp/docker.sock" \
+    dockerd --data-root "$tmp/docker" --exec-root "$volatile/docker" -H "unix://$tmp/docker.sock" \
         --pidfile "$tmp/dockerd.pid" --bridge=none --iptables=false >"$tmp/dockerd.log" 2>&1 &
     dockerd_pid=$!
     for ((i = 0; i < 150; i++)); do
@@ -71,7 +71,7 @@ runtime = "runc"
 END
     # shellcheck disable=SC2034
     cmd_podman=(env "CONTAINERS_CONF=$tmp/containers.conf" podman --root "$tmp/podman"
-        --runroot "$tmp/podman-run" --tmpdir "$tmp/podman-tmp" --storage-driver overlay)
+        --runroot "$volatile/podman" --tmpdir "$volatile/podman-tmp" --storage-driver overlay)
     engines+=(podman)
 }
 
@@ -86,12 +86,12 @@ set_up_runtimes() {
 # One timed run of an engine or runtime.
 start_once() {
     case $1 in
-        runc) time_of runc --root "$tmp/runc" run -b "$tmp/bundle" bench ;;
+        runc) time_of runc --root "$volatile/runc" run -b "$tmp/bundle" bench ;;
         crun)
             # crun takes a hybrid hierarchy for none it knows, unless it looks like v1.
             unshare --mount --propagation private sh -c '
                 [ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified
-                exec "$@"' - "$floor" time crun --root "$tmp/crun" run -b "$tmp/bundle" bench 2>>"$log" ||
+                exec "$@"' - "$floor" time crun --root "$volatile/crun" run -b "$tmp/bundle" bench 2>>"$log" ||
                 echo "failed: crun" >>"$log"
             ;;
         *)
@@ -121,7 +121,7 @@ tear_down() {
     fi
     comm -13 <(echo "${groups_before:-}") <(engine_groups) |
         while read -r e; do find "$e" -depth -type d -exec rmdir {} + 2>/dev/null || true; done
-    awk -v t="$tmp/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r |
+    awk -v t="$tmp/" -v v="$volatile/" 'index($2, t) == 1 || index($2, v) == 1 { print $2 }' /proc/self/mounts | sort -r |
         while read -r mount; do umount "$mount" 2>/dev/null || true; done
-    rm -rf --one-file-system "$tmp"
+    rm -rf --one-file-system "$tmp" "$volatile"
 }

@@ -27,6 +27,8 @@ pub struct Rootfs {
     pub proc: Option<Dir>,
     /// The devpts that we mounted.
     pub devpts: Option<Dir>,
+    /// Made read-only when nothing is to be made in them any more.
+    late: Vec<OwnedFd>,
 }
 
 /// Mounts everything of the plan, in a mount namespace that is already the container's.
@@ -41,7 +43,7 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
     mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
     let sources = opened.map_or_else(|| sources::open(&plan.mounts), Ok)?;
     let root = mount_root(plan)?;
-    let mut rootfs = Rootfs { root, proc: None, devpts: None };
+    let mut rootfs = Rootfs { root, proc: None, devpts: None, late: Vec::new() };
     for (op, source) in plan.mounts.iter().zip(sources) {
         match op.kind {
             MountKind::Overlay(_) => Ok(()),
@@ -59,14 +61,20 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
 
 /// Makes the container's root the root, for good.
 pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
+    let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
+    for tree in &rootfs.late {
+        mount::set_attributes(tree, ro, none, None, false).context("make a mount read-only")?;
+    }
     if plan.read_only_root {
-        let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
         mount::set_attributes(&rootfs.root, ro, none, None, false).context("make the root read-only")?;
     }
-    match plan.manner.no_pivot {
-        false => mount::pivot_into(&rootfs.root).context("pivot_root"),
-        true => mount::move_into(&rootfs.root).context("move the root"),
-    }?;
+    if plan.manner.no_pivot {
+        // They would stay reachable below the new root, and let new ones be mounted that show everything.
+        mount::detach_kernel_views(&plan.rootfs).context("take the host's /proc and /sys away")?;
+        mount::move_into(&rootfs.root).context("move the root")?;
+    } else {
+        mount::pivot_into(&rootfs.root).context("pivot_root")?;
+    }
     if let Propagation::Shared | Propagation::Unbindable = plan.root_propagation {
         mount::set_propagation(Path::new("/"), plan.root_propagation, false).context("set the root's propagation")?;
     }
@@ -113,7 +121,12 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
             (tree, file_type(&stat) != FileType::Directory)
         }
         (MountKind::FileSystem { kind, source, options }, _) => {
-            (mount::new_file_system(kind, source, options, op.flags.set)?, false)
+            let mut attributes = op.flags.set;
+            if is_kind(op, "tmpfs") {
+                // There may be more to be made in it: mount points, devices.
+                attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
+            }
+            (mount::new_file_system(kind, source, options, attributes)?, false)
         }
         _ => bail!("this cannot be mounted here"),
     };
@@ -130,6 +143,7 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     apply_flags(&tree, op)?;
     match op {
         op if is_kind(op, "proc") => rootfs.proc = Some(Dir::from(reopen(&tree)?)),
+        op if is_kind(op, "tmpfs") && op.flags.set.contains(Attributes::MOUNT_ATTR_RDONLY) => rootfs.late.push(tree),
         op if is_kind(op, "devpts") => rootfs.devpts = Some(Dir::from(reopen(&tree)?)),
         _ => {}
     }
@@ -214,7 +228,7 @@ fn refuse_link(root: &Dir, destination: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else { return Ok(()) };
     let stat = root.dir_in_root(parent)?.stat(name)?;
     if file_type(&stat) != FileType::Directory {
-        bail!("{} is not a directory", destination.display());
+        bail!("{} must be mounted on ordinary directory", destination.display());
     }
     Ok(())
 }

@@ -217,13 +217,16 @@ impl Cgroup {
         .with_context(|| format!("change the limits of the cgroup {self}"))
     }
 
-    /// Stops or resumes all processes, and waits until they are.
+    /// Stops or resumes all processes, and waits until they are. What is gone has nothing left to resume.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        match self.version {
+        let done = match self.version {
             Version::V2 => v2::freeze(&self.unified()?.dir, frozen),
             _ => self.controller("freezer").and_then(|dir| v1::freeze(dir, frozen)),
+        };
+        if !frozen && done.is_err() && !self.exists() {
+            return Ok(());
         }
-        .with_context(|| format!("{} the cgroup {self}", if frozen { "freeze" } else { "thaw" }))
+        done.with_context(|| format!("{} the cgroup {self}", if frozen { "freeze" } else { "thaw" }))
     }
 
     /// Whether its processes are stopped, or about to be, by its own setting.

@@ -31,7 +31,7 @@ pub struct Filter {
 }
 
 /// Needed before and after a filter with a listener is in place, to hand that listener on.
-const HANDING_ON: [&str; 2] = ["read", "write"];
+const HANDING_ON: [&str; 1] = ["write"];
 
 impl Filter {
     /// Compiles the filter of a specification.
