@@ -22,7 +22,7 @@ mod values;
 
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use record::Store;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 pub const NAMES: [&str; 2] = ["minirun-oci", "runc"];
 
 /// As callers of other runtimes expect it.
-const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+const HELP: &str = "NAME:\n   {name} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Open Container Initiative runtime
 #[derive(Debug, Parser)]
@@ -69,7 +69,7 @@ struct Global {
     #[arg(long, hide = true)]
     criu: Option<PathBuf>,
     /// Print the version
-    #[arg(short, long, visible_short_alias = 'V', action = clap::ArgAction::SetTrue, exclusive = true)]
+    #[arg(short, long, visible_short_alias = 'V', action = clap::ArgAction::SetTrue)]
     version: bool,
 }
 
@@ -159,6 +159,9 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
+    if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        eprintln!("No help topic for '{word}'");
+    }
     match error.kind() {
         ErrorKind::DisplayHelp => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILED),
@@ -223,7 +226,10 @@ pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// The command line's definition, for what is generated from it.
 pub fn definition(name: &str) -> clap::Command {
     let known = NAMES.into_iter().find(|n| *n == name).unwrap_or(NAMES[0]);
-    Cli::command().name(known).bin_name(known).help_template(HELP).mut_subcommands(|c| c.help_template(HELP))
+    Cli::command().name(known).bin_name(known).help_template(HELP).mut_subcommands(|c| {
+        let full = format!("{known} {}", c.get_name());
+        c.display_name(full).help_template(HELP)
+    })
 }
 
 #[cfg(test)]

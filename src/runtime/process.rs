@@ -183,15 +183,16 @@ impl ProcessPlan {
         if let Err(error) = parent.wait_for_go(last.door) {
             return (Stage::Exec, error);
         }
-        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
-            return (Stage::Hooks, error);
-        }
         let env = self.environment();
         // As late as can be: a strict filter may allow hardly more than the program itself needs.
         if self.no_new_privs
             && let Err(error) = self.install_filter(parent)
         {
             return (Stage::Identity, error);
+        }
+        // They are as confined as the program itself.
+        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
+            return (Stage::Hooks, error);
         }
         (Stage::Exec, program::execute(&program, &self.args, &env))
     }
