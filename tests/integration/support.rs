@@ -229,7 +229,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    fn spawn(mut command: Command) -> Terminal {
+    /// Starts a command on a new pseudo-terminal.
+    pub fn spawn(mut command: Command) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
