@@ -1,9 +1,9 @@
 //! The room that engines live in, an engine, and what one test does with it.
 
-use crate::base::{Done, Terminal, done, eventually, fixture, program};
+use crate::base::{Done, Terminal, done, eventually, fed, fixture, program};
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -260,24 +260,6 @@ impl Test {
     /// Waits until the container has said this.
     pub fn says(&self, name: &str, text: &str) {
         eventually(&format!("{name} to say {text}"), || self.ok(&["logs", name]).contains(text));
-    }
-}
-
-/// Runs a command with this standard input.
-pub fn fed(mut command: Command, input: &[u8]) -> Done {
-    use std::os::unix::process::ExitStatusExt;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    Done {
-        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        raw: output.stdout,
     }
 }
 
