@@ -10,6 +10,7 @@ use super::seccomp::{Agent, Filter};
 use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
+use crate::sys::procfs::ProcFs;
 use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
@@ -320,6 +321,6 @@ pub fn rlimit_number(name: &str) -> Option<u32> {
 
 /// The file through which a process sets its own OOM score adjustment, opened while `/proc` is still the host's.
 pub fn open_oom_score() -> Result<File> {
-    let path = Path::new("/proc/self/oom_score_adj");
-    File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))
+    let opened = ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
+    opened.context("open /proc/self/oom_score_adj")
 }
