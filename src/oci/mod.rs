@@ -140,6 +140,10 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         let _ = definition(&name).print_help();
         return ExitCode::SUCCESS;
     };
+    if let Err(error) = command.close_inherited() {
+        eprintln!("close what the caller left open: {error}");
+        return ExitCode::from(FAILED);
+    }
     let log = match log::Log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
         Ok(log) => log,
         Err(error) => {
@@ -165,6 +169,20 @@ fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILED),
+    }
+}
+
+impl Command {
+    /// Closes what the caller left open by mistake: a container could find a way out through it. Nothing is open yet
+    /// that is ours.
+    fn close_inherited(&self) -> std::io::Result<()> {
+        let meant = match self {
+            Command::Create(a) => a.preserved_fds(),
+            Command::Run(a) => a.preserved_fds(),
+            Command::Exec(a) => a.preserved_fds(),
+            _ => 0,
+        };
+        process::close_all_but(3u32.saturating_add(meant), &[])
     }
 }
 

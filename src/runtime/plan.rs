@@ -6,6 +6,7 @@ use super::hooks::{Hooks, State};
 use super::mounts::{MountKind, MountOp, propagation};
 use super::namespaces::Namespaces;
 use super::process::{Manner, ProcessPlan};
+use crate::sys::dir::clean;
 use crate::sys::mount::Propagation;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
@@ -181,7 +182,7 @@ fn device(device: &oci_spec::runtime::LinuxDevice) -> Device {
 }
 
 fn paths(list: &Option<Vec<String>>) -> Vec<PathBuf> {
-    list.iter().flatten().map(PathBuf::from).collect()
+    list.iter().flatten().map(|path| clean(Path::new(path))).collect()
 }
 
 /// Only settings that belong to a namespace of the container's own may be changed.

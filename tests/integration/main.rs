@@ -12,4 +12,5 @@ mod seccomp;
 mod smoke;
 mod support;
 mod terminal;
+mod threats;
 mod volumes;
