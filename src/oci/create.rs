@@ -9,6 +9,7 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
+use crate::sys::errors;
 use crate::sys::file::{Durability, write_atomic};
 use crate::sys::process::ProcessId;
 use crate::sys::signal::Signals;
@@ -86,8 +87,9 @@ impl Common {
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
     let order = Order::of(&args.common, true)?;
-    let (container, created) = order.carry_out(store, &args.common, true, log).context("minirun-oci create failed")?;
-    finish(&args.common, &container, &created, &order).context("minirun-oci create failed")
+    let failed = "minirun-oci create failed";
+    let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
+    hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
 }
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end.
@@ -96,14 +98,14 @@ pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
-    let started = finish(&args.common, &container, &created, &order)
-        .and_then(|()| start::begin(&container, &created).map_err(starting));
-    if let Err(error) = started {
-        let _ = delete::destroy(&container, Status::Stopped, log);
-        return Err(error.context(failed));
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let exit = Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, &signals)?;
+    let ended = hand_over(&args.common, &created, &order)
+        .and_then(|()| start::begin(&container, &created).map_err(starting))
+        .and_then(|()| match &signals {
+            Some(signals) => Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, signals).map(Some),
+            None => Ok(None),
+        });
+    let ended = ended.inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
+    let Some(exit) = ended else { return Ok(0) };
     if !args.keep {
         delete::destroy(&container, Status::Stopped, log)?;
     }
@@ -138,12 +140,19 @@ impl Order {
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
-        self.launch(&plan, &dir, waits, shares).inspect_err(|_| {
+        self.launch(&plan, &dir, waits, shares, log).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
 
-    fn launch(&self, plan: &Plan, dir: &Path, waits: bool, shares_cgroup: bool) -> Result<(Container, Created)> {
+    fn launch(
+        &self,
+        plan: &Plan,
+        dir: &Path,
+        waits: bool,
+        shares_cgroup: bool,
+        log: &Log,
+    ) -> Result<(Container, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
         let mut container = None;
         // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
@@ -154,9 +163,18 @@ impl Order {
             Ok(())
         };
         let company = Company { streams: None, door, shares_cgroup, attend: Some(&mut attend) };
-        let created = launch::create(plan, company).map_err(starting)?;
-        let container = container.context("the container was not attended to")?;
-        Ok((container, created))
+        let created = launch::create(plan, company).map_err(starting);
+        match (created, container) {
+            (Ok(created), Some(container)) => Ok((container, created)),
+            (Ok(_), None) => bail!("the container was not attended to"),
+            (Err(error), attended) => {
+                // Hooks may have prepared something that others are to undo.
+                if let Some(Err(e)) = attended.map(|container| delete::forget(&container, log)) {
+                    log.warning(&errors::chain(&e));
+                }
+                Err(error)
+            }
+        }
     }
 
     fn record(&self, plan: &Plan, pid: i32) -> Result<Record> {
@@ -184,20 +202,14 @@ fn shares_cgroup(plan: &Plan, log: &Log) -> bool {
     shares
 }
 
-/// Terminal and number go where the caller wants them; a container that nobody can use is taken away again.
-fn finish(args: &Common, container: &Container, created: &Created, order: &Order) -> Result<()> {
-    let handed = (|| {
-        if let (true, Some(master)) = (order.terminal, &created.console)
-            && let Some(socket) = &args.console_socket
-        {
-            console::send(socket, master)?;
-        }
-        args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))
-    })();
-    if handed.is_err() {
-        delete::abandon(container);
+/// Terminal and number go where the caller wants them.
+fn hand_over(args: &Common, created: &Created, order: &Order) -> Result<()> {
+    if let (true, Some(master)) = (order.terminal, &created.console)
+        && let Some(socket) = &args.console_socket
+    {
+        console::send(socket, master)?;
     }
-    handed
+    args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))
 }
 
 /// Writes a process's number, whole or not at all.

@@ -1,5 +1,6 @@
 //! The OCI runtime's command line, and what the runtime specification asks of it.
 
+mod endings;
 mod process;
 
 use crate::support::{done, eventually};
