@@ -1,5 +1,6 @@
 //! The OCI runtime's command line, and what the runtime specification asks of it.
 
+mod devices;
 mod endings;
 mod process;
 
