@@ -3,7 +3,7 @@
 use super::console::{self, Relay};
 use super::log::Log;
 use super::record::{Container, DOOR, Record, Status, Store};
-use super::{delete, start};
+use super::{delete, start, values};
 use crate::runtime::cgroup::{Hierarchies, Version};
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
@@ -86,7 +86,7 @@ impl Common {
 
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
-    let order = Order::of(&args.common, true)?;
+    let order = Order::of(&args.common, true, log)?;
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
     hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
@@ -94,7 +94,7 @@ pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end.
 pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
-    let order = Order::of(&args.common, args.detach)?;
+    let order = Order::of(&args.common, args.detach, log)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
@@ -121,9 +121,9 @@ struct Order {
 }
 
 impl Order {
-    fn of(args: &Common, detached: bool) -> Result<Order> {
+    fn of(args: &Common, detached: bool, log: &Log) -> Result<Order> {
         let bundle = args.bundle.canonicalize().with_context(|| format!("find {}", args.bundle.display()))?;
-        let mut spec = load(&bundle)?;
+        let mut spec = load(&bundle, log)?;
         let process = spec.process_mut().as_mut().context("config.json has no process")?;
         let terminal = process.terminal().unwrap_or(false);
         console::check_socket(terminal, detached, args.console_socket.as_deref())?;
@@ -226,7 +226,7 @@ pub fn starting(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn load(bundle: &Path) -> Result<Spec> {
+fn load(bundle: &Path, log: &Log) -> Result<Spec> {
     let path = bundle.join("config.json");
     let text = match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -234,11 +234,17 @@ fn load(bundle: &Path) -> Result<Spec> {
         }
         other => other.with_context(|| format!("read {}", path.display()))?,
     };
-    serde_json::from_slice(&text).map_err(|e| anyhow!("{}: {e}", path.display()))
+    let (spec, unknown) = values::spec(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    values::warn_of_unknown(&unknown, log);
+    Ok(spec)
 }
 
-/// The number of sockets that a service manager gave to the caller.
+/// The number of sockets that a service manager gave to this process and not to one that started it.
 fn listening_fds() -> u32 {
+    let own = std::process::id().to_string();
+    if std::env::var("LISTEN_PID").is_ok_and(|pid| pid != own) {
+        return 0;
+    }
     std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 

@@ -91,7 +91,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
         }
         _ => {}
     }
-    let process = compose(&container, args)?;
+    let process = compose(&container, args, log)?;
     refuse_labels(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
@@ -118,10 +118,12 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     Ok(exit.status() as u8)
 }
 
-fn compose(container: &Container, args: &ExecArgs) -> Result<Process> {
+fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {
     if let Some(path) = &args.process {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        return values::process(&text).with_context(|| format!("understand {}", path.display()));
+        let (process, unknown) = values::process(&text).with_context(|| format!("understand {}", path.display()))?;
+        values::warn_of_unknown(&unknown, log);
+        return Ok(process);
     }
     if args.command.is_empty() {
         bail!("process args cannot be empty");
