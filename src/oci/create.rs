@@ -98,12 +98,12 @@ pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
-    let ended = hand_over(&args.common, &created, &order)
-        .and_then(|()| start::begin(&container, &created).map_err(starting))
-        .and_then(|()| match &signals {
-            Some(signals) => Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, signals).map(Some),
-            None => Ok(None),
-        });
+    let ended = hand_over(&args.common, &created, &order).and_then(|()| {
+        // The terminal is ready before anybody writes to it.
+        let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
+        start::begin(&container, &created).map_err(starting)?;
+        relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
+    });
     let ended = ended.inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
     let Some(exit) = ended else { return Ok(0) };
     if !args.keep {

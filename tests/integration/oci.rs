@@ -3,6 +3,7 @@
 mod devices;
 mod endings;
 mod process;
+mod terminals;
 
 use crate::support::{done, eventually};
 use crate::threats::bundle::Bundle;
