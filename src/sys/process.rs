@@ -223,8 +223,8 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 ///
 /// For a process that has not begun yet, and for one that is about to execute another program: a path through
 /// `/proc/self/fd` leads to the host as long as a folder of the host's is open, mark or no mark.
-pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).filter(|n| *n >= first).collect();
+pub fn close_all_but(first: u32, kept: &[u32]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().copied().filter(|n| *n >= first).collect();
     kept.sort_unstable();
     let mut from = first;
     for last in kept.into_iter().chain([u32::MAX]) {
