@@ -242,9 +242,12 @@ impl Test {
         done.out.trim_end().to_owned()
     }
 
-    /// Starts a command of the engine on a terminal.
+    /// Starts a command of the engine on a terminal of its own session, whose news reach all of its processes.
     pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::spawn(self.engine.command(args))
+        let inner = self.engine.command(args);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
+        Terminal::spawn(command)
     }
 
     /// A field of a container.
