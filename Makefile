@@ -27,6 +27,7 @@ static: ## the release binary, static and stripped: target/minirun
 
 install: static ## minirun below PREFIX (/usr/local)
 	install -D -m 755 target/minirun $(DESTDIR)$(PREFIX)/bin/minirun
+	ln -sf minirun $(DESTDIR)$(PREFIX)/bin/minirun-oci
 
 deps: ## the Debian packages the tests need, if some are missing
 	@rootfs-fixtures/deps.sh $(PACKAGES)

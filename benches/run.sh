@@ -9,7 +9,7 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [parallel] [memory] [images] [commit]   default: all
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [commit]   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
 # MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes,
@@ -75,6 +75,45 @@ startup() {
         goal 'start-up / floor' "$(ratio "${figure[startup.minirun]}" "${figure[startup.floor]}")" 2
         goal 'start-up / docker' "$(ratio "${figure[startup.minirun]}" "${figure[startup.docker]:--}")" 0.033
     fi
+}
+
+# The OCI command lines on one bundle: run to the end, exec, and the memory of create.
+runtimes() {
+    local e i each=() best what
+    [ "$have_minirun" ] && docker_bundle || { echo; echo "runtimes: needs minirun, runc and jq"; return 0; }
+    each=(minirun "${runtimes[@]}")
+    for e in "${each[@]}"; do
+        with_runtime env "$e" run -d -b "$tmp/docker-bundle-stays" "stays-$e" </dev/null >/dev/null
+    done
+    for ((i = 0; i < rounds; i++)); do
+        time_of "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/bundle.run.floor"
+        for e in "${each[@]}"; do
+            with_runtime "$floor time" "$e" run -b "$tmp/docker-bundle" "runs-$e" >>"$tmp/bundle.run.$e"
+            with_runtime "$floor time" "$e" exec "stays-$e" true >>"$tmp/bundle.exec.$e"
+        done
+    done
+    for what in run exec; do
+        echo; echo "$what with Docker's default configuration, seccomp included, median of $rounds rounds"
+        row '' time '/ minirun'
+        figure[$what.minirun]=$(median <"$tmp/bundle.$what.minirun")
+        [ "$what" = exec ] || row floor "$(ms "$(median <"$tmp/bundle.run.floor")")" \
+            "$(ratio "$(median <"$tmp/bundle.run.floor")" "${figure[run.minirun]}")"
+        for e in "${each[@]}"; do
+            figure[$what.$e]=$(median <"$tmp/bundle.$what.$e")
+            row "$e" "$(ms "${figure[$what.$e]}")" "$(ratio "${figure[$what.$e]}" "${figure[$what.minirun]}")"
+        done
+        goal "bundle $what / crun" "$(ratio "${figure[$what.minirun]}" "${figure[$what.crun]:--}")" 1
+        goal "bundle $what / runc" "$(ratio "${figure[$what.minirun]}" "${figure[$what.runc]:--}")" 0.2
+    done
+    goal 'bundle run / floor' "$(ratio "${figure[run.minirun]}" "$(median <"$tmp/bundle.run.floor")")" 1.5
+    echo; echo "peak memory of create"
+    for e in "${each[@]}"; do
+        i=$(with_runtime "$floor peak" "$e" create -b "$tmp/docker-bundle" "made-$e")
+        row "$e" "$i kB" ''
+        [ "$e" != minirun ] || goal 'memory of create, kB' "$i" 5120
+        with_runtime env "$e" delete -f "made-$e"
+        with_runtime env "$e" delete -f "stays-$e"
+    done
 }
 
 elapsed() {
@@ -251,7 +290,7 @@ trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup parallel memory images commit
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images commit
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

@@ -63,6 +63,26 @@ struct Common {
     preserve_fds: u32,
 }
 
+impl CreateArgs {
+    /// How many descriptors from 3 on are meant for the container.
+    pub fn preserved_fds(&self) -> u32 {
+        self.common.preserved_fds()
+    }
+}
+
+impl RunArgs {
+    /// How many descriptors from 3 on are meant for the container.
+    pub fn preserved_fds(&self) -> u32 {
+        self.common.preserved_fds()
+    }
+}
+
+impl Common {
+    fn preserved_fds(&self) -> u32 {
+        self.preserve_fds.saturating_add(listening_fds())
+    }
+}
+
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
     let order = Order::of(&args.common, true)?;
@@ -105,7 +125,8 @@ impl Order {
         let process = spec.process_mut().as_mut().context("config.json has no process")?;
         let terminal = process.terminal().unwrap_or(false);
         console::check_socket(terminal, detached, args.console_socket.as_deref())?;
-        let preserved_fds = args.preserve_fds + listening(process);
+        pass_listening_on(process);
+        let preserved_fds = args.preserved_fds();
         let manner = Manner { tied: false, preserved_fds, keep_keyring: args.no_new_keyring, no_pivot: args.no_pivot };
         Ok(Order { spec, bundle, manner, terminal })
     }
@@ -204,16 +225,20 @@ fn load(bundle: &Path) -> Result<Spec> {
     serde_json::from_slice(&text).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
-/// Sockets that a service manager gave to the caller go on to the container.
-fn listening(process: &mut Process) -> u32 {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+/// The number of sockets that a service manager gave to the caller.
+fn listening_fds() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// They go on to the container.
+fn pass_listening_on(process: &mut Process) {
+    let count = listening_fds();
     if count > 0 {
         let mut env = process.env().clone().unwrap_or_default();
         env.push(format!("LISTEN_FDS={count}"));
         env.push("LISTEN_PID=1".to_owned());
         process.set_env(Some(env));
     }
-    count
 }
 
 /// What is to stay open must be open.

@@ -74,6 +74,13 @@ pub struct ExecArgs {
     ignore_paused: bool,
 }
 
+impl ExecArgs {
+    /// How many descriptors from 3 on are meant for the process.
+    pub fn preserved_fds(&self) -> u32 {
+        self.preserve_fds
+    }
+}
+
 /// Runs a further process in a container; its exit status, unless it is left alone.
 pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let container = store.find(&args.id)?;

@@ -22,7 +22,7 @@ mod values;
 
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use record::Store;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 pub const NAMES: [&str; 2] = ["minirun-oci", "runc"];
 
 /// As callers of other runtimes expect it.
-const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+const HELP: &str = "NAME:\n   {name} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Open Container Initiative runtime
 #[derive(Debug, Parser)]
@@ -69,7 +69,7 @@ struct Global {
     #[arg(long, hide = true)]
     criu: Option<PathBuf>,
     /// Print the version
-    #[arg(short, long, visible_short_alias = 'V', action = clap::ArgAction::SetTrue, exclusive = true)]
+    #[arg(short, long, visible_short_alias = 'V', action = clap::ArgAction::SetTrue)]
     version: bool,
 }
 
@@ -140,6 +140,10 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         let _ = definition(&name).print_help();
         return ExitCode::SUCCESS;
     };
+    if let Err(error) = command.close_inherited() {
+        eprintln!("close what the caller left open: {error}");
+        return ExitCode::from(FAILED);
+    }
     let log = match log::Log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
         Ok(log) => log,
         Err(error) => {
@@ -159,9 +163,26 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
+    if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        eprintln!("No help topic for '{word}'");
+    }
     match error.kind() {
         ErrorKind::DisplayHelp => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILED),
+    }
+}
+
+impl Command {
+    /// Closes what the caller left open by mistake: a container could find a way out through it. Nothing is open yet
+    /// that is ours.
+    fn close_inherited(&self) -> std::io::Result<()> {
+        let meant = match self {
+            Command::Create(a) => a.preserved_fds(),
+            Command::Run(a) => a.preserved_fds(),
+            Command::Exec(a) => a.preserved_fds(),
+            _ => 0,
+        };
+        process::close_all_but(3u32.saturating_add(meant), &[])
     }
 }
 
@@ -223,7 +244,10 @@ pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// The command line's definition, for what is generated from it.
 pub fn definition(name: &str) -> clap::Command {
     let known = NAMES.into_iter().find(|n| *n == name).unwrap_or(NAMES[0]);
-    Cli::command().name(known).bin_name(known).help_template(HELP).mut_subcommands(|c| c.help_template(HELP))
+    Cli::command().name(known).bin_name(known).help_template(HELP).mut_subcommands(|c| {
+        let full = format!("{known} {}", c.get_name());
+        c.display_name(full).help_template(HELP)
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,11 @@ pub fn open(devpts: &Dir, uid: u32, size: Option<(u16, u16)>) -> Result<Console>
         bail!("/dev/pts is not a devpts");
     }
     let master = devpts.open_at("ptmx", OFlags::RDWR | OFlags::NOCTTY, 0).context("open /dev/pts/ptmx")?;
+    // Whoever may mount in the container can put something else there.
+    let is_multiplexer = rustix::fs::fstat(&master).is_ok_and(|s| s.st_rdev == rustix::fs::makedev(5, 2));
+    if !is_multiplexer || !mount::is_on(&master, DEVPTS_SUPER_MAGIC)? {
+        bail!("/dev/pts/ptmx is not the multiplexer of terminals");
+    }
     let slave = tty::peer(&master).context("open the terminal")?;
     rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None)
         .map_err(io::Error::from)
@@ -36,7 +41,7 @@ pub fn open(devpts: &Dir, uid: u32, size: Option<(u16, u16)>) -> Result<Console>
 
 /// Shows the terminal as `/dev/console`, where some programs look for it.
 pub fn show_as_dev_console(rootfs: &Rootfs, slave: impl AsFd) -> Result<()> {
-    let dev = rootfs.root.dir_in_root("dev").context("open /dev")?;
+    let dev = rootfs.dev()?;
     if dev.stat_opt("console")?.is_none() {
         dev.create("console", 0o620).context("make /dev/console")?;
     }

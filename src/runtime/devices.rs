@@ -71,13 +71,14 @@ pub fn make_defaults(dev: &Dir, maker: Maker) -> Result<()> {
     Ok(())
 }
 
-/// Makes one asked-for node below `root`.
-pub fn make(root: &Dir, device: &Device, maker: Maker) -> Result<()> {
-    let (Some(parent), Some(name)) = (device.path.parent(), device.path.file_name()) else {
+/// Makes one asked-for node at `path` below `base`, with no link on the way: it could lead into somebody's volume.
+pub fn make(base: &Dir, path: &Path, device: &Device, maker: Maker) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{} is not a path for a device", device.path.display());
     };
-    let parent = root.mkdir_all_in_root(parent, 0o755).with_context(|| format!("make {}", parent.display()))?;
-    place(&parent, name, device, maker)
+    let what = || format!("make the folder of the device {}", device.path.display());
+    base.mkdir_all_in_root(parent, 0o755).with_context(what)?;
+    place(&base.dir_without_links(parent).with_context(what)?, name, device, maker)
 }
 
 fn place(dir: &Dir, name: &OsStr, device: &Device, maker: Maker) -> Result<()> {

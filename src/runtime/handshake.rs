@@ -22,7 +22,7 @@ use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Which part of the child's work failed.
@@ -105,6 +105,12 @@ const FAILED: u8 = b'f';
 #[derive(Debug)]
 pub struct ChildEnd(Socket);
 
+impl AsFd for ChildEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The parent's end.
 #[derive(Debug)]
 pub struct ParentEnd(Socket);
@@ -163,7 +169,7 @@ impl ChildEnd {
     ///
     /// # Errors
     /// If the parent has gone or changed its mind: nothing may be executed then.
-    pub fn wait_for_go(&mut self, door: Option<Listener>) -> Result<()> {
+    pub fn wait_for_go(&mut self, door: Option<&Listener>) -> Result<()> {
         self.0.send(&[READY]).context("report to the parent")?;
         let mut word = [0];
         let Some(door) = door else {

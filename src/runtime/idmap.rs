@@ -1,6 +1,7 @@
 //! User and group id maps: of user namespaces, and of mounts that show files under other owners.
 
 use crate::sys::process::{self, Forked};
+use crate::sys::procfs::ProcFs;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::LinuxIdMapping;
 use std::fs::File;
@@ -46,17 +47,18 @@ impl IdMaps {
 
     /// Gives the maps to the user namespace of a process that was made with it.
     pub fn write(&self, pid: i32) -> Result<()> {
+        let proc = ProcFs::host().context("open /proc")?;
         let privileged = rustix::process::geteuid().is_root();
         if !privileged {
             // Without privilege a map of groups is only taken from those who have given up changing groups.
-            let path = format!("/proc/{pid}/setgroups");
-            std::fs::write(&path, "deny").with_context(|| format!("write {path}"))?;
+            let path = format!("{pid}/setgroups");
+            proc.write(&path, b"deny").with_context(|| format!("write /proc/{path}"))?;
         }
         for (file, ranges) in [("uid_map", &self.uids), ("gid_map", &self.gids)] {
-            let path = format!("/proc/{pid}/{file}");
-            std::fs::write(&path, text(ranges)).with_context(|| {
+            let path = format!("{pid}/{file}");
+            proc.write(&path, text(ranges).as_bytes()).with_context(|| {
                 let hint = if privileged { "" } else { "; an ordinary user may only map himself" };
-                format!("write {:?} to {path}{hint}", text(ranges))
+                format!("write {:?} to /proc/{path}{hint}", text(ranges))
             })?;
         }
         Ok(())

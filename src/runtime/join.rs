@@ -10,7 +10,6 @@ use super::{namespaces, streams as standard};
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked, ProcessId};
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -115,8 +114,8 @@ impl Entered<'_> {
             return streams.map_or(Ok(()), standard::take);
         }
         // We are inside now: the path is the container's, and console::open checks what it leads to.
-        let devpts = rustix::fs::open("/dev/pts", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let devpts = Dir::from(devpts.map_err(std::io::Error::from).context("open the container's /dev/pts")?);
+        let devpts = Dir::open("/").and_then(|root| root.dir_in_root("dev/pts"));
+        let devpts = devpts.context("open the container's /dev/pts")?;
         let pair = console::open(&devpts, self.plan.uid(), self.plan.console_size)?;
         console::take(&pair.slave)?;
         parent.send_console(pair.master)

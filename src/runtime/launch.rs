@@ -91,6 +91,10 @@ fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Res
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
     let what = "make the container's first process";
+    // Its pid namespace may be another container's, whose processes see it from its first moment.
+    if rustix::process::geteuid().is_root() {
+        process::forbid_inspection().context("hide from other containers")?;
+    }
     let forked = match joined {
         [] => process::fork_into(plan.namespaces.made, into).context(what)?,
         _ => process::fork_into(0, None).context("make a helper")?,

@@ -2,6 +2,7 @@
 
 use super::idmap::IdMaps;
 use crate::sys::process;
+use crate::sys::procfs::ProcFs;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 use rustix::fs::{Mode, OFlags};
@@ -131,7 +132,8 @@ pub fn join(opened: &[(i32, OwnedFd)]) -> Result<()> {
 pub fn enter_time(offsets: &TimeOffsets) -> Result<()> {
     process::unshare(libc::CLONE_NEWTIME).context("make a time namespace")?;
     if !offsets.0.is_empty() {
-        std::fs::write("/proc/self/timens_offsets", &offsets.0).context("set the offsets of the clocks")?;
+        let set = ProcFs::host().and_then(|proc| proc.write("self/timens_offsets", offsets.0.as_bytes()));
+        set.context("set the offsets of the clocks")?;
     }
     // So far it is only for children.
     let own = std::fs::File::open("/proc/self/ns/time_for_children").context("open the time namespace")?;

@@ -6,6 +6,7 @@ use super::hooks::{Hooks, State};
 use super::mounts::{MountKind, MountOp, propagation};
 use super::namespaces::Namespaces;
 use super::process::{Manner, ProcessPlan};
+use crate::sys::dir::clean;
 use crate::sys::mount::Propagation;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
@@ -83,8 +84,9 @@ impl Plan {
         mounts.iter().try_for_each(refuse_inside_proc)?;
         let root_propagation = linux.rootfs_propagation().as_deref().filter(|p| !p.is_empty());
         let root_propagation = root_propagation.map_or(Some(Propagation::Private), propagation);
-        let default_path = Path::new("/").join(face.id);
-        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(&default_path);
+        // Below the caller's own, as other runtimes do it.
+        let default_path = Path::new(face.id);
+        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(default_path);
         Ok(Plan {
             rootfs: bundle.join(root.path()),
             read_only_root: root.readonly().unwrap_or(false),
@@ -180,7 +182,7 @@ fn device(device: &oci_spec::runtime::LinuxDevice) -> Device {
 }
 
 fn paths(list: &Option<Vec<String>>) -> Vec<PathBuf> {
-    list.iter().flatten().map(PathBuf::from).collect()
+    list.iter().flatten().map(|path| clean(Path::new(path))).collect()
 }
 
 /// Only settings that belong to a namespace of the container's own may be changed.

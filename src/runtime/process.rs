@@ -10,6 +10,7 @@ use super::seccomp::{Agent, Filter};
 use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
+use crate::sys::procfs::ProcFs;
 use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,6 +18,7 @@ use oci_spec::runtime::{Linux, Process};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Everything about one process, checked.
@@ -180,11 +182,8 @@ impl ProcessPlan {
             Err(failure) => return failure,
             Ok(program) => program,
         };
-        if let Err(error) = parent.wait_for_go(last.door) {
+        if let Err(error) = parent.wait_for_go(last.door.as_ref()) {
             return (Stage::Exec, error);
-        }
-        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
-            return (Stage::Hooks, error);
         }
         let env = self.environment();
         // As late as can be: a strict filter may allow hardly more than the program itself needs.
@@ -192,6 +191,10 @@ impl ProcessPlan {
             && let Err(error) = self.install_filter(parent)
         {
             return (Stage::Identity, error);
+        }
+        // They are as confined as the program itself.
+        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
+            return (Stage::Hooks, error);
         }
         (Stage::Exec, program::execute(&program, &self.args, &env))
     }
@@ -202,7 +205,8 @@ impl ProcessPlan {
         last: &Last<'_>,
         parent: &ChildEnd,
     ) -> Result<CString, (Stage, anyhow::Error)> {
-        streams::replace_null().and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
+        let streams = streams::refuse_directories().and_then(|()| streams::replace_null());
+        streams.and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
         self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
         // Without no_new_privs it takes a capability that may be gone afterwards.
         if !self.no_new_privs {
@@ -213,7 +217,7 @@ impl ProcessPlan {
         if !entered {
             self.enter_directory(Attempt::Last).map_err(|e| (Stage::WorkingDirectory, e))?;
         }
-        self.finish(last).map_err(|e| (Stage::Identity, e))?;
+        self.finish(last, parent).map_err(|e| (Stage::Identity, e))?;
         program::find(&self.args, &self.env).map_err(|e| (Stage::Exec, e))
     }
 
@@ -271,7 +275,7 @@ impl ProcessPlan {
         Ok(true)
     }
 
-    fn finish(&self, last: &Last<'_>) -> Result<()> {
+    fn finish(&self, last: &Last<'_>, parent: &ChildEnd) -> Result<()> {
         process::set_umask(self.umask);
         if self.no_new_privs {
             process::set_no_new_privs().context("forbid new privileges")?;
@@ -281,7 +285,12 @@ impl ProcessPlan {
             // A change of user clears it, so it is set here; only a container that dies with its keeper is ever found.
             process::die_with_parent().context("tie the container to its supervisor")?;
         }
-        process::close_on_exec_from(3 + last.manner.preserved_fds).context("close inherited descriptors")
+        let door = last.door.as_ref().map(AsFd::as_fd);
+        let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).collect();
+        let first = 3u32.saturating_add(last.manner.preserved_fds);
+        // Closed and not only marked: the program is yet to be looked up, by a path that may lead through them.
+        process::close_all_but(first, &kept).context("close inherited descriptors")?;
+        process::close_on_exec_from(first).context("have the last descriptors closed")
     }
 }
 
@@ -327,6 +336,6 @@ pub fn rlimit_number(name: &str) -> Option<u32> {
 
 /// The file through which a process sets its own OOM score adjustment, opened while `/proc` is still the host's.
 pub fn open_oom_score() -> Result<File> {
-    let path = Path::new("/proc/self/oom_score_adj");
-    File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))
+    let opened = ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
+    opened.context("open /proc/self/oom_score_adj")
 }

@@ -11,9 +11,9 @@ use super::plan::Plan;
 use super::sources::{self, Sources};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::mount::{self, Attributes, Propagation};
+use crate::sys::procfs::ProcFs;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags};
-use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -23,12 +23,33 @@ use std::path::Path;
 pub struct Rootfs {
     /// The container's root.
     pub root: Dir,
-    /// The procfs that we mounted, whatever its path leads to later.
+    /// What we mounted at `/proc`, whatever its path leads to later.
     pub proc: Option<Dir>,
+    /// What we mounted at `/sys`.
+    pub sys: Option<Dir>,
+    /// What we mounted at `/dev`.
+    pub dev: Option<Dir>,
     /// The devpts that we mounted.
     pub devpts: Option<Dir>,
     /// Made read-only when nothing is to be made in them any more.
     late: Vec<OwnedFd>,
+}
+
+impl Rootfs {
+    /// The folder `/dev`, which no link may stand for: nodes and terminals are not to appear anywhere else.
+    pub fn dev(&self) -> Result<Dir> {
+        match &self.dev {
+            Some(dev) => Ok(dev.try_clone()?),
+            None => self.root.dir_without_links("dev").context("open /dev"),
+        }
+    }
+
+    /// Where a path begins: in what we mounted at its first folder, or else at the root.
+    fn base<'a>(&self, path: &'a Path) -> (&Dir, &'a Path) {
+        let mounted = [("/proc", &self.proc), ("/sys", &self.sys), ("/dev", &self.dev)];
+        let found = mounted.into_iter().find_map(|(top, dir)| Some((dir.as_ref()?, path.strip_prefix(top).ok()?)));
+        found.unwrap_or((&self.root, path))
+    }
 }
 
 /// Mounts everything of the plan, in a mount namespace that is already the container's.
@@ -43,19 +64,19 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
     mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
     let sources = opened.map_or_else(|| sources::open(&plan.mounts), Ok)?;
     let root = mount_root(plan)?;
-    let mut rootfs = Rootfs { root, proc: None, devpts: None, late: Vec::new() };
+    let mut rootfs = Rootfs { root, proc: None, sys: None, dev: None, devpts: None, late: Vec::new() };
     for (op, source) in plan.mounts.iter().zip(sources) {
         match op.kind {
             MountKind::Overlay(_) => Ok(()),
-            MountKind::Cgroup => place_cgroup(&rootfs.root, &plan.cgroup, op),
+            MountKind::Cgroup => place_cgroup(&rootfs, &plan.cgroup, op),
             _ => place(&mut rootfs, op, source),
         }
         .with_context(|| format!("mount {}", describe(op)))?;
     }
-    furnish_dev(plan, &rootfs.root)?;
+    furnish_dev(plan, &rootfs)?;
     // While /proc/sys is still what it is.
     set_sysctls(plan, &rootfs)?;
-    protect(plan, &rootfs.root)?;
+    protect(plan, &rootfs)?;
     Ok(rootfs)
 }
 
@@ -82,18 +103,21 @@ pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
 }
 
 /// Default devices and those asked for, unless `/dev` is somebody else's.
-fn furnish_dev(plan: &Plan, root: &Dir) -> Result<()> {
+fn furnish_dev(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     let at_dev = plan.mounts.iter().rfind(|op| op.destination == Path::new("/dev"));
     if at_dev.is_some_and(|op| matches!(op.kind, MountKind::Bind { .. })) {
         return Ok(());
     }
     // Where the kernel lets us make no nodes that work, those of the host are shown.
     let maker = if plan.namespaces.has(libc::CLONE_NEWUSER) { Maker::Bind } else { Maker::Node };
-    let dev = root.mkdir_all_in_root("dev", 0o755).context("open /dev")?;
-    devices::make_defaults(&dev, maker)?;
+    rootfs.root.mkdir_all_in_root("dev", 0o755).context("make /dev")?;
+    devices::make_defaults(&rootfs.dev()?, maker)?;
     // The multiplexer is the container's own, whatever is asked for.
-    let asked = plan.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
-    asked.into_iter().try_for_each(|device| devices::make(root, device, maker))
+    let mut asked = plan.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
+    asked.try_for_each(|device| {
+        let (base, path) = rootfs.base(&device.path);
+        devices::make(base, path, device, maker)
+    })
 }
 
 fn mount_root(plan: &Plan) -> Result<Dir> {
@@ -101,17 +125,16 @@ fn mount_root(plan: &Plan) -> Result<Dir> {
         MountKind::Overlay(overlay) => Some(overlay),
         _ => None,
     });
-    match overlay {
-        Some(overlay) => overlay.attach(&plan.rootfs).context("mount the image's layers")?,
-        None => {
-            // pivot_root wants a mount; the directory becomes one over itself.
-            let tree =
-                mount::copy_tree(&plan.rootfs, true).with_context(|| format!("open {}", plan.rootfs.display()))?;
-            let target = Dir::open(&plan.rootfs)?;
-            mount::attach(&tree, &target).context("mount the root file system")?;
-        }
+    let open = || Dir::open(&plan.rootfs).with_context(|| format!("open {}", plan.rootfs.display()));
+    if let Some(overlay) = overlay {
+        overlay.attach(&plan.rootfs).context("mount the image's layers")?;
+        return open();
     }
-    Dir::open(&plan.rootfs).with_context(|| format!("open the root file system {}", plan.rootfs.display()))
+    // pivot_root wants a mount; the directory becomes one over itself.
+    let target = open()?;
+    let tree = mount::copy_tree(&plan.rootfs, true).with_context(|| format!("open {}", plan.rootfs.display()))?;
+    mount::attach(&tree, &target).context("mount the root file system")?;
+    Ok(Dir::from(reopen(&tree)?))
 }
 
 fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<()> {
@@ -130,10 +153,7 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
         }
         _ => bail!("this cannot be mounted here"),
     };
-    let target = mount_point(&rootfs.root, &op.destination, is_file)?;
-    if is_kind(op, "proc") || is_kind(op, "sysfs") {
-        refuse_link(&rootfs.root, &op.destination)?;
-    }
+    let target = mount_point(rootfs, op, is_file)?;
     if op.copy_up {
         let from = rootfs.root.dir_in_root(&op.destination)?;
         copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
@@ -141,11 +161,19 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     mount::attach(&tree, &target)?;
     // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.
     apply_flags(&tree, op)?;
-    match op {
-        op if is_kind(op, "proc") => rootfs.proc = Some(Dir::from(reopen(&tree)?)),
-        op if is_kind(op, "tmpfs") && op.flags.set.contains(Attributes::MOUNT_ATTR_RDONLY) => rootfs.late.push(tree),
-        op if is_kind(op, "devpts") => rootfs.devpts = Some(Dir::from(reopen(&tree)?)),
-        _ => {}
+    let held = match op.destination.to_str() {
+        _ if is_file => None,
+        Some("/proc") => Some(&mut rootfs.proc),
+        Some("/sys") => Some(&mut rootfs.sys),
+        Some("/dev") => Some(&mut rootfs.dev),
+        _ if is_kind(op, "devpts") => Some(&mut rootfs.devpts),
+        _ => None,
+    };
+    if let Some(held) = held {
+        *held = Some(Dir::from(reopen(&tree)?));
+    }
+    if is_kind(op, "tmpfs") && op.flags.set.contains(Attributes::MOUNT_ATTR_RDONLY) {
+        rootfs.late.push(tree);
     }
     Ok(())
 }
@@ -154,7 +182,7 @@ fn is_kind(op: &MountOp, name: &str) -> bool {
     matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == name)
 }
 
-fn reopen(tree: &OwnedFd) -> Result<OwnedFd> {
+fn reopen(tree: impl AsFd) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(tree, c".", flags, Mode::empty()).map_err(io::Error::from)?)
 }
@@ -180,7 +208,26 @@ fn apply_flags(tree: &OwnedFd, op: &MountOp) -> Result<()> {
 }
 
 /// Finds or makes the place to mount on, inside the root.
-fn mount_point(root: &Dir, destination: &Path, is_file: bool) -> Result<OwnedFd> {
+fn mount_point(rootfs: &Rootfs, op: &MountOp, is_file: bool) -> Result<OwnedFd> {
+    let (root, destination) = (&rootfs.root, op.destination.as_path());
+    let found = find_or_make(root, destination, is_file)?;
+    // Behind a link they could be anywhere: what reads and writes there by its well-known path would miss them.
+    if is_kind(op, "proc") || is_kind(op, "sysfs") || ["/proc", "/sys"].iter().any(|p| destination == Path::new(p)) {
+        let place = root.dir_without_links(destination);
+        let place =
+            place.with_context(|| format!("{} must be mounted on ordinary directory", destination.display()))?;
+        return reopen(&place);
+    }
+    if let Some(proc) = &rootfs.proc
+        && !destination.starts_with("/proc")
+        && rustix::fs::fstat(&found).map_err(io::Error::from)?.st_dev == proc.stat_self()?.st_dev
+    {
+        bail!("{} is a link to inside /proc", destination.display());
+    }
+    Ok(found)
+}
+
+fn find_or_make(root: &Dir, destination: &Path, is_file: bool) -> Result<OwnedFd> {
     let open = || root.open_in_root(destination, OFlags::PATH, Mode::empty());
     match open() {
         Ok(found) => return Ok(found),
@@ -223,28 +270,18 @@ fn make_behind_link(root: &Dir, path: &Path, is_file: bool) -> Result<OwnedFd> {
     Ok(parent.open_at(name, OFlags::PATH, 0)?)
 }
 
-/// A link at /proc or /sys could make a later write go somewhere else.
-fn refuse_link(root: &Dir, destination: &Path) -> Result<()> {
-    let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else { return Ok(()) };
-    let stat = root.dir_in_root(parent)?.stat(name)?;
-    if file_type(&stat) != FileType::Directory {
-        bail!("{} must be mounted on ordinary directory", destination.display());
-    }
-    Ok(())
-}
-
 /// The container's cgroups: on version 2 the one of its namespace, on version 1 a small directory with one of each
 /// hierarchy.
-fn place_cgroup(root: &Dir, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
+fn place_cgroup(rootfs: &Rootfs, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
     let (none, set) = (Attributes::empty(), op.flags.set);
     let directories = cgroup.directories();
     if cgroup.version() == Version::V2 {
         let tree = mount::new_file_system("cgroup2", "cgroup", &[], set)?;
-        return Ok(mount::attach(&tree, mount_point(root, &op.destination, false)?)?);
+        return Ok(mount::attach(&tree, mount_point(rootfs, op, false)?)?);
     }
     let small = ["mode=755".to_owned(), "size=64k".to_owned()];
     let tree = mount::new_file_system("tmpfs", "cgroup", &small, set.difference(Attributes::MOUNT_ATTR_RDONLY))?;
-    mount::attach(&tree, mount_point(root, &op.destination, false)?)?;
+    mount::attach(&tree, mount_point(rootfs, op, false)?)?;
     let view = Dir::from(reopen(&tree)?);
     for (name, directory) in directories {
         let hierarchy = mount::copy_tree(&directory, false).with_context(|| format!("open {}", directory.display()))?;
@@ -255,10 +292,10 @@ fn place_cgroup(root: &Dir, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
 }
 
 /// Masks and read-only paths, each pinned by a descriptor, its type checked before use.
-fn protect(plan: &Plan, root: &Dir) -> Result<()> {
+fn protect(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     let none = Attributes::empty();
     for path in &plan.read_only {
-        let Some(target) = find(root, path)? else { continue };
+        let Some(target) = find(rootfs, path)? else { continue };
         let tree = mount::copy_of(&target).with_context(|| format!("protect {}", path.display()))?;
         mount::attach(&tree, &target).with_context(|| format!("protect {}", path.display()))?;
         mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, true)
@@ -267,7 +304,7 @@ fn protect(plan: &Plan, root: &Dir) -> Result<()> {
     let null = verified_null()?;
     let mut first_empty: Option<OwnedFd> = None;
     for path in &plan.masked {
-        let Some(target) = find(root, path)? else { continue };
+        let Some(target) = find(rootfs, path)? else { continue };
         let what = || format!("mask {}", path.display());
         let is_directory = file_type(&rustix::fs::fstat(&target).map_err(io::Error::from)?) == FileType::Directory;
         let tree = match (is_directory, &first_empty) {
@@ -299,8 +336,9 @@ fn verified_null() -> Result<OwnedFd> {
     Ok(null)
 }
 
-fn find(root: &Dir, path: &Path) -> Result<Option<OwnedFd>> {
-    match root.open_in_root(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+fn find(rootfs: &Rootfs, path: &Path) -> Result<Option<OwnedFd>> {
+    let (base, below) = rootfs.base(path);
+    match base.open_in_root(below, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(e) => Err(e).with_context(|| format!("find {}", path.display())),
@@ -314,16 +352,11 @@ pub fn make_directory(rootfs: &Rootfs, path: &Path) -> Result<()> {
 
 /// Writes the kernel settings through our own procfs.
 fn set_sysctls(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
-    use rustix::fs::ResolveFlags;
     for (path, value) in &plan.sysctls {
         let what = || format!("set the sysctl {} to {value:?}", path.display());
         let proc = rootfs.proc.as_ref().with_context(what)?;
-        let sys = proc.child(OsStr::new("sys")).with_context(what)?;
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = rustix::fs::openat2(sys.as_fd(), path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)
-            .map_err(io::Error::from)
-            .with_context(what)?;
-        rustix::io::write(&file, value.as_bytes()).map_err(io::Error::from).with_context(what)?;
+        let proc = ProcFs::at(proc.as_fd().try_clone_to_owned().with_context(what)?).with_context(what)?;
+        proc.write(Path::new("sys").join(path), value.as_bytes()).with_context(what)?;
     }
     Ok(())
 }

@@ -8,6 +8,16 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout}
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// A folder of the host's among the standard streams would be a way out of the container.
+pub fn refuse_directories() -> Result<()> {
+    for (fd, name) in [(stdin(), "input"), (stdout(), "output"), (stderr(), "error")] {
+        if rustix::fs::fstat(fd).is_ok_and(|s| file_type(&s) == FileType::Directory) {
+            bail!("standard {name} is a directory");
+        }
+    }
+    Ok(())
+}
+
 /// A null device among the standard streams is the host's, and whoever has it open can change its mode and owner there:
 /// the container's takes its place. Input that is as empty does as well.
 pub fn replace_null() -> Result<()> {

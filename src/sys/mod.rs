@@ -13,6 +13,7 @@ pub mod mount;
 pub mod net;
 pub mod poll;
 pub mod process;
+pub mod procfs;
 pub mod random;
 pub mod schedule;
 pub mod seccomp;

@@ -112,6 +112,8 @@ pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
     let view = copy_tree(Path::new("/proc/self/exe"), false)?;
     set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
+    // What the caller left open to us is not for the new process, and a container of its least of all.
+    close_on_exec_from(3)?;
     // A copy without the mark that closes it; the process has one thread, so no other child can get it.
     let kept = rustix::io::dup(fd)?;
     // With nothing asked for but arguments and streams the library needs no copy of our memory to start it from.
@@ -215,6 +217,27 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag on descriptors; owners keep them open.
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor from `first` up but those kept, whoever in this process believes to own it.
+///
+/// For a process that has not begun yet, and for one that is about to execute another program: a path through
+/// `/proc/self/fd` leads to the host as long as a folder of the host's is open, mark or no mark.
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).filter(|n| *n >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for last in kept.into_iter().chain([u32::MAX]) {
+        let to = if last == u32::MAX { last } else { last - 1 };
+        if from <= to && last != from {
+            // SAFETY: no memory is touched; owners in this process are not heard of again, or not born yet.
+            if unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = last.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Joins the namespaces (`CLONE_NEW*` flags) of the process behind a pidfd, or the one behind a namespace file.

@@ -53,7 +53,7 @@ for runtime in "${runtimes[@]}"; do
     minirun)
         binary=${MINIRUN:-$repo/target/$(rustc -vV | sed -n 's/^host: //p')/release/minirun}
         mkdir -p "$dir/bin"
-        path=$dir/bin/minirun-oci
+        path=$dir/bin/runc
         ln -sfn "$binary" "$path"
         ;;
     *) path=$(command -v "$runtime") || die "there is no runtime $runtime" ;;

@@ -368,7 +368,7 @@ mod tests {
             (r#"{"unified":{"../x.y":"1"}}"#, "unified resource \"../x.y\" must be a file name (no slashes)"),
             (r#"{"unified":{"memory":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
             (r#"{"unified":{"..":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
-            (r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"x"}]}"#, "unknown device access 'x'"),
+            (r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"x"}]}"#, "unknown device access \"x\""),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");

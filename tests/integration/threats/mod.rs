@@ -1,0 +1,5 @@
+//! The known ways out of containers, tried through the real program: what `docs/security.md` lists.
+
+pub mod bundle;
+mod descriptors;
+mod mounts;
