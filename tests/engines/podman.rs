@@ -34,7 +34,6 @@ behaviours! { podman:
     what_cannot_be_executed_is_told
     input_is_read_to_its_end
     a_shell_runs_on_a_terminal
-    a_terminal_is_left_and_attached_again
     the_user_and_the_directory_are_chosen
     volumes_are_seen
     a_read_only_tree_has_writable_places
