@@ -47,7 +47,7 @@ test-root: fixtures ## the integration tests alone (as root)
 
 test-engines: fixtures ## Docker, Podman and containerd on top of minirun (as root)
 	@rootfs-fixtures/deps.sh $(ENGINES)
-	cargo test --test engines </dev/null
+	tests/engines/run.sh
 
 test-vm: deps fixtures ## selected integration tests on kernel 6.1 with cgroup v2
 	cargo build
