@@ -1,7 +1,7 @@
 //! What Docker and Podman both do, with the same words.
 
 use crate::base::{eventually, facts, fed, signal};
-use crate::support::{Engine, IMAGE, Room, Test};
+use crate::support::{Engine, IMAGE, Room, Test, runtime_name};
 
 /// Makes a test of an engine from each of these functions.
 macro_rules! behaviours {
@@ -27,6 +27,7 @@ pub fn what_cannot_be_executed_is_told(t: &Test) {
     let missing = t.once(&[], &["/no/such"]);
     assert_eq!(missing.code, 127, "{missing:?}");
     assert!(missing.err.contains("/no/such") && missing.err.contains("no such file"), "{}", missing.err);
+    assert!(missing.err.contains(&format!("{} create failed", runtime_name())), "{}", missing.err);
     let missing = t.once(&[], &["not-in-path"]);
     assert_eq!(missing.code, 127, "{missing:?}");
     assert!(missing.err.contains("not-in-path") && missing.err.contains("not found"), "{}", missing.err);

@@ -1,7 +1,7 @@
 //! containerd with minirun behind its shim for runc, by way of `ctr`.
 
 use crate::base::{Done, Store, Terminal, done, eventually, fed};
-use crate::support::{IMAGE, Room};
+use crate::support::{IMAGE, Room, runtime_name};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -118,6 +118,7 @@ fn what_cannot_be_executed_is_told() {
         let c = Container::new();
         let done = c.run(&[], &[path]);
         assert_ne!(done.code, 0, "{done:?}");
+        assert!(done.err.contains(&format!("{} create failed", runtime_name())), "{}", done.err);
         assert!(done.err.contains(path) && done.err.contains(message), "{}", done.err);
     }
 }
