@@ -24,7 +24,6 @@ pub fn check_socket(terminal: bool, detached: bool, socket: Option<&Path>) -> Re
 
 /// Sends a terminal's master over a listening socket. The name goes with it, as in other runtimes.
 pub fn send(path: &Path, master: &OwnedFd) -> Result<()> {
-    tty::unprocessed_newlines(master).context("set the terminal up")?;
     socket::send_descriptor(path, b"/dev/ptmx", master.as_fd())
         .with_context(|| format!("send the terminal to {}", path.display()))
 }
