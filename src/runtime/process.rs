@@ -18,7 +18,7 @@ use oci_spec::runtime::{Linux, Process};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 /// Everything about one process, checked.
@@ -286,7 +286,7 @@ impl ProcessPlan {
             process::die_with_parent().context("tie the container to its supervisor")?;
         }
         let door = last.door.as_ref().map(AsFd::as_fd);
-        let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).collect();
+        let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).map(|fd| fd.as_raw_fd() as u32).collect();
         let first = 3u32.saturating_add(last.manner.preserved_fds);
         // Closed and not only marked: the program is yet to be looked up, by a path that may lead through them.
         process::close_all_but(first, &kept).context("close inherited descriptors")?;
