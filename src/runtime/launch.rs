@@ -128,12 +128,20 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
             plan.process.limit(0)?;
         }
         namespaces::join(joined)?;
+        let what = "make the container's first process";
+        let gate = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from);
+        let gate = gate.context(what)?;
         let forked = process::fork_sibling_into(plan.namespaces.made, inheritance.entrance.clone_into());
-        forked.context("make the container's first process")
+        Ok::<_, anyhow::Error>((forked.context(what)?, gate))
     })();
     match born {
-        Ok(Forked::Child) => init::run(plan, inheritance, parent),
-        Ok(Forked::Parent(child)) => {
+        Ok((Forked::Child, (closed, gate))) => {
+            // It must not speak before it is announced; the helper's end closes the gate.
+            drop(gate);
+            let _ = rustix::io::read(&closed, &mut [0u8; 1]);
+            init::run(plan, inheritance, parent)
+        }
+        Ok((Forked::Parent(child), _gate)) => {
             let _ = parent.announce(child.pid);
         }
         Err(error) => parent.send_failure(handshake::Stage::Isolation, &error),

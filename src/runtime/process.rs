@@ -93,6 +93,12 @@ impl ProcessPlan {
         if !spec.cwd().is_absolute() {
             bail!("the working directory {:?} is not an absolute path", spec.cwd());
         }
+        let user = spec.user();
+        let ids = [user.uid(), user.gid()].into_iter().chain(user.additional_gids().iter().flatten().copied());
+        // To the kernel this number means to leave things as they are, which is root.
+        if ids.into_iter().any(|id| id == u32::MAX) {
+            bail!("{} is no user's or group's number", u32::MAX);
+        }
         let rlimits = spec.rlimits().iter().flatten().map(|limit| {
             let name = limit.typ().to_string();
             let resource = rlimit_number(&name).ok_or_else(|| anyhow!("unknown resource limit {name}"))?;

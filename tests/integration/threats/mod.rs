@@ -2,4 +2,6 @@
 
 mod bundle;
 mod descriptors;
+mod identity;
 mod mounts;
+mod own_program;
