@@ -8,11 +8,14 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 # Debian packages that the fixtures and tests are made with.
 PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
 
+# Those whose engines run on minirun in tests.
+ENGINES := docker.io podman containerd runc iptables tini iproute2
+
 .DEFAULT_GOAL := help
-.PHONY: help build static install deps fixtures demo test test-root test-vm lint bench clean
+.PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the debug binary
 	cargo build
@@ -24,6 +27,7 @@ static: ## the release binary, static and stripped: target/minirun
 
 install: static ## minirun below PREFIX (/usr/local)
 	install -D -m 755 target/minirun $(DESTDIR)$(PREFIX)/bin/minirun
+	ln -sf minirun $(DESTDIR)$(PREFIX)/bin/minirun-oci
 
 deps: ## the Debian packages the tests need, if some are missing
 	@rootfs-fixtures/deps.sh $(PACKAGES)
@@ -41,14 +45,26 @@ test: deps fixtures ## all tests: unit, integration, and in the emulated machine
 test-root: fixtures ## the integration tests alone (as root)
 	cargo test --test integration </dev/null
 
+test-engines: fixtures ## Docker, Podman and containerd on top of minirun (as root)
+	@rootfs-fixtures/deps.sh $(ENGINES)
+	cargo test --test engines </dev/null
+
 test-vm: deps fixtures ## selected integration tests on kernel 6.1 with cgroup v2
 	cargo build
 	tests/vm/run.sh
 
+conformance: deps fixtures ## runc's own tests, against minirun and runc: RUNTIMES="runc minirun" FILES="start.bats"
+	cargo build --release
+	@RUNTIMES="$(RUNTIMES)" FILES="$(FILES)" tests/conformance/run.sh
+
+conformance-vm: deps fixtures ## the same on kernel 6.1 with cgroup v2, for about 15 minutes
+	cargo build --release
+	@RUNTIMES="$(RUNTIMES)" FILES="$(FILES)" tests/conformance/vm.sh
+
 lint: ## formatting and clippy; warnings are errors
 	cargo fmt --check
 	rustfmt --edition 2024 --check rootfs-fixtures/probe.rs
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --test engines -- -D warnings
 
 bench: ## minirun beside docker, podman, runc, crun and the bare system calls
 	cargo build --release

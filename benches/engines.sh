@@ -1,5 +1,5 @@
 # Sourced by run.sh: finds the engines that are installed, gives each a store of its
-# own in $tmp with the image `bench`, and takes all of it down again.
+# own in $tmp, with state in $volatile and the image `bench`, and takes all of it down again.
 #
 # Sets: floor, lower (the unpacked image), engines, runtimes, have_minirun, cmd_ENGINE.
 
@@ -35,7 +35,7 @@ built_floor() {
 set_up_minirun() {
     have_minirun=1
     engines+=(minirun)
-    cmd_minirun=("$minirun" --root "$tmp/minirun" --state "$tmp/minirun-state")
+    cmd_minirun=("$minirun" --root "$tmp/minirun" --state "$volatile/minirun")
 }
 
 set_up_docker() {
@@ -43,7 +43,7 @@ set_up_docker() {
     [ -x "$client" ] || client=$(command -v docker)
     # shellcheck disable=SC2034
     cmd_docker=("$client" -H "unix://$tmp/docker.sock")
-    dockerd --data-root "$tmp/docker" --exec-root "$tmp/docker-run" -H "unix://$tmp/docker.sock" \
+    dockerd --data-root "$tmp/docker" --exec-root "$volatile/docker" -H "unix://$tmp/docker.sock" \
         --pidfile "$tmp/dockerd.pid" --bridge=none --iptables=false >"$tmp/dockerd.log" 2>&1 &
     dockerd_pid=$!
     for ((i = 0; i < 150; i++)); do
@@ -71,7 +71,7 @@ runtime = "runc"
 END
     # shellcheck disable=SC2034
     cmd_podman=(env "CONTAINERS_CONF=$tmp/containers.conf" podman --root "$tmp/podman"
-        --runroot "$tmp/podman-run" --tmpdir "$tmp/podman-tmp" --storage-driver overlay)
+        --runroot "$volatile/podman" --tmpdir "$volatile/podman-tmp" --storage-driver overlay)
     engines+=(podman)
 }
 
@@ -81,19 +81,50 @@ set_up_runtimes() {
     sed -i -e 's/"terminal": true/"terminal": false/' -e 's/"sh"/"true"/' "$tmp/bundle/config.json"
     runtimes+=(runc)
     ! command -v crun >/dev/null || runtimes+=(crun)
+    [ -z "$have_minirun" ] || ln -s "$minirun" "$tmp/minirun-oci"
+}
+
+# The first word says what is done with the command (floor time, floor peak, or just
+# env), the second which runtime it is, the rest is its command line.
+with_runtime() {
+    local how=$1 name=$2 program=$2
+    shift 2
+    [ "$name" != minirun ] || program=$tmp/minirun-oci
+    # shellcheck disable=SC2086
+    if [ "$name" = crun ]; then
+        # It takes a hybrid hierarchy for none it knows, unless it looks like v1.
+        unshare --mount --propagation private sh -c '
+            [ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified
+            exec "$@"' - $how crun --root "$volatile/crun" "$@" 2>>"$log"
+    else
+        $how "$program" --root "$volatile/oci-$name" "$@" 2>>"$log"
+    fi || echo "failed: $name $*" >>"$log"
+}
+
+# A bundle with what Docker asks for by default, as minirun composes it.
+docker_bundle() {
+    local id
+    command -v jq >/dev/null || return 1
+    id=$("${cmd_minirun[@]}" run -d --network none bench sleep 1000)
+    jq --slurpfile ours "$volatile/minirun/$id/config.json" '
+        .process.capabilities = $ours[0].process.capabilities | .process.noNewPrivileges = false
+        | del(.process.rlimits)
+        | .root.readonly = false | .linux.seccomp = $ours[0].linux.seccomp
+        | .linux.maskedPaths = $ours[0].linux.maskedPaths | .linux.readonlyPaths = $ours[0].linux.readonlyPaths
+        | .linux.resources = $ours[0].linux.resources | .linux.namespaces = $ours[0].linux.namespaces
+        | .process.args = ["true"]' "$tmp/bundle/config.json" >"$tmp/docker.json"
+    mkdir "$tmp/docker-bundle" "$tmp/docker-bundle-stays"
+    ln -s "$tmp/bundle/rootfs" "$tmp/docker-bundle/rootfs"
+    ln -s "$tmp/bundle/rootfs" "$tmp/docker-bundle-stays/rootfs"
+    cp "$tmp/docker.json" "$tmp/docker-bundle/config.json"
+    jq '.process.args = ["sleep", "1000"]' "$tmp/docker.json" >"$tmp/docker-bundle-stays/config.json"
+    "${cmd_minirun[@]}" rm -f "$id" >>"$log"
 }
 
 # One timed run of an engine or runtime.
 start_once() {
     case $1 in
-        runc) time_of runc --root "$tmp/runc" run -b "$tmp/bundle" bench ;;
-        crun)
-            # crun takes a hybrid hierarchy for none it knows, unless it looks like v1.
-            unshare --mount --propagation private sh -c '
-                [ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified
-                exec "$@"' - "$floor" time crun --root "$tmp/crun" run -b "$tmp/bundle" bench 2>>"$log" ||
-                echo "failed: crun" >>"$log"
-            ;;
+        runc | crun) with_runtime "$floor time" "$1" run -b "$tmp/bundle" bench ;;
         *)
             local -n command=cmd_$1
             time_of "${command[@]}" run --rm --network none bench true
@@ -121,7 +152,7 @@ tear_down() {
     fi
     comm -13 <(echo "${groups_before:-}") <(engine_groups) |
         while read -r e; do find "$e" -depth -type d -exec rmdir {} + 2>/dev/null || true; done
-    awk -v t="$tmp/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r |
+    awk -v t="$tmp/" -v v="$volatile/" 'index($2, t) == 1 || index($2, v) == 1 { print $2 }' /proc/self/mounts | sort -r |
         while read -r mount; do umount "$mount" 2>/dev/null || true; done
-    rm -rf --one-file-system "$tmp"
+    rm -rf --one-file-system "$tmp" "$volatile"
 }

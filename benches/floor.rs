@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! floor LOWERDIR WORKDIR [N]   N runs of LOWERDIR's /bin/true; microseconds of each
+//! floor peak COMMAND [ARG..]   the most memory that the command, or any child that it waited for, had; kB
 //! floor time COMMAND [ARG..]   one run of a command, its output dropped; microseconds
 //! ```
 //!
@@ -76,6 +77,7 @@ fn main() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["time", program, ref rest @ ..] => time(program, rest),
+        ["peak", program, ref rest @ ..] => peak(program, rest),
         [lower, work] => repeat(lower, work, 1),
         [lower, work, n] => repeat(lower, work, n.parse().unwrap_or(1)),
         // `cargo bench` names no directory: nothing to measure there.
@@ -92,6 +94,17 @@ fn time(program: &str, args: &[&str]) {
         Ok(status) => die(&format!("{program}: {status}")),
         Err(e) => die(&format!("{program}: {e}")),
     }
+}
+
+fn peak(program: &str, args: &[&str]) {
+    // A container that goes on must not hold our output open.
+    let status = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    if !status.is_ok_and(|s| s.success()) {
+        die(&format!("{program} failed"));
+    }
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    check("getrusage", unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) } as i64);
+    println!("{}", usage.ru_maxrss);
 }
 
 fn repeat(lower: &str, work: &str, n: usize) {

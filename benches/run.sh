@@ -2,12 +2,18 @@
 # Measures minirun side by side with docker, podman, runc and crun (those that are
 # installed) and with the bare system calls of floor.rs; prints a table with the
 # ratios and says which targets were met. Everything it makes is in one temporary
-# directory, removed at the end, where a dockerd of its own runs too.
+# directory, removed at the end, where a dockerd of its own runs too; each engine's
+# volatile state is on a tmpfs, as /run is on every distribution.
 #
-#   benches/run.sh [startup] [parallel] [memory] [images] [commit]   default: all
+# What everybody is compared with is `floor` as a whole program, timed as the others
+# are: from before it is executed until it has been waited for. How long its system
+# calls take without that is in the table too, as `calls alone`.
+#
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [commit]   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
-# MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes.
+# MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes,
+# BENCH_STATE (/dev/shm) where the engines' volatile state does.
 # Best run when little was deleted on that file system in the last five minutes.
 set -euo pipefail
 
@@ -21,6 +27,7 @@ starts=${STARTS:-100}
 few=5
 
 tmp=$(mktemp -d "${BENCH_DIR:-/var/tmp}/minirun-bench.XXXXXX")
+volatile=$(mktemp -d "${BENCH_STATE:-/dev/shm}/minirun-bench.XXXXXX")
 log=$tmp/log
 source "$here/engines.sh"
 
@@ -49,13 +56,17 @@ goal() {
 startup() {
     local i e
     for ((i = 0; i < rounds; i++)); do
-        "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/startup.floor"
+        "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/startup.calls"
+        time_of "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/startup.floor"
         for e in "${engines[@]}" "${runtimes[@]}"; do
             start_once "$e" >>"$tmp/startup.$e"
         done
     done
     echo; echo "run --rm --network none IMAGE true, median of $rounds rounds"
     row '' time '/ floor'
+    figure[startup.floor]=$(median <"$tmp/startup.floor")
+    i=$(median <"$tmp/startup.calls")
+    row 'calls alone' "$(ms "$i")" "$(ratio "$i" "${figure[startup.floor]}")"
     for e in floor "${engines[@]}" "${runtimes[@]}"; do
         figure[startup.$e]=$(median <"$tmp/startup.$e")
         row "$e" "$(ms "${figure[startup.$e]}")" "$(ratio "${figure[startup.$e]}" "${figure[startup.floor]}")"
@@ -64,6 +75,45 @@ startup() {
         goal 'start-up / floor' "$(ratio "${figure[startup.minirun]}" "${figure[startup.floor]}")" 2
         goal 'start-up / docker' "$(ratio "${figure[startup.minirun]}" "${figure[startup.docker]:--}")" 0.033
     fi
+}
+
+# The OCI command lines on one bundle: run to the end, exec, and the memory of create.
+runtimes() {
+    local e i each=() best what
+    [ "$have_minirun" ] && docker_bundle || { echo; echo "runtimes: needs minirun, runc and jq"; return 0; }
+    each=(minirun "${runtimes[@]}")
+    for e in "${each[@]}"; do
+        with_runtime env "$e" run -d -b "$tmp/docker-bundle-stays" "stays-$e" </dev/null >/dev/null
+    done
+    for ((i = 0; i < rounds; i++)); do
+        time_of "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/bundle.run.floor"
+        for e in "${each[@]}"; do
+            with_runtime "$floor time" "$e" run -b "$tmp/docker-bundle" "runs-$e" >>"$tmp/bundle.run.$e"
+            with_runtime "$floor time" "$e" exec "stays-$e" true >>"$tmp/bundle.exec.$e"
+        done
+    done
+    for what in run exec; do
+        echo; echo "$what with Docker's default configuration, seccomp included, median of $rounds rounds"
+        row '' time '/ minirun'
+        figure[$what.minirun]=$(median <"$tmp/bundle.$what.minirun")
+        [ "$what" = exec ] || row floor "$(ms "$(median <"$tmp/bundle.run.floor")")" \
+            "$(ratio "$(median <"$tmp/bundle.run.floor")" "${figure[run.minirun]}")"
+        for e in "${each[@]}"; do
+            figure[$what.$e]=$(median <"$tmp/bundle.$what.$e")
+            row "$e" "$(ms "${figure[$what.$e]}")" "$(ratio "${figure[$what.$e]}" "${figure[$what.minirun]}")"
+        done
+        goal "bundle $what / crun" "$(ratio "${figure[$what.minirun]}" "${figure[$what.crun]:--}")" 1
+        goal "bundle $what / runc" "$(ratio "${figure[$what.minirun]}" "${figure[$what.runc]:--}")" 0.2
+    done
+    goal 'bundle run / floor' "$(ratio "${figure[run.minirun]}" "$(median <"$tmp/bundle.run.floor")")" 1.5
+    echo; echo "peak memory of create"
+    for e in "${each[@]}"; do
+        i=$(with_runtime "$floor peak" "$e" create -b "$tmp/docker-bundle" "made-$e")
+        row "$e" "$i kB" ''
+        [ "$e" != minirun ] || goal 'memory of create, kB' "$i" 5120
+        with_runtime env "$e" delete -f "made-$e"
+        with_runtime env "$e" delete -f "stays-$e"
+    done
 }
 
 elapsed() {
@@ -75,8 +125,13 @@ elapsed() {
 parallel() {
     local e one eight
     many() { seq "$starts" | xargs -P"$1" -I{} "${@:2}" run --rm --network none bench true {}; }
+    # What this machine can do at all: the bare calls in the same two ways.
+    many_floors() { seq "$starts" | xargs -P"$1" -I{} "$floor" "$lower" "$tmp/floor" 1; }
     echo; echo "$starts starts in sequence and 8 at a time"
     printf '  %-14s %12s %12s %12s\n' '' sequence '8 at a time' ratio
+    one=$(elapsed many_floors 1)
+    eight=$(elapsed many_floors 8)
+    printf '  %-14s %12s %12s %12s\n' floor "$(ms "$one")" "$(ms "$eight")" "$(ratio "$one" "$eight")"
     for e in "${engines[@]}"; do
         local -n command=cmd_$e
         one=$(elapsed many 1 "${command[@]}")
@@ -235,7 +290,7 @@ trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup parallel memory images commit
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images commit
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

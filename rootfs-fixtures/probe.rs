@@ -68,6 +68,7 @@ const USAGE: &str = "usage: probe COMMAND
   open PATH r|w|rw    mknod PATH c|b MAJ MIN  mount
   setxattr PATH NAME VALUE    getxattr PATH NAME    setcap PATH
   syscall NUMBER [ARG..]                      a raw call with numbers
+  syscall32 NUMBER [ARG [ARG]]                the same as 32-bit x86 makes it
   exit N    kill-self SIG    sleep SECONDS    ignore-term    trap    winch
   cat-hash    spew BYTES    spew-hash BYTES   (BYTES may end in k, m or g)
   alloc MIB [SECONDS]    forkbomb N    zombies";
@@ -101,6 +102,7 @@ fn run(args: &[&str]) -> c_int {
         ["getxattr", path, name] => get_xattr(path, name),
         ["setcap", path] => set_xattr(path, "security.capability", &bind_service()),
         ["syscall", nr, ref rest @ ..] => raw_call(nr, rest),
+        ["syscall32", nr, ref rest @ ..] => raw_call_32(nr, rest),
         ["exit", code] => return number(code) as c_int,
         ["kill-self", name] => {
             unsafe { kill(std::process::id() as c_int, signal_number(name)) };
@@ -182,6 +184,27 @@ fn wait_forever() -> ! {
     loop {
         unsafe { pause() };
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn raw_call_32(nr: &str, rest: &[&str]) {
+    let argument = |i: usize| rest.get(i).map_or(0, |a| number(a));
+    let mut result = number(nr);
+    // The compiler keeps rbx to itself.
+    unsafe {
+        std::arch::asm!("xchg {first}, rbx", "int 0x80", "xchg {first}, rbx",
+            first = inout(reg) argument(0) => _, inlateout("rax") result, in("rcx") argument(1), in("rdx") 0,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+    match result as i32 {
+        error @ -4095..0 => println!("{}", errno_name(&Error::from_raw_os_error(-error))),
+        n => println!("{n}"),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn raw_call_32(nr: &str, _: &[&str]) {
+    usage(nr)
 }
 
 fn attempt(result: i64) {

@@ -13,7 +13,7 @@
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/trash         what is being deleted: renamed here first, emptied later
-//! <state>/<id>         pids and sockets of running containers; lost at reboot
+//! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
 
 use crate::sys::dir::Dir;

@@ -134,8 +134,9 @@ fn full_config(config: Value) -> Value {
 fn container_document(app: &App, container: &Container, size: bool) -> Result<Value> {
     let (record, snapshot) = (&container.record, container.snapshot()?);
     let command = record.command_line();
-    let dir = container.dir();
+    let (dir, bundle) = (container.dir(), container.bundle());
     let path = |sub: &str| dir.join(sub).display().to_string();
+    let of_run = |sub: &str| bundle.join(sub).display().to_string();
     let running = snapshot.running.as_ref();
     let restarts = running.map_or_else(|| snapshot.ended.as_ref().map_or(0, |e| e.restarts), |r| r.restarts);
     let lower: Vec<String> =
@@ -147,9 +148,9 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
         "Args": command.get(1..).unwrap_or_default(),
         "State": state(&snapshot),
         "Image": record.image.to_string(),
-        "ResolvConfPath": path("resolv.conf"),
-        "HostnamePath": path("hostname"),
-        "HostsPath": path("hosts"),
+        "ResolvConfPath": of_run("resolv.conf"),
+        "HostnamePath": of_run("hostname"),
+        "HostsPath": of_run("hosts"),
         "LogPath": container.log_path().display().to_string(),
         "Name": format!("/{}", record.name),
         "RestartCount": restarts,

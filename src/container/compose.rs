@@ -20,6 +20,8 @@ pub struct World {
     pub layers: Vec<PathBuf>,
     /// The container's folder.
     pub directory: PathBuf,
+    /// Where this run's own files are: `hosts` and the others that are mounted over the image's.
+    pub bundle: PathBuf,
     /// Where its root file system is mounted, in its own mount namespace.
     pub mount_point: PathBuf,
     /// Who the process is.
@@ -229,7 +231,7 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     ];
     let etc_ro = if options.read_only { "ro" } else { "rw" };
     for file in ["resolv.conf", "hostname", "hosts"] {
-        let source = world.directory.join(file);
+        let source = world.bundle.join(file);
         list.push(mount("bind", &text(&source)?, &format!("/etc/{file}"), &["rbind", "rprivate", etc_ro])?);
     }
     if options.init {

@@ -199,6 +199,11 @@ impl Container {
         self.root.state().join(&self.record.id)
     }
 
+    /// Its bundle: the specification and the files of its current run.
+    pub fn bundle(&self) -> PathBuf {
+        self.state_dir()
+    }
+
     /// Its own layer.
     pub fn upper(&self) -> PathBuf {
         self.dir().join("upper")

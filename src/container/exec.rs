@@ -56,7 +56,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     // What can be refused is refused here, where the user is.
     ProcessPlan::from_spec(&process)?;
     let cgroup = super::compose::cgroup_path(&container.record);
-    let bundle = container.dir();
+    let bundle = container.bundle();
     let task = Task { process, init, cgroup, bundle, interactive: options.interactive, detach: options.detach };
     Waiting::start(NAME, &container.root)?.give(&task, &[])
 }

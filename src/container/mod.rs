@@ -4,13 +4,13 @@
 //! <root>/containers/<id>/container.json   the record: what was asked for          (record)
 //!                        exit.json        how it last ended                       (state)
 //!                        lock             held by its supervisor as long as it lives
-//!                        config.json      the OCI bundle's specification, composed at each start
 //!                        upper/ work/     its own layer
-//!                        hosts, hostname, resolv.conf            as mounted into it
 //!                        log, log.1 …     its output                              (log)
 //! <root>/names/<name>                     a link whose text is the id
 //! <state>/<id>/run.json                   its processes                           (state)
 //!              socket                     where clients reach its supervisor      (protocol)
+//!              config.json                the OCI bundle's specification, composed at each start
+//!              hosts, hostname, resolv.conf            as mounted into it
 //! ```
 
 pub mod attach;

@@ -16,7 +16,7 @@ use crate::image::union::Union;
 use crate::layout::mkdir_all;
 use crate::runtime::handshake::{Failure, Stage};
 use crate::sys::dir::{Dir, file_type};
-use crate::sys::file::{Durability, Ownership, write_atomic};
+use crate::sys::file::Ownership;
 use crate::sys::signal;
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use crate::volume::Volumes;
@@ -25,7 +25,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ pub fn start(container: &Container, how: Start, program: &Path, supervisor: Wait
     let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? else {
         bail!("container {} is already running", container.record.name);
     };
-    compose_bundle(container, program)?;
-    mkdir_all(&container.state_dir())?;
+    mkdir_all(&container.bundle())?;
+    compose_bundle(container, program).inspect_err(|_| container.forget_running())?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
     let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
     supervisor.give(&task, &[ownership.as_fd()])
@@ -103,6 +103,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
     let world = World {
         layers,
         directory: container.dir(),
+        bundle: container.bundle(),
         mount_point: container.root.join("rootfs"),
         identity,
         volumes: volumes(container)?,
@@ -113,8 +114,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
     let spec = compose::compose(record, &world)?;
     write_network_files(container)?;
     let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
-    let path = container.dir().join("config.json");
-    write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))?;
+    write_new(&container.bundle().join("config.json"), &json, 0o600)?;
     reset_work_directory(container)
 }
 
@@ -144,16 +144,16 @@ fn volumes(container: &Container) -> Result<BTreeMap<String, PathBuf>> {
 /// A container that was mounted without syncing leaves a mark that forbids mounting again; its layer is ours to judge.
 fn reset_work_directory(container: &Container) -> Result<()> {
     let dir = Dir::open(container.dir()).context("open the container's folder")?;
-    let is_fresh = match dir.child("work").and_then(|w| w.names()) {
-        // Whoever was emptying it did not come to the end.
-        Err(e) if e.kind() == ErrorKind::NotFound => false,
-        other => other.context("look at the work directory")?.is_empty(),
+    let left = match dir.child("work").and_then(|w| w.names()) {
+        // A start that was killed just here.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.context("look at the work directory")?),
     };
-    if !is_fresh {
-        dir.remove_tree("work").context("empty the work directory")?;
-        dir.mkdir("work", 0o700).context("make the work directory")?;
+    if left.is_some_and(|names| names.is_empty()) {
+        return Ok(());
     }
-    Ok(())
+    dir.remove_tree("work").context("empty the work directory")?;
+    dir.mkdir("work", 0o700).context("make the work directory")
 }
 
 fn write_network_files(container: &Container) -> Result<()> {
@@ -173,13 +173,19 @@ fn write_network_files(container: &Container) -> Result<()> {
     }
     let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", host("/etc/resolv.conf"))];
     for (name, text) in files {
-        let path = container.dir().join(name);
-        let what = || format!("write {}", path.display());
-        let mut file = std::fs::File::create(&path).with_context(what)?;
-        file.write_all(text.as_bytes()).with_context(what)?;
-        file.set_permissions(PermissionsExt::from_mode(0o644)).with_context(what)?;
+        write_new(&container.bundle().join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())
+}
+
+/// The folder is ours alone for this start: nobody reads a file in it before it is whole.
+fn write_new(path: &Path, data: &[u8], mode: u32) -> Result<()> {
+    let write = || {
+        let mut file = std::fs::File::create(path)?;
+        file.write_all(data)?;
+        file.set_permissions(PermissionsExt::from_mode(mode))
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }
 
 /// Every device node of the host, for a container that may use them all.

@@ -168,10 +168,10 @@ impl Container {
         write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
     }
 
-    /// Removes the volatile state. Can be repeated.
+    /// Removes the volatile state, its bundle with it. Can be repeated.
     pub(super) fn forget_running(&self) {
         let dir = self.state_dir();
-        for file in ["run.json", "socket"] {
+        for file in ["config.json", "hosts", "hostname", "resolv.conf", "run.json", "socket"] {
             let _ = std::fs::remove_file(dir.join(file));
         }
         // A writer that was killed has left more.

@@ -169,7 +169,7 @@ fn run_once(
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let (created, ends, cgroup) = create(container, &container.dir(), size)?;
+    let (created, ends, cgroup) = create(container, &container.bundle(), size)?;
     running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
     running.started_at = now();
     running.last_exit = None;

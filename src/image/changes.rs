@@ -43,8 +43,9 @@ impl<'a> Changes<'a> {
     }
 
     /// Ends the tar; gives the number of entries and the bytes of regular files.
-    pub fn finish(self) -> Result<(u64, u64)> {
+    pub fn finish(mut self) -> Result<(u64, u64)> {
         self.out.write_all(&END)?;
+        self.placer.flush()?;
         Ok((self.files, self.size))
     }
 

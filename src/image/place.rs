@@ -15,8 +15,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
-/// Steps that may wait; each holds at most one piece of content.
-const WAITING: usize = 64;
+/// Steps go in batches: waking the thread for each of a hundred thousand small ones costs more than their work.
+const BATCH: usize = 256;
+/// Bytes of content that make a batch full.
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches that may wait.
+const WAITING: usize = 4;
 
 /// One step in the current directory.
 pub enum Step {
@@ -41,23 +45,41 @@ pub enum Step {
 }
 
 /// The way to the thread.
-pub struct Placer(SyncSender<Step>);
+pub struct Placer {
+    sender: SyncSender<Vec<Step>>,
+    batch: Vec<Step>,
+    bytes: usize,
+}
 
 impl Placer {
     /// # Errors
     /// The thread has stopped; [`on_a_thread`] knows why.
-    pub fn send(&self, step: Step) -> Result<()> {
-        self.0.send(step).map_err(|_| anyhow!("the new layer cannot be made"))
+    pub fn send(&mut self, step: Step) -> Result<()> {
+        if let Step::Content(_, bytes) = &step {
+            self.bytes += bytes.len();
+        }
+        self.batch.push(step);
+        if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what has not been sent yet.
+    ///
+    /// # Errors
+    /// As [`Placer::send`].
+    pub fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        self.sender.send(batch).map_err(|_| anyhow!("the new layer cannot be made"))
     }
 }
 
-/// Makes what `work` says in the folder of `layer`. An error of the making is the one that counts.
+/// Makes what `work` says (and has flushed) in the folder of `layer`. An error of the making is the one that counts.
 pub fn on_a_thread<T>(layer: &NewLayer, work: impl FnOnce(Placer) -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
         let (sender, steps) = sync_channel(WAITING);
         let making = Builder::new().spawn_scoped(scope, move || Making::new(&layer.fs)?.run(&steps));
         let making = making.context("start a thread")?;
-        let result = work(Placer(sender));
+        let result = work(Placer { sender, batch: Vec::with_capacity(BATCH), bytes: 0 });
         making.join().map_err(|_| anyhow!("a thread has ended unexpectedly"))??;
         result
     })
@@ -85,8 +107,8 @@ impl Making {
         Ok(Making { folders: vec![top.try_clone()?], linked: HashMap::new(), open: None })
     }
 
-    fn run(mut self, steps: &Receiver<Step>) -> Result<()> {
-        steps.iter().try_for_each(|step| self.step(step)).context("make the new layer")
+    fn run(mut self, steps: &Receiver<Vec<Step>>) -> Result<()> {
+        steps.iter().flatten().try_for_each(|step| self.step(step)).context("make the new layer")
     }
 
     fn step(&mut self, step: Step) -> Result<()> {
@@ -120,7 +142,7 @@ impl Making {
                 if end < entry.size {
                     file.set_len(entry.size).context("set the file's size")?;
                 }
-                describe(here, &name, &entry)?;
+                describe_file(&file, here, &name, &entry)?;
             }
         }
         Ok(())
@@ -137,7 +159,7 @@ impl Making {
         let device = rustix::fs::makedev(entry.device.0, entry.device.1);
         let made = match entry.kind {
             Kind::File if entry.size > 0 => {
-                let file = here.create(&name, 0o600).with_context(|| format!("make {}", shown(&name)))?;
+                let file = here.create(&name, entry.mode & 0o777).with_context(|| format!("make {}", shown(&name)))?;
                 self.open = Some(Open { file, name, entry, end: 0 });
                 return Ok(());
             }
@@ -159,11 +181,33 @@ fn describe(dir: &Dir, name: &OsStr, entry: &Entry) -> Result<()> {
     if entry.kind != Kind::Symlink {
         dir.chmod(name, entry.mode).context("set the mode")?;
     }
-    for (key, value) in &entry.xattrs {
-        let key = OsStr::from_bytes(key);
-        dir.set_xattr(name, key, value).with_context(|| format!("set the attribute {key:?}"))?;
-    }
+    set_xattrs(dir, name, entry)?;
     dir.set_mtime(name, entry.mtime.0, entry.mtime.1).context("set the time")
+}
+
+/// As [`describe`] for a file that is open and was made with its mode: what is right already is not written again.
+fn describe_file(file: &File, dir: &Dir, name: &OsStr, entry: &Entry) -> Result<()> {
+    use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+    let io = std::io::Error::from;
+    let stat = rustix::fs::fstat(file).map_err(io)?;
+    if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(io).context("set the owner")?;
+    }
+    if stat.st_mode & 0o7777 != entry.mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(io).context("set the mode")?;
+    }
+    set_xattrs(dir, name, entry)?;
+    let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::futimens(file, &times).map_err(io).context("set the time")
+}
+
+fn set_xattrs(dir: &Dir, name: &OsStr, entry: &Entry) -> Result<()> {
+    entry.xattrs.iter().try_for_each(|(key, value)| {
+        let key = OsStr::from_bytes(key);
+        dir.set_xattr(name, key, value).with_context(|| format!("set the attribute {key:?}"))
+    })
 }
 
 fn shown(name: &OsStr) -> impl std::fmt::Display + '_ {

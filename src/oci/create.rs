@@ -4,7 +4,7 @@ use super::console::{self, Relay};
 use super::log::Log;
 use super::record::{Container, DOOR, Record, Status, Store};
 use super::{delete, start};
-use crate::runtime::cgroup::Hierarchies;
+use crate::runtime::cgroup::{Hierarchies, Version};
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
@@ -84,9 +84,9 @@ impl Common {
 }
 
 /// Creates a container that waits to be started.
-pub fn create(store: &Store, args: &CreateArgs) -> Result<()> {
+pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
     let order = Order::of(&args.common, true)?;
-    let (container, created) = order.carry_out(store, &args.common, true).context("minirun-oci create failed")?;
+    let (container, created) = order.carry_out(store, &args.common, true, log).context("minirun-oci create failed")?;
     finish(&args.common, &container, &created, &order).context("minirun-oci create failed")
 }
 
@@ -95,7 +95,7 @@ pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
     let order = Order::of(&args.common, args.detach)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
-    let (container, created) = order.carry_out(store, &args.common, false).context(failed)?;
+    let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
     let started = finish(&args.common, &container, &created, &order)
         .and_then(|()| start::begin(&container, &created).map_err(starting));
     if let Err(error) = started {
@@ -131,17 +131,19 @@ impl Order {
         Ok(Order { spec, bundle, manner, terminal })
     }
 
-    fn carry_out(&self, store: &Store, args: &Common, waits: bool) -> Result<(Container, Created)> {
+    fn carry_out(&self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
         let face = Face { id: &args.id, hierarchies: Hierarchies::All, manner: self.manner };
         let plan = Plan::resolve(&self.spec, &self.bundle, &face)?;
         check_descriptors(self.manner.preserved_fds)?;
+        let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
-        self.launch(&plan, &dir, waits).inspect_err(|_| {
+        log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
+        self.launch(&plan, &dir, waits, shares).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
 
-    fn launch(&self, plan: &Plan, dir: &Path, waits: bool) -> Result<(Container, Created)> {
+    fn launch(&self, plan: &Plan, dir: &Path, waits: bool, shares_cgroup: bool) -> Result<(Container, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
         let mut container = None;
         // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
@@ -151,7 +153,7 @@ impl Order {
             container = Some(made);
             Ok(())
         };
-        let company = Company { streams: None, door, attend: Some(&mut attend) };
+        let company = Company { streams: None, door, shares_cgroup, attend: Some(&mut attend) };
         let created = launch::create(plan, company).map_err(starting)?;
         let container = container.context("the container was not attended to")?;
         Ok((container, created))
@@ -170,6 +172,16 @@ impl Order {
             config: self.spec.clone(),
         })
     }
+}
+
+/// Version 1 has always let containers share a cgroup, and some count on it.
+fn shares_cgroup(plan: &Plan, log: &Log) -> bool {
+    let others = plan.cgroup.processes().map_or(0, |p| p.len());
+    let shares = others > 0 && plan.cgroup.version() != Version::V2;
+    if shares {
+        log.warning(&format!("container's cgroup is not empty: {others} process(es) found"));
+    }
+    shares
 }
 
 /// Terminal and number go where the caller wants them; a container that nobody can use is taken away again.

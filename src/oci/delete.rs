@@ -65,9 +65,16 @@ fn kill(container: &Container) -> Result<()> {
 /// Removes everything that belonged to a container whose first process has ended.
 pub fn destroy(container: &Container, status: Status, log: &Log) -> Result<()> {
     let cgroup = container.cgroup();
-    // Without a pid namespace of their own the others outlive the first process.
-    cgroup.kill_all()?;
-    cgroup.remove()?;
+    if !container.has_pid_namespace() {
+        // The others outlive the first process.
+        cgroup.kill_all()?;
+    }
+    if let Err(error) = cgroup.remove() {
+        if !cgroup.processes().is_ok_and(|others| !others.is_empty()) {
+            return Err(error);
+        }
+        log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
+    }
     remove_folder(container)?;
     let state = container.state(Status::Stopped);
     log.debug(&format!("container {} is deleted; it was {status}", state.id));

@@ -2,19 +2,20 @@
 
 use super::console::{self, Relay};
 use super::create::{check_descriptors, starting, write_pid};
+use super::log::Log;
 use super::record::{Container, Status, Store};
-use super::values::{capability, user};
+use super::values::{self, capability, user};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::join::{self, Visit};
 use crate::runtime::plan::refuse_labels;
 use crate::runtime::process::{Manner, ProcessPlan};
 use crate::sys::dir::clean;
 use crate::sys::signal::Signals;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct ExecArgs {
@@ -81,7 +82,7 @@ impl ExecArgs {
 }
 
 /// Runs a further process in a container; its exit status, unless it is left alone.
-pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
+pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let container = store.find(&args.id)?;
     match container.status() {
         Status::Stopped => bail!("cannot exec in a stopped container"),
@@ -98,7 +99,8 @@ pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
     let plan = ProcessPlan::from_spec(&process)?.in_container(linux)?;
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
-    let cgroup = sub_cgroup(&container, &args.cgroup)?;
+    let cgroup = sub_cgroup(&container, &args.cgroup).context("exec failed")?;
+    log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
     let visit = Visit { init: container.init(), cgroup: &cgroup, plan: &plan, manner, state: &state };
@@ -119,7 +121,7 @@ pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
 fn compose(container: &Container, args: &ExecArgs) -> Result<Process> {
     if let Some(path) = &args.process {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        return serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()));
+        return values::process(&text).with_context(|| format!("understand {}", path.display()));
     }
     if args.command.is_empty() {
         bail!("process args cannot be empty");
@@ -189,6 +191,9 @@ fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
             None if wishes.len() == 1 => (None, wish.as_str()),
             None => bail!("invalid --cgroup argument: {wish} (missing <controller>: prefix)"),
         };
+        if Path::new(path).components().any(|part| part == Component::ParentDir) {
+            bail!("bad sub cgroup path: {path} is not a sub cgroup path");
+        }
         let below = clean(Path::new(path));
         let below = below.strip_prefix("/").unwrap_or(&below).to_owned();
         let named: Vec<String> = match controllers {
@@ -200,13 +205,17 @@ fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
             *dir = dir.join(&below);
             // The unified hierarchy beside the others is no controller's: it only follows where it can.
             if !dir.is_dir() && controllers.is_some() {
-                bail!("the cgroup {} does not exist", dir.display());
+                return Err(missing(dir));
             }
         }
     }
-    if wishes.iter().any(|w| !w.contains(':')) && !paths.values().any(|dir| dir.is_dir()) {
-        bail!("the cgroup {} does not exist", wishes[0]);
+    if let Some(dir) = paths.values().next().filter(|_| !paths.values().any(|dir| dir.is_dir())) {
+        return Err(missing(dir));
     }
     paths.retain(|_, dir| dir.is_dir());
     Ok(Cgroup::from_paths(&paths))
+}
+
+fn missing(dir: &Path) -> anyhow::Error {
+    anyhow!("adding pid to its cgroup: open {}/cgroup.procs: no such file or directory", dir.display())
 }

@@ -4,6 +4,9 @@ use super::print;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+/// The version of the specification that is carried out.
+pub const SPECIFICATION: &str = "1.2.0";
+
 /// Writes the document.
 pub fn features() -> Result<()> {
     let capabilities: Vec<String> = {
@@ -13,7 +16,7 @@ pub fn features() -> Result<()> {
     };
     let document = json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.0",
+        "ociVersionMax": SPECIFICATION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": crate::runtime::mounts::known_options(),
         "linux": {

@@ -22,24 +22,27 @@ mod values;
 
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use record::Store;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The name that this program runs under as an OCI runtime.
-pub const NAME: &str = "minirun-oci";
+/// The names that this program runs under as an OCI runtime; the second for those who replace that program by it.
+pub const NAMES: [&str; 2] = ["minirun-oci", "runc"];
 
-/// Runs containers by the specification of the Open Container Initiative.
+/// As callers of other runtimes expect it.
+const HELP: &str = "NAME:\n   {name} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+/// Open Container Initiative runtime
 #[derive(Debug, Parser)]
-#[command(name = "minirun-oci", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(disable_help_subcommand = true, disable_version_flag = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +68,9 @@ struct Global {
     /// Ignored: for callers that name it
     #[arg(long, hide = true)]
     criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(short, long, visible_short_alias = 'V', action = clap::ArgAction::SetTrue)]
+    version: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,12 +126,21 @@ const EXEC_FAILED: u8 = 255;
 
 /// Runs the command line of this process and returns its exit status.
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    let parsed = Cli::try_parse_from(arguments);
+    let name = arguments.first().map(PathBuf::from).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
+    let name = name.unwrap_or_else(|| NAMES[0].to_owned());
+    let parsed = definition(&name).try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    if let Err(error) = cli.command.close_inherited() {
+    if cli.global.version {
+        return version(&name);
+    }
+    let Some(command) = cli.command else {
+        let _ = definition(&name).print_help();
+        return ExitCode::SUCCESS;
+    };
+    if let Err(error) = command.close_inherited() {
         eprintln!("close what the caller left open: {error}");
         return ExitCode::from(FAILED);
     }
@@ -136,8 +151,8 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let status = if matches!(cli.command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
-    match cli.run(&log) {
+    let status = if matches!(command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
+    match command.run(&cli.global, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             log.failure(&error);
@@ -148,8 +163,11 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
+    if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        eprintln!("No help topic for '{word}'");
+    }
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::DisplayHelp => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILED),
     }
 }
@@ -168,27 +186,33 @@ impl Command {
     }
 }
 
-impl Cli {
-    fn run(self, log: &log::Log) -> Result<u8> {
-        if self.global.systemd_cgroup {
+fn version(name: &str) -> ExitCode {
+    let text =
+        format!("{name} version {}\ncommit: minirun\nspec: {}\n", env!("CARGO_PKG_VERSION"), features::SPECIFICATION);
+    if print(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+impl Command {
+    fn run(self, global: &Global, log: &log::Log) -> Result<u8> {
+        if global.systemd_cgroup {
             bail!("--systemd-cgroup is not supported: cgroups are made directly; leave the option away");
         }
-        if !["true", "false", "auto"].contains(&self.global.rootless.as_str()) {
-            bail!("invalid value for --rootless: {:?} is none of true, false, auto", self.global.rootless);
+        if !["true", "false", "auto"].contains(&global.rootless.as_str()) {
+            bail!("invalid value for --rootless: {:?} is none of true, false, auto", global.rootless);
         }
-        if matches!(self.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        if matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
             process::run_protected().context("protect the own executable")?;
         }
-        let store = Store::at(&self.global.root);
+        let store = Store::at(&global.root);
         let done = |result: Result<()>| result.map(|()| 0);
-        match self.command {
-            Command::Create(a) => done(create::create(&store, &a)),
+        match self {
+            Command::Create(a) => done(create::create(&store, &a, log)),
             Command::Start(a) => done(start::start(&store, &a)),
             Command::Run(a) => create::run(&store, &a, log),
             Command::State(a) => done(list::state(&store, &a)),
             Command::Kill(a) => done(signal::kill(&store, &a)),
             Command::Delete(a) => done(delete::delete(&store, &a, log)),
-            Command::Exec(a) => exec::exec(&store, &a),
+            Command::Exec(a) => exec::exec(&store, &a, log),
             Command::Ps(a) => done(list::ps(&store, &a)),
             Command::List(a) => done(list::list(&store, &a)),
             Command::Pause(a) => done(signal::pause(&store, &a)),
@@ -213,19 +237,23 @@ fn print(text: &str) -> Result<()> {
 
 /// Runs this face's command line as a subcommand of the engine's.
 pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let all: Vec<OsString> = std::iter::once(NAME.into()).chain(arguments).collect();
+    let all: Vec<OsString> = std::iter::once(NAMES[0].into()).chain(arguments).collect();
     main(&all)
 }
 
 /// The command line's definition, for what is generated from it.
-pub fn definition() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+pub fn definition(name: &str) -> clap::Command {
+    let known = NAMES.into_iter().find(|n| *n == name).unwrap_or(NAMES[0]);
+    Cli::command().name(known).bin_name(known).help_template(HELP).mut_subcommands(|c| {
+        let full = format!("{known} {}", c.get_name());
+        c.display_name(full).help_template(HELP)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_command_line_is_sound() {
-        super::definition().debug_assert();
+        super::definition("minirun-oci").debug_assert();
     }
 }

@@ -5,7 +5,7 @@ use crate::runtime::hooks::{Hooks, State};
 use crate::sys::file::{Durability, read_limited, write_atomic};
 use crate::sys::process::{self, ProcessId};
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -208,6 +208,12 @@ impl Container {
             bundle: self.record.bundle.clone(),
             annotations: annotations.into_iter().collect(),
         }
+    }
+
+    /// Whether all its processes end with the first one.
+    pub fn has_pid_namespace(&self) -> bool {
+        let namespaces = self.record.config.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none())
     }
 
     /// Its hooks.

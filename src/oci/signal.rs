@@ -20,11 +20,17 @@ pub struct KillArgs {
 /// Sends a signal.
 pub fn kill(store: &Store, args: &KillArgs) -> Result<()> {
     let container = store.find(&args.id)?;
-    let signal = signal::number(&args.signal).with_context(|| format!("unknown signal {:?}", args.signal))?;
+    let signal = match args.signal.as_str() {
+        // Only asks whether there is somebody.
+        "0" => Some(0),
+        name => signal::number(name),
+    };
+    let signal = signal.with_context(|| format!("unknown signal {:?}", args.signal))?;
     let status = container.status();
     if args.all {
         return match status {
-            Status::Stopped if !container.cgroup().exists() => bail!("container not running"),
+            // There may be nobody left to get it.
+            Status::Stopped if !container.cgroup().exists() => Ok(()),
             _ => send_all(&container, signal),
         };
     }

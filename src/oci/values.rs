@@ -1,12 +1,27 @@
 //! Values on the command line.
 
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Capability, Process};
+use serde_json::{Value, json};
 
 /// A capability by its name, with or without `CAP_`, in any case.
 pub fn capability(name: &str) -> Result<Capability> {
     let upper = name.to_ascii_uppercase();
     upper.trim_start_matches("CAP_").parse().map_err(|_| anyhow!("unknown capability {name:?}"))
+}
+
+/// A process in the specification's form; what other runtimes let be left out may be left out.
+pub fn process(text: &[u8]) -> Result<Process> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    if let Some(fields) = value.as_object_mut() {
+        let user = fields.entry("user").or_insert_with(|| json!({}));
+        if let Some(user) = user.as_object_mut() {
+            user.entry("uid").or_insert(json!(0));
+            user.entry("gid").or_insert(json!(0));
+        }
+        fields.entry("cwd").or_insert(json!(""));
+    }
+    Ok(serde_json::from_value(value)?)
 }
 
 /// `uid[:gid]`, as numbers: the names are the container's business.

@@ -152,8 +152,8 @@ impl ChildEnd {
         }
     }
 
-    /// Lets the parent take a copy of the seccomp listener. Only read(2) and write(2) are used, which a filter that
-    /// has a listener may not hold up.
+    /// Lets the parent take a copy of the seccomp listener. The word goes by write(2), which no filter with a listener
+    /// may hold up; whoever holds up what comes then is asked by somebody who has the listener already.
     pub fn hand_listener(&self, listener: &OwnedFd) -> Result<()> {
         let word = numbered(LISTENER, listener.as_raw_fd());
         rustix::io::write(&self.0, &word).map_err(std::io::Error::from).context("report the seccomp listener")?;

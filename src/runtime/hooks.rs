@@ -3,7 +3,7 @@
 
 use crate::sys::file::in_memory;
 use crate::sys::poll::{self, Interest};
-use crate::sys::process;
+use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Hook as SpecHook, Spec};
 use serde::Serialize;
@@ -117,7 +117,7 @@ fn hook(spec: &SpecHook) -> Result<Hook> {
 /// Which one failed, how, and what it wrote.
 pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        hook.run(state).with_context(|| format!("error running {moment} hook #{index}"))?;
+        hook.run(state).with_context(|| format!("error running hook #{index} of {moment}"))?;
     }
     Ok(())
 }
@@ -176,6 +176,6 @@ fn how(status: std::process::ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
+        (None, signal) => format!("signal: {}", signal::description(signal.unwrap_or(0))),
     }
 }

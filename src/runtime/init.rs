@@ -41,7 +41,7 @@ fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Resu
     let opened = inheritance.sources.take();
     let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
     connect(plan, &root, inheritance, parent).map_err(|e| (Stage::Console, e))?;
-    let state = attend(plan, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
+    let state = attend(plan, &root, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
     rootfs::enter(plan, &root).map_err(|e| (Stage::Rootfs, e))?;
     Ok((oom, state))
 }
@@ -99,10 +99,12 @@ fn connect(plan: &Plan, root: &Rootfs, inheritance: &Inheritance, parent: &Child
 }
 
 /// The container is there; its hooks are run before anything of it is entered.
-fn attend(plan: &Plan, attended: bool, parent: &ChildEnd) -> Result<State> {
+fn attend(plan: &Plan, root: &Rootfs, attended: bool, parent: &ChildEnd) -> Result<State> {
     let mut state = plan.state.clone();
     if attended {
         state.pid = parent.ask_attendance()?;
+        // What these name relatively, they look for in the container.
+        rustix::process::fchdir(&root.root).map_err(std::io::Error::from).context("change to the root file system")?;
         hooks::run("createContainer", &plan.hooks.create_container, &state)?;
     }
     state.status = "created";

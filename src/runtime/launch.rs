@@ -31,6 +31,8 @@ pub struct Company<'a> {
     pub streams: Option<Streams>,
     /// Where somebody will come and let the program run; the caller does if there is none.
     pub door: Option<Listener>,
+    /// Others may be in its cgroup already; they are left alone, whatever happens.
+    pub shares_cgroup: bool,
     /// Called with the first process when the container is there, before any hook.
     pub attend: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
 }
@@ -64,7 +66,10 @@ pub(super) struct Inheritance {
 pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     let joined = plan.namespaces.open()?;
     let sources = sources::open_in_parent(plan)?;
-    let entrance = plan.cgroup.create(&plan.limits)?;
+    let entrance = match company.shares_cgroup {
+        false => plan.cgroup.create(&plan.limits),
+        true => plan.cgroup.create_or_share(&plan.limits),
+    }?;
     let attended = company.attend.is_some() || plan.hooks.any_at_creation();
     let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
     let created = fork(plan, inheritance, &joined).and_then(|mut created| match created.settle(plan, company.attend) {
@@ -74,7 +79,7 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
             Err(error)
         }
     });
-    if created.is_err() {
+    if created.is_err() && !company.shares_cgroup {
         let _ = plan.cgroup.kill_all();
         let _ = plan.cgroup.remove();
     }

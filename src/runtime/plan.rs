@@ -84,8 +84,9 @@ impl Plan {
         mounts.iter().try_for_each(refuse_inside_proc)?;
         let root_propagation = linux.rootfs_propagation().as_deref().filter(|p| !p.is_empty());
         let root_propagation = root_propagation.map_or(Some(Propagation::Private), propagation);
-        let default_path = Path::new("/").join(face.id);
-        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(&default_path);
+        // Below the caller's own, as other runtimes do it.
+        let default_path = Path::new(face.id);
+        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(default_path);
         Ok(Plan {
             rootfs: bundle.join(root.path()),
             read_only_root: root.readonly().unwrap_or(false),

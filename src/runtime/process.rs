@@ -43,6 +43,13 @@ pub struct ProcessPlan {
     pub console_size: Option<(u16, u16)>,
 }
 
+/// Whether there will be another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Last,
+}
+
 #[derive(Clone, Debug)]
 struct Rlimit {
     name: String,
@@ -184,15 +191,16 @@ impl ProcessPlan {
         if let Err(error) = parent.wait_for_go(last.door.as_ref()) {
             return (Stage::Exec, error);
         }
-        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
-            return (Stage::Hooks, error);
-        }
         let env = self.environment();
         // As late as can be: a strict filter may allow hardly more than the program itself needs.
         if self.no_new_privs
             && let Err(error) = self.install_filter(parent)
         {
             return (Stage::Identity, error);
+        }
+        // They are as confined as the program itself.
+        if let Err(error) = last.hooks.map_or(Ok(()), |(hooks, state)| hooks::run("startContainer", hooks, state)) {
+            return (Stage::Hooks, error);
         }
         (Stage::Exec, program::execute(&program, &self.args, &env))
     }
@@ -210,8 +218,11 @@ impl ProcessPlan {
         if !self.no_new_privs {
             self.install_filter(parent).map_err(|e| (Stage::Identity, e))?;
         }
+        let entered = self.enter_directory(Attempt::First).map_err(|e| (Stage::WorkingDirectory, e))?;
         self.change_identity().map_err(|e| (Stage::Identity, e))?;
-        self.enter_directory().map_err(|e| (Stage::WorkingDirectory, e))?;
+        if !entered {
+            self.enter_directory(Attempt::Last).map_err(|e| (Stage::WorkingDirectory, e))?;
+        }
         self.finish(last, parent).map_err(|e| (Stage::Identity, e))?;
         program::find(&self.args, &self.env).map_err(|e| (Stage::Exec, e))
     }
@@ -255,15 +266,19 @@ impl ProcessPlan {
         process::keep_capabilities(false).context("stop keeping capabilities")
     }
 
-    /// As the container's user, so that a directory he may not enter is refused; and it must be a real place.
-    fn enter_directory(&self) -> Result<()> {
+    /// It must be a real place inside. Once as root, for users whose directory is below one that they may not enter;
+    /// once as the user, for those whose directory root may not enter: on a network file system, say.
+    fn enter_directory(&self, attempt: Attempt) -> Result<bool> {
         let what = || format!("chdir to cwd ({:?}) set in config.json failed", self.cwd);
-        rustix::process::chdir(&self.cwd).map_err(io::Error::from).with_context(what)?;
+        match rustix::process::chdir(&self.cwd) {
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) if attempt == Attempt::First => return Ok(false),
+            other => other.map_err(io::Error::from).with_context(what)?,
+        }
         let reached = rustix::process::getcwd(Vec::new()).map_err(io::Error::from).with_context(what)?;
         if !reached.as_bytes().starts_with(b"/") {
             bail!("{}: it leads out of the container", what());
         }
-        Ok(())
+        Ok(true)
     }
 
     fn finish(&self, last: &Last<'_>, parent: &ChildEnd) -> Result<()> {

@@ -31,6 +31,8 @@ pub struct Rootfs {
     pub dev: Option<Dir>,
     /// The devpts that we mounted.
     pub devpts: Option<Dir>,
+    /// Made read-only when nothing is to be made in them any more.
+    late: Vec<OwnedFd>,
 }
 
 impl Rootfs {
@@ -62,7 +64,7 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
     mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
     let sources = opened.map_or_else(|| sources::open(&plan.mounts), Ok)?;
     let root = mount_root(plan)?;
-    let mut rootfs = Rootfs { root, proc: None, sys: None, dev: None, devpts: None };
+    let mut rootfs = Rootfs { root, proc: None, sys: None, dev: None, devpts: None, late: Vec::new() };
     for (op, source) in plan.mounts.iter().zip(sources) {
         match op.kind {
             MountKind::Overlay(_) => Ok(()),
@@ -80,14 +82,20 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
 
 /// Makes the container's root the root, for good.
 pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
+    let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
+    for tree in &rootfs.late {
+        mount::set_attributes(tree, ro, none, None, false).context("make a mount read-only")?;
+    }
     if plan.read_only_root {
-        let (none, ro) = (Attributes::empty(), Attributes::MOUNT_ATTR_RDONLY);
         mount::set_attributes(&rootfs.root, ro, none, None, false).context("make the root read-only")?;
     }
-    match plan.manner.no_pivot {
-        false => mount::pivot_into(&rootfs.root).context("pivot_root"),
-        true => mount::move_into(&rootfs.root).context("move the root"),
-    }?;
+    if plan.manner.no_pivot {
+        // They would stay reachable below the new root, and let new ones be mounted that show everything.
+        mount::detach_kernel_views(&plan.rootfs).context("take the host's /proc and /sys away")?;
+        mount::move_into(&rootfs.root).context("move the root")?;
+    } else {
+        mount::pivot_into(&rootfs.root).context("pivot_root")?;
+    }
     if let Propagation::Shared | Propagation::Unbindable = plan.root_propagation {
         mount::set_propagation(Path::new("/"), plan.root_propagation, false).context("set the root's propagation")?;
     }
@@ -104,7 +112,9 @@ fn furnish_dev(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     let maker = if plan.namespaces.has(libc::CLONE_NEWUSER) { Maker::Bind } else { Maker::Node };
     rootfs.root.mkdir_all_in_root("dev", 0o755).context("make /dev")?;
     devices::make_defaults(&rootfs.dev()?, maker)?;
-    plan.devices.iter().try_for_each(|device| {
+    // The multiplexer is the container's own, whatever is asked for.
+    let mut asked = plan.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
+    asked.try_for_each(|device| {
         let (base, path) = rootfs.base(&device.path);
         devices::make(base, path, device, maker)
     })
@@ -134,7 +144,12 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
             (tree, file_type(&stat) != FileType::Directory)
         }
         (MountKind::FileSystem { kind, source, options }, _) => {
-            (mount::new_file_system(kind, source, options, op.flags.set)?, false)
+            let mut attributes = op.flags.set;
+            if is_kind(op, "tmpfs") {
+                // There may be more to be made in it: mount points, devices.
+                attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
+            }
+            (mount::new_file_system(kind, source, options, attributes)?, false)
         }
         _ => bail!("this cannot be mounted here"),
     };
@@ -147,14 +162,19 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.
     apply_flags(&tree, op)?;
     let held = match op.destination.to_str() {
-        _ if is_file => return Ok(()),
-        Some("/proc") => &mut rootfs.proc,
-        Some("/sys") => &mut rootfs.sys,
-        Some("/dev") => &mut rootfs.dev,
-        _ if is_kind(op, "devpts") => &mut rootfs.devpts,
-        _ => return Ok(()),
+        _ if is_file => None,
+        Some("/proc") => Some(&mut rootfs.proc),
+        Some("/sys") => Some(&mut rootfs.sys),
+        Some("/dev") => Some(&mut rootfs.dev),
+        _ if is_kind(op, "devpts") => Some(&mut rootfs.devpts),
+        _ => None,
     };
-    *held = Some(Dir::from(reopen(&tree)?));
+    if let Some(held) = held {
+        *held = Some(Dir::from(reopen(&tree)?));
+    }
+    if is_kind(op, "tmpfs") && op.flags.set.contains(Attributes::MOUNT_ATTR_RDONLY) {
+        rootfs.late.push(tree);
+    }
     Ok(())
 }
 

@@ -269,6 +269,53 @@ pub fn move_into(root: impl AsFd) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
+/// Detaches every whole procfs and sysfs of the mount namespace that is not below `except`; what cannot be detached is
+/// covered.
+pub fn detach_kernel_views(except: &Path) -> io::Result<()> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let mut places: Vec<PathBuf> = table.split(|b| *b == b'\n').filter_map(kernel_view).collect();
+    places.retain(|place| !place.starts_with(except));
+    for place in places.iter().rev() {
+        match nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
+            Ok(()) => {}
+            Err(nix::Error::EINVAL | nix::Error::EPERM) => {
+                let cover = new_file_system("tmpfs", "tmpfs", &["size=0".into()], Attributes::MOUNT_ATTR_RDONLY)?;
+                move_mount(&cover, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            }
+            // Gone with one that it was in.
+            Err(nix::Error::ENOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Where a line of mountinfo has a procfs or sysfs that shows all there is.
+fn kernel_view(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|b| *b == b' ');
+    let (root, place) = (fields.nth(3)?, fields.next()?);
+    let kind = fields.skip_while(|f| *f != b"-").nth(1)?;
+    if root != b"/" || !matches!(kind, b"proc" | b"sysfs") {
+        return None;
+    }
+    let mut path = Vec::new();
+    let mut rest = place;
+    while let Some((byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *byte == b'\\').and_then(|o| std::str::from_utf8(o).ok());
+        match octal.and_then(|o| u8::from_str_radix(o, 8).ok()) {
+            Some(escaped) => {
+                path.push(escaped);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                path.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Some(PathBuf::from(OsStr::from_bytes(&path)))
+}
+
 /// Whether the mount that holds this file is read-only.
 pub fn is_read_only(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstatvfs(fd)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
@@ -303,6 +350,15 @@ pub fn join_paths<'a>(paths: impl IntoIterator<Item = &'a Path>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_views_of_the_kernel_are_found() {
+        let line = |text: &str| kernel_view(text.as_bytes());
+        assert_eq!(line("24 29 0:22 / /a\\040b rw,relatime shared:5 - proc proc rw"), Some("/a b".into()));
+        assert_eq!(line("24 29 0:22 /sys /x rw - proc proc rw"), None);
+        assert_eq!(line("24 29 0:22 / /x rw - tmpfs proc rw"), None);
+        assert_eq!(line(""), None);
+    }
 
     #[test]
     fn path_lists_survive_colons_and_backslashes() {

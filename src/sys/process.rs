@@ -116,9 +116,10 @@ pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<()> {
     close_on_exec_from(3)?;
     // A copy without the mark that closes it; the process has one thread, so no other child can get it.
     let kept = rustix::io::dup(fd)?;
+    // With nothing asked for but arguments and streams the library needs no copy of our memory to start it from.
     let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
     command.arg0(name).args([kept.as_raw_fd().to_string().as_ref(), OsStr::new("--"), about]);
-    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Nobody waits for it: it outlives us, or ends as our child when we do.
     command.spawn().map(drop)
 }
@@ -135,6 +136,8 @@ pub fn inherited(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Ow
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return Err(io::Error::last_os_error());
     }
+    // Whatever folder our starter was in is not to be held.
+    rustix::process::chdir("/")?;
     // SAFETY: it is open, our starter opened it for us, and this is the only place that takes it over, once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

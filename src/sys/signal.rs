@@ -76,6 +76,16 @@ pub fn number(text: &str) -> Option<i32> {
     Some(NAMES.iter().position(|known| *known == name)? as i32 + 1)
 }
 
+/// What a signal means, in the words of the C library, in lower case.
+pub fn description(number: i32) -> String {
+    // SAFETY: the text is the library's own; it is copied before anything else can be called.
+    let text = unsafe {
+        let text = libc::strsignal(number);
+        if text.is_null() { None } else { Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) }
+    };
+    text.map_or_else(|| number.to_string(), |t| t.to_lowercase())
+}
+
 /// Gives the process the signal state of a fresh one: every disposition default, nothing blocked.
 pub fn reset() {
     // As the kernel has it; all zero is the default. The C library would refuse the two signals that it keeps to itself.

@@ -275,7 +275,7 @@ fn a_commit_killed_at_any_moment_does_not_leave_the_container_paused() {
 #[test]
 fn a_commit_that_is_interrupted_by_its_terminal_does_not_leave_the_container_paused() {
     let store = Store::new();
-    let script = "probe spew 40m > /big; echo ready; exec sleep 1000";
+    let script = "probe spew 200m > /big; echo ready; exec sleep 1000";
     store.ok(&["run", "-d", "--name", "source", IMAGE, "sh", "-c", script]);
     eventually("it to be ready", || store.ok(&["logs", "source"]) == "ready");
     let mut terminal = store.session_terminal(&["commit", "source", "snap"]);

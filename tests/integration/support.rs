@@ -96,14 +96,7 @@ impl Store {
 
     /// Runs a command of the engine with this standard input.
     pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
-        let mut command = self.command(args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        from_output(output)
+        fed(self.command(args), input)
     }
 
     /// Runs a command that must succeed, and returns its standard output without the last line break.
@@ -201,6 +194,17 @@ pub fn done(command: &mut Command) -> Done {
     from_output(command.output().unwrap())
 }
 
+/// Runs any command to its end with this standard input.
+pub fn fed(mut command: Command, input: &[u8]) -> Done {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    from_output(output)
+}
+
 fn from_output(output: std::process::Output) -> Done {
     use std::os::unix::process::ExitStatusExt;
     Done {
@@ -229,7 +233,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    fn spawn(mut command: Command) -> Terminal {
+    /// Starts a command on a new pseudo-terminal.
+    pub fn spawn(mut command: Command) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();

@@ -25,11 +25,16 @@ echo "vm: linux $(uname -r) up after $booted s, controllers: $(cat /sys/fs/cgrou
 # A session of its own, so that the tests never see the console as their terminal.
 if [ -e /payload/command ]; then
     setsid -w bash /payload/command </dev/null
+    status=$?
 else
-    mapfile -t filters </payload/filters
-    setsid -w /payload/integration --color never "${filters[@]}" </dev/null
+    status=0
+    for tests in unit integration; do
+        [ -e "/payload/$tests" ] || continue
+        if [ "$tests" = unit ]; then list=unit-filters; else list=filters; fi
+        mapfile -t filters <"/payload/$list"
+        setsid -w "/payload/$tests" --color never "${filters[@]}" </dev/null || status=$?
+    done
 fi
-status=$?
 read -r now _ </proc/uptime
 echo "vm: $(awk "BEGIN { print $now - $booted }") s of testing"
 echo "VM-STATUS $status"

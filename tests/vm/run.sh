@@ -1,8 +1,10 @@
 #!/bin/bash
 # Runs tests in an emulated machine with Debian's kernel and cgroup v2 only.
 #
-#   run.sh                   the integration tests named in tests/vm/selection
+#   run.sh                   the integration tests named in tests/vm/selection, and
+#                            the unit tests of the cgroups
 #   run.sh NAME...           other test names or parts of names ('' is every test)
+#   run.sh --unit NAME...    only the unit tests with these names
 #   run.sh --shell COMMAND   a shell command instead of the tests
 #
 # Makes below target/vm: the kernel (unpacked from its package), base.img (ext4:
@@ -10,7 +12,7 @@
 # tested, which the guest reads as its second disk), console.log.
 #
 # Environment: VM_MINIRUN and VM_TESTS name the binaries (default: the debug
-# build), VM_TIMEOUT seconds until the machine is killed (600), VM_ACCEL (tcg).
+# build), VM_PAYLOAD a directory of more files for /payload, VM_TIMEOUT seconds until the machine is killed (600), VM_ACCEL (tcg).
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
@@ -91,6 +93,11 @@ test_binary() {
         sed -n 's/.*"executable":"\([^"]*integration-[^"]*\)".*/\1/p' | tail -n 1
 }
 
+unit_binary() {
+    (cd "$repo" && cargo test --quiet --no-run --lib --message-format=json) |
+        sed -n 's/.*"executable":"\([^"]*\/minirun-[^"]*\)".*/\1/p' | tail -n 1
+}
+
 # Test names to run; each must name a test, or a renamed one would drop out unseen.
 filters() {
     local tests=$1 name list
@@ -114,9 +121,14 @@ base_image
 payload=$(mktemp -d)
 trap 'rm -rf "$payload"' EXIT
 cp "$here/guest.sh" "$payload/"
+[ -z "${VM_PAYLOAD:-}" ] || cp -a "$VM_PAYLOAD/." "$payload/"
 [ ! -e "$minirun" ] || cp "$minirun" "$payload/minirun"
 if [ "${1:-}" = --shell ]; then
     printf '%s\n' "${2:?--shell needs a command}" >"$payload/command"
+elif [ "${1:-}" = --unit ]; then
+    shift
+    cp "$(unit_binary)" "$payload/unit"
+    printf '%s\n' "$@" >"$payload/unit-filters"
 else
     tests=$(test_binary)
     [ -n "$tests" ] || die "no integration test binary"
@@ -126,6 +138,10 @@ else
     [ ${#names[@]} -gt 0 ] || die "nothing selected"
     cp "$tests" "$payload/integration"
     printf '%s\n' "${names[@]}" >"$payload/filters"
+    if [ $# -eq 0 ]; then
+        cp "$(unit_binary)" "$payload/unit"
+        echo cgroup::tests >"$payload/unit-filters"
+    fi
 fi
 tar -C "$payload" -cf "$vm/payload.tar" .
 

@@ -93,8 +93,7 @@ pub fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Removes a cgroup with all below it. Waits for processes that are just ending. One that is not there is fine.
-pub fn remove_directory(dir: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+pub fn remove_directory(dir: &Path, deadline: Instant) -> io::Result<()> {
     loop {
         match std::fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
@@ -109,7 +108,7 @@ pub fn remove_directory(dir: &Path) -> io::Result<()> {
             other => other?,
         };
         for child in below {
-            remove_directory(&child)?;
+            remove_directory(&child, deadline)?;
         }
         std::thread::sleep(Duration::from_micros(500));
     }

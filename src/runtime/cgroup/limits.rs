@@ -329,3 +329,63 @@ fn device(major: i64, minor: i64) -> Result<String> {
 fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Limits> {
+        Limits::from_spec(&serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn nothing_and_zero_ask_for_nothing() {
+        let zeros = r#"{"memory":{"limit":0,"swap":0,"reservation":0,"kernel":0,"swappiness":18446744073709551615},
+            "cpu":{"shares":0,"quota":0,"period":0,"realtimeRuntime":0,"realtimePeriod":0,"cpus":"","mems":""},
+            "blockIO":{"weight":0},"pids":{"limit":0},"devices":[],"unified":{}}"#;
+        for text in ["{}", zeros] {
+            let limits = parse(text).unwrap();
+            assert_eq!(limits, Limits::default());
+            assert!(limits.controllers().is_empty());
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (text, expected) in [
+            (r#"{"memory":{"limit":-2}}"#, "linux.resources.memory: invalid limit value: -2"),
+            (r#"{"memory":{"limit":9,"swap":8}}"#, "memory+swap limit should be >= memory limit"),
+            (r#"{"memory":{"swappiness":101}}"#, "valid memory swappiness range is 0-100"),
+            (r#"{"cpu":{"quota":999}}"#, "too small"),
+            (r#"{"cpu":{"period":999}}"#, "not between 1000 and 1000000"),
+            (r#"{"cpu":{"idle":2}}"#, "idle is 0 or 1"),
+            (r#"{"cpu":{"cpus":"0;1"}}"#, "cpus: \"0;1\" is not a list"),
+            (r#"{"blockIO":{"weight":9}}"#, "weight 9 is not in the range 10 to 1000"),
+            (r#"{"blockIO":{"throttleReadBpsDevice":[{"major":-1,"minor":0,"rate":1}]}}"#, "there is no device -1:0"),
+            (r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#, "not a page size"),
+            (r#"{"network":{"priorities":[{"name":"a b","priority":1}]}}"#, "not an interface"),
+            (r#"{"rdma":{"a\nb":{"hcaHandles":1}}}"#, "not a device"),
+            (r#"{"unified":{"../x.y":"1"}}"#, "unified resource \"../x.y\" must be a file name (no slashes)"),
+            (r#"{"unified":{"memory":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
+            (r#"{"unified":{"..":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
+            (r#"{"devices":[{"allow":true,"type":"c","major":1,"access":"x"}]}"#, "unknown device access \"x\""),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_new_container_has_the_default_devices_whatever_is_asked_for() {
+        let null = |l: &Limits| l.devices.iter().any(|r| r.allow && (r.major, r.minor) == (Some(1), Some(3)));
+        let denied = r#"{"devices":[{"allow":false,"type":"c","major":1,"minor":3},{"allow":false}]}"#;
+        for resources in [None, Some("{}"), Some(denied)] {
+            let resources = resources.map(|text| serde_json::from_str(text).unwrap());
+            let limits = Limits::for_new(resources.as_ref()).unwrap();
+            assert!(null(&limits) && !limits.devices[0].allow && limits.devices[0].kind == 'a');
+        }
+        assert!(parse("{}").unwrap().devices.is_empty());
+        let all: Limits = parse(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#).unwrap();
+        assert!(all.devices.len() == 1 && all.devices[0].allow);
+    }
+}

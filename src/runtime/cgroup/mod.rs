@@ -27,6 +27,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What a child needs to put itself into a cgroup, opened by its parent.
 #[derive(Debug)]
@@ -169,10 +170,11 @@ impl Cgroup {
     /// # Errors
     /// One with processes in it, a frozen one, a limit that cannot be set.
     pub fn create(&self, limits: &Limits) -> Result<Entrance> {
-        if let Some(count @ 1..) = self.listing().map(|_| self.processes().map(|p| p.len())).transpose()? {
+        let existed = self.exists();
+        if existed && let count @ 1.. = self.processes().context("list the processes")?.len() {
             bail!("container's cgroup is not empty: {count} process(es) found");
         }
-        self.create_or_share(limits)
+        self.make(limits, existed)
     }
 
     /// Makes the cgroup with its limits, or gives one that has processes already these limits.
@@ -180,13 +182,16 @@ impl Cgroup {
     /// # Errors
     /// A frozen one, a limit that cannot be set.
     pub fn create_or_share(&self, limits: &Limits) -> Result<Entrance> {
-        let existed = self.exists();
-        if self.is_frozen() {
+        self.make(limits, self.exists())
+    }
+
+    fn make(&self, limits: &Limits, existed: bool) -> Result<Entrance> {
+        if existed && self.is_frozen() {
             bail!("container's cgroup unexpectedly frozen");
         }
         let made = match self.version {
             Version::V2 => v2::create(self, limits, existed),
-            _ => v1::create(self, limits),
+            _ => v1::create(self, limits, existed),
         };
         if made.is_err() && !existed {
             let _ = self.remove();
@@ -207,18 +212,21 @@ impl Cgroup {
     pub fn update(&self, limits: &Limits) -> Result<()> {
         match self.version {
             Version::V2 => v2::update(self, limits),
-            _ => v1::set_limits(self, limits),
+            _ => v1::update(self, limits),
         }
         .with_context(|| format!("change the limits of the cgroup {self}"))
     }
 
-    /// Stops or resumes all processes, and waits until they are.
+    /// Stops or resumes all processes, and waits until they are. What is gone has nothing left to resume.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        match self.version {
+        let done = match self.version {
             Version::V2 => v2::freeze(&self.unified()?.dir, frozen),
             _ => self.controller("freezer").and_then(|dir| v1::freeze(dir, frozen)),
+        };
+        if !frozen && done.is_err() && !self.exists() {
+            return Ok(());
         }
-        .with_context(|| format!("{} the cgroup {self}", if frozen { "freeze" } else { "thaw" }))
+        done.with_context(|| format!("{} the cgroup {self}", if frozen { "freeze" } else { "thaw" }))
     }
 
     /// Whether its processes are stopped, or about to be, by its own setting.
@@ -271,9 +279,9 @@ impl Cgroup {
     /// # Errors
     /// The first of the directories that cannot be removed; the others are removed nevertheless.
     pub fn remove(&self) -> Result<()> {
-        let mut result = Ok(());
+        let (mut result, deadline) = (Ok(()), Instant::now() + Duration::from_secs(5));
         for member in &self.members {
-            let removed = remove_directory(&member.dir).map_err(explain);
+            let removed = remove_directory(&member.dir, deadline).map_err(explain);
             result = result.and(removed.with_context(|| format!("remove the cgroup {}", member.dir.display())));
         }
         result
@@ -281,8 +289,10 @@ impl Cgroup {
 
     /// A directory that lists the processes, if there is one.
     fn listing(&self) -> Option<&Path> {
-        let order = ["devices", "pids", "memory", "freezer", "cpu", UNIFIED];
-        let preferred = order.iter().filter_map(|name| self.member(name)).chain(&self.members);
+        const ORDER: [&str; 6] = ["devices", "pids", "memory", "freezer", "cpu", UNIFIED];
+        let others = self.members.iter().filter(|m| !m.on_demand);
+        let others = others.filter(|m| m.hierarchy.names.iter().all(|n| !ORDER.contains(&n.as_str())));
+        let preferred = ORDER.iter().filter_map(|name| self.member(name)).chain(others);
         preferred.map(|m| m.dir.as_path()).find(|dir| dir.exists())
     }
 

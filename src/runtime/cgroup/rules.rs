@@ -166,9 +166,11 @@ pub fn from_spec(rule: &LinuxDeviceCgroup) -> Result<Vec<DeviceRule>> {
         Some(LinuxDeviceType::C | LinuxDeviceType::U) => 'c',
         Some(LinuxDeviceType::P) => bail!("a fifo needs no device rule"),
     };
-    let access = rule.access().clone().filter(|a| !a.is_empty()).unwrap_or_else(|| "rwm".into());
-    if let Some(bad) = access.chars().find(|c| !"rwm".contains(*c)) {
-        bail!("unknown device access {bad:?}");
+    let asked = rule.access().clone().filter(|a| !a.is_empty()).unwrap_or_else(|| "rwm".into());
+    // There are only these three ways of access; other runtimes pass over other letters, too.
+    let access: String = asked.chars().filter(|c| "rwm".contains(*c)).collect();
+    if access.is_empty() {
+        bail!("unknown device access {asked:?}");
     }
     let rule =
         DeviceRule { allow: rule.allow(), kind, major: number(rule.major())?, minor: number(rule.minor())?, access };

@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::sys::poll::{Interest, wait};
-use crate::sys::process::{Child, Forked, fork_into};
 use oci_spec::runtime::LinuxResources;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 /// A cgroup that is gone with the test.
 struct Owned(Cgroup);
@@ -285,9 +284,17 @@ fn the_way_in_leads_into_all_of_them() {
     assert_eq!(entrance.clone_into().is_some(), owned.0.version != Version::V1);
     let tasks = owned.0.paths().values().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(entrance.tasks.len() + usize::from(entrance.into.is_some()), tasks);
-    // The tests have many threads, so the child is only known to be refused here; see the integration tests.
-    let refused = fork_into(0, entrance.clone_into());
-    assert!(!matches!(refused, Ok(Forked::Parent(Child { .. }) | Forked::Child)));
+    // A shell has one thread, as the child that is to enter.
+    let ours = |fd: BorrowedFd<'_>| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));
+    let writes = entrance.tasks.iter().map(|file| format!("echo 0 > {} && ", ours(file.as_fd()).display()));
+    let sleeper = Sleeper::in_dirs(&[], &format!("{} exec sleep 1000", writes.collect::<String>()));
+    let entered = || std::fs::read_to_string(format!("/proc/{}/comm", sleeper.pid())).unwrap() == "sleep\n";
+    eventually("a shell to enter", entered);
+    let mut expected = owned.0.paths();
+    let mut seen = Cgroup::from_pid(sleeper.pid(), Hierarchies::All).unwrap().paths();
+    let (into, _) = (expected.remove(UNIFIED), seen.remove(UNIFIED));
+    assert_eq!(seen, expected);
+    assert_eq!(entrance.clone_into().map(|fd| std::fs::read_link(ours(fd)).unwrap()), into);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub fn create(cgroup: &Cgroup, limits: &Limits) -> Result<Entrance> {
+pub fn create(cgroup: &Cgroup, limits: &Limits, existed: bool) -> Result<Entrance> {
     let needed = limits.controllers();
     for name in &needed {
         cgroup.controller(name)?;
@@ -27,6 +27,11 @@ pub fn create(cgroup: &Cgroup, limits: &Limits) -> Result<Entrance> {
         add_entrance(member, &mut entrance)?;
     }
     set_limits(cgroup, limits)?;
+    if !limits.devices.is_empty() {
+        let dir = cgroup.controller("devices").context("device rules cannot be left out")?;
+        let steps = if existed { steps_to(dir, &limits.devices)? } else { limits.devices.clone() };
+        set_device_rules(dir, &steps)?;
+    }
     Ok(entrance)
 }
 
@@ -72,7 +77,7 @@ fn make_cpuset(mount: &Path, dir: &Path, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-pub fn set_limits(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
+fn set_limits(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
     ensure!(limits.unified.is_empty(), "invalid configuration: cannot use unified on cgroup v1");
     for name in limits.controllers() {
         let dir = cgroup.controller(name)?;
@@ -88,9 +93,14 @@ pub fn set_limits(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
             _ => super::v2::set_rdma(dir, limits),
         }?;
     }
+    Ok(())
+}
+
+pub fn update(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
+    set_limits(cgroup, limits)?;
     if !limits.devices.is_empty() {
-        let dir = cgroup.controller("devices").context("a container without device rules would be no container")?;
-        set_device_rules(dir, &limits.devices)?;
+        let dir = cgroup.controller("devices")?;
+        set_device_rules(dir, &steps_to(dir, &limits.devices)?)?;
     }
     Ok(())
 }
@@ -247,10 +257,14 @@ fn set_priorities(dir: &Path, priorities: &[(String, u32)]) -> Result<()> {
     priorities.iter().try_for_each(|(name, n)| write(dir, "net_prio.ifpriomap", &format!("{name} {n}")))
 }
 
-fn set_device_rules(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
+/// What leads from the rules that a cgroup has to others.
+fn steps_to(dir: &Path, rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
     let listed = read(dir, "devices.list").map_err(explain).context("read devices.list")?;
-    let steps = Access::from_list(&listed)?.transition(&Access::of(rules)?);
-    steps.iter().try_for_each(|rule| {
+    Ok(Access::from_list(&listed)?.transition(&Access::of(rules)?))
+}
+
+fn set_device_rules(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
+    rules.iter().try_for_each(|rule| {
         let file = if rule.allow { "devices.allow" } else { "devices.deny" };
         write(dir, file, &rules::text(rule))
     })

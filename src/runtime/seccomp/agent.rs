@@ -68,6 +68,6 @@ impl Agent {
         };
         let words = serde_json::to_vec(&introduction).context("write the state")?;
         send_descriptor(&self.path, &words, listener.as_fd())
-            .with_context(|| format!("send the seccomp listener to {}", self.path.display()))
+            .with_context(|| format!("failed to connect with seccomp agent at {}", self.path.display()))
     }
 }

@@ -6,7 +6,8 @@
 //! ```
 //! The meaning is that of runc with libseccomp: rules of one entry's arguments must all hold, a rule without any makes
 //! the others of its call void, names that nobody knows are ignored, an architecture that is not listed is killed, and
-//! calls newer than all that are named do not exist. Where several rules with arguments match, the first one counts.
+//! calls newer than all that are named do not exist. Where several rules with arguments match, the first one counts;
+//! libseccomp leaves that open.
 
 mod abi;
 mod agent;
@@ -31,7 +32,7 @@ pub struct Filter {
 }
 
 /// Needed before and after a filter with a listener is in place, to hand that listener on.
-const HANDING_ON: [&str; 2] = ["read", "write"];
+const HANDING_ON: [&str; 1] = ["write"];
 
 impl Filter {
     /// Compiles the filter of a specification.

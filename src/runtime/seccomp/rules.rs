@@ -6,6 +6,8 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, Linux
 
 /// `SECCOMP_RET_*`.
 pub const KILL_THREAD: u32 = 0;
+const LOG: u32 = 0x7ffc_0000;
+const ALLOW: u32 = 0x7fff_0000;
 pub const NO_SUCH_CALL: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
 /// What happens to the calls of one ABI.
@@ -37,6 +39,15 @@ pub struct Case {
     pub conditions: Vec<Condition>,
     /// The result.
     pub action: u32,
+}
+
+impl Case {
+    /// Through a multiplexer, the arguments proper are in memory, where a filter cannot look. What is refused for some
+    /// arguments is refused for all, then; what is allowed for some of the later ones is not allowed.
+    fn holds_for_multiplexer(&self) -> bool {
+        let allows = self.action == ALLOW || self.action == LOG;
+        !allows || self.conditions.iter().all(|c| c.argument == 0)
+    }
 }
 
 /// One comparison of an argument.
@@ -170,8 +181,9 @@ fn verdicts(abi: Abi, rules: &[Rule]) -> Vec<(u32, Verdict)> {
         if let Some(number) = rule.call.number(abi) {
             found.push((number, rule.case.clone()));
         }
-        if let (Abi::I386, Some((by, operation))) = (abi, rule.multiplexed) {
-            // The arguments proper are in memory, where a filter cannot look.
+        if let (Abi::I386, Some((by, operation))) = (abi, rule.multiplexed)
+            && rule.case.holds_for_multiplexer()
+        {
             let test = Test::Masked(by.mask(), operation);
             let conditions = vec![Condition { argument: 0, test, negated: false }];
             let number = abi::find(by.name()).and_then(|call| call.number(abi));
@@ -223,8 +235,8 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActErrno => 0x0005_0000 | data()?,
         LinuxSeccompAction::ScmpActNotify => 0x7fc0_0000,
         LinuxSeccompAction::ScmpActTrace => 0x7ff0_0000 | data()?,
-        LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
-        LinuxSeccompAction::ScmpActAllow => 0x7fff_0000,
+        LinuxSeccompAction::ScmpActLog => LOG,
+        LinuxSeccompAction::ScmpActAllow => ALLOW,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The known ways out of containers, tried through the real program: what `docs/security.md` lists.
 
-mod bundle;
+pub mod bundle;
 mod descriptors;
 mod identity;
 mod mounts;

@@ -1,0 +1,13 @@
+//! Docker, Podman and containerd on top of minirun: the real programs of Debian's packages, driven as their users do.
+//! `MINIRUN_ENGINE_RUNTIME` names another runtime for them; all tests but those of what it cannot do here must pass
+//! with runc, too.
+
+mod commands;
+mod containerd;
+mod docker;
+mod podman;
+mod support;
+
+#[path = "../integration/support.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod base;
