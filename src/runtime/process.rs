@@ -307,7 +307,7 @@ fn home_of(uid: u32) -> Option<String> {
     let text = read_all_limited(&mut file, LIMIT).ok()?;
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let of_user = String::from_utf8_lossy(&text).lines().map(fields).find(|f| f.get(2) == Some(&uid.to_string()))?;
-    of_user.get(5).filter(|home| !home.is_empty()).cloned()
+    of_user.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).cloned()
 }
 
 fn strings(list: &[String]) -> Result<Vec<CString>> {

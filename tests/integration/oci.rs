@@ -215,7 +215,10 @@ fn root_of_a_user_namespace_is_nobody_outside() {
     use std::os::unix::fs::MetadataExt;
     assert_eq!(std::fs::metadata(b.rootfs().join("f")).unwrap().uid(), 100_000);
     b.start_sleeping();
-    let result = b.exec(&[], &["sh", "-c", "id -u; [ $(readlink /proc/self/ns/user) = $(readlink /proc/1/ns/user) ] && echo same"]);
+    let result = b.exec(
+        &[],
+        &["sh", "-c", "id -u; [ $(readlink /proc/self/ns/user) = $(readlink /proc/1/ns/user) ] && echo same"],
+    );
     assert_eq!(result.out, "0\nsame\n", "{result:?}");
     b.config["linux"]["gidMappings"] = json!([]);
     b.delete();

@@ -107,9 +107,8 @@ fn the_terminal_and_the_keys_of_the_caller_are_out_of_reach() {
     let mut bundle = Bundle::new();
     bundle.config["linux"]["seccomp"] = json!(null);
     let script = "probe open /dev/tty rw; probe syscall 250 0 -3 0";
-    let host = done(
-        &mut std::process::Command::new(crate::support::fixture("probe")).args(["syscall", "250", "0", "-3", "0"]),
-    );
+    let host =
+        done(std::process::Command::new(crate::support::fixture("probe")).args(["syscall", "250", "0", "-3", "0"]));
     bundle.set_args(&["sh", "-c", script]);
     bundle.save();
     let dir = bundle.dir();

@@ -5,3 +5,5 @@ mod descriptors;
 mod identity;
 mod mounts;
 mod own_program;
+mod proc;
+mod state;
