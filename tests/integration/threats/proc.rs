@@ -24,6 +24,13 @@ fn masks_are_the_hosts_null_device_whatever_the_image_has() {
         // A node where something else is: no container at all.
         assert!(run.code == 1 && run.err.contains("something else is there already"), "{trick}: {run:?}");
     }
+    // Where the whole folder is somebody else's, no node is made at all.
+    let folder = bundle.store.path("dev");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("null"), "not null").unwrap();
+    bundle.add_bind(&folder, "/dev");
+    let input = ["sh", "-c", "cat /proc/keys /secret /secret2; stat -c %t:%T /secret"];
+    assert_eq!(bundle.run_through("exec \"$0\" \"$@\" < <(:)", &input).out, "1:3\n");
     let now = std::fs::metadata("/dev/null").unwrap();
     assert_eq!((now.mode(), now.uid()), (before.mode(), before.uid()));
 }

@@ -113,6 +113,8 @@ fn the_list_of_users_of_an_image_can_neither_hang_nor_mislead() {
     };
     bundle.config["process"]["env"] =
         json!(env.as_array().unwrap().iter().filter(|e| !e.as_str().unwrap().starts_with("HOME")).collect::<Vec<_>>());
+    // What is read must fit in.
+    bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_AS", "soft": 128 << 20, "hard": 128 << 20}]);
     assert_eq!(home(&mut bundle), "/root");
     let passwd = bundle.rootfs().join("etc/passwd");
     for trick in [
