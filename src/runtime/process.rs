@@ -100,6 +100,12 @@ impl ProcessPlan {
         if !spec.cwd().is_absolute() {
             bail!("the working directory {:?} is not an absolute path", spec.cwd());
         }
+        let user = spec.user();
+        let ids = [user.uid(), user.gid()].into_iter().chain(user.additional_gids().iter().flatten().copied());
+        // To the kernel this number means to leave things as they are, which is root.
+        if ids.into_iter().any(|id| id == u32::MAX) {
+            bail!("{} is no user's or group's number", u32::MAX);
+        }
         let rlimits = spec.rlimits().iter().flatten().map(|limit| {
             let name = limit.typ().to_string();
             let resource = rlimit_number(&name).ok_or_else(|| anyhow!("unknown resource limit {name}"))?;
@@ -301,7 +307,7 @@ fn home_of(uid: u32) -> Option<String> {
     let text = read_all_limited(&mut file, LIMIT).ok()?;
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let of_user = String::from_utf8_lossy(&text).lines().map(fields).find(|f| f.get(2) == Some(&uid.to_string()))?;
-    of_user.get(5).filter(|home| !home.is_empty()).cloned()
+    of_user.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).cloned()
 }
 
 fn strings(list: &[String]) -> Result<Vec<CString>> {

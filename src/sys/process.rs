@@ -280,8 +280,14 @@ pub fn set_name(name: &CStr) {
 }
 
 /// Replaces the supplementary groups, the group and the user of the process, for good.
+///
+/// # Errors
+/// The number that the kernel takes for "as it is".
 pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setgroups(&groups)?;
