@@ -38,8 +38,10 @@ fixtures: ## the root file systems of the tests: target/fixtures
 demo: static ## a container's life with an image of real Debian, step by step
 	@rootfs-fixtures/demo.sh target/minirun target/demo
 
-test: deps fixtures ## all tests: unit, integration, and in the emulated machine (as root)
+test: deps fixtures ## all tests: unit, integration, under other engines, in the emulated machine (as root)
 	cargo test --no-fail-fast </dev/null
+	@rootfs-fixtures/deps.sh $(ENGINES)
+	tests/engines/run.sh
 	tests/vm/run.sh
 
 test-root: fixtures ## the integration tests alone (as root)
