@@ -109,8 +109,10 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let plan = ProcessPlan::from_spec(&process)?.in_container(linux)?;
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
     let cgroup = match container.cgroup().version() {
-        // Where a container has cgroups of its own, its processes may not be in the one above them any more.
-        Version::V2 if args.cgroup.is_empty() => Cgroup::from_pid(container.init().pid, Hierarchies::All)?,
+        // Its first process has moved on then.
+        Version::V2 if args.cgroup.is_empty() && !container.cgroup().takes_processes() => {
+            Cgroup::from_pid(container.init().pid, Hierarchies::All)?
+        }
         _ => sub_cgroup(&container, &args.cgroup).context("exec failed")?,
     };
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
@@ -226,7 +228,12 @@ fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
         return Err(missing(dir));
     }
     paths.retain(|_, dir| dir.is_dir());
-    Ok(Cgroup::from_paths(&paths))
+    let cgroup = Cgroup::from_paths(&paths);
+    if let Some(dir) = paths.values().next().filter(|_| !cgroup.takes_processes()) {
+        // The kernel would only say so of a process that is there already.
+        bail!("adding pid of the process to cgroups: {}/cgroup.procs: device or resource busy", dir.display());
+    }
+    Ok(cgroup)
 }
 
 fn missing(dir: &Path) -> anyhow::Error {
