@@ -9,7 +9,7 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
 
 # Those whose engines run on minirun in tests.
-ENGINES := docker.io podman containerd runc iptables tini iproute2
+ENGINES := catatonit docker.io podman containerd runc iptables tini iproute2
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench clean
@@ -38,8 +38,10 @@ fixtures: ## the root file systems of the tests: target/fixtures
 demo: static ## a container's life with an image of real Debian, step by step
 	@rootfs-fixtures/demo.sh target/minirun target/demo
 
-test: deps fixtures ## all tests: unit, integration, and in the emulated machine (as root)
+test: deps fixtures ## all tests: unit, integration, under other engines, in the emulated machine (as root)
 	cargo test --no-fail-fast </dev/null
+	@rootfs-fixtures/deps.sh $(ENGINES)
+	tests/engines/run.sh
 	tests/vm/run.sh
 
 test-root: fixtures ## the integration tests alone (as root)
@@ -47,7 +49,7 @@ test-root: fixtures ## the integration tests alone (as root)
 
 test-engines: fixtures ## Docker, Podman and containerd on top of minirun (as root)
 	@rootfs-fixtures/deps.sh $(ENGINES)
-	cargo test --test engines </dev/null
+	tests/engines/run.sh
 
 test-vm: deps fixtures ## selected integration tests on kernel 6.1 with cgroup v2
 	cargo build

@@ -106,16 +106,14 @@ docker_bundle() {
     local id
     command -v jq >/dev/null || return 1
     id=$("${cmd_minirun[@]}" run -d --network none bench sleep 1000)
-    jq --slurpfile ours "$volatile/minirun/$id/config.json" '
+    jq --arg root "$tmp/bundle/rootfs" --slurpfile ours "$volatile/minirun/$id/config.json" '
         .process.capabilities = $ours[0].process.capabilities | .process.noNewPrivileges = false
         | del(.process.rlimits)
-        | .root.readonly = false | .linux.seccomp = $ours[0].linux.seccomp
+        | .root = {path: $root, readonly: false} | .linux.seccomp = $ours[0].linux.seccomp
         | .linux.maskedPaths = $ours[0].linux.maskedPaths | .linux.readonlyPaths = $ours[0].linux.readonlyPaths
         | .linux.resources = $ours[0].linux.resources | .linux.namespaces = $ours[0].linux.namespaces
         | .process.args = ["true"]' "$tmp/bundle/config.json" >"$tmp/docker.json"
     mkdir "$tmp/docker-bundle" "$tmp/docker-bundle-stays"
-    ln -s "$tmp/bundle/rootfs" "$tmp/docker-bundle/rootfs"
-    ln -s "$tmp/bundle/rootfs" "$tmp/docker-bundle-stays/rootfs"
     cp "$tmp/docker.json" "$tmp/docker-bundle/config.json"
     jq '.process.args = ["sleep", "1000"]' "$tmp/docker.json" >"$tmp/docker-bundle-stays/config.json"
     "${cmd_minirun[@]}" rm -f "$id" >>"$log"

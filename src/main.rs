@@ -5,6 +5,7 @@ use minirun::{cli, oci};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    minirun::sys::signal::default_child();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let name = std::path::Path::new(&name).file_name().unwrap_or_default().to_string_lossy();

@@ -4,7 +4,7 @@ use super::console::{self, Relay};
 use super::log::Log;
 use super::record::{Container, DOOR, Record, Status, Store};
 use super::{delete, start, values};
-use crate::runtime::cgroup::{Hierarchies, Version};
+use crate::runtime::cgroup::Hierarchies;
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
@@ -192,14 +192,13 @@ impl Order {
     }
 }
 
-/// Version 1 has always let containers share a cgroup, and some count on it.
+/// Other runtimes have always let containers share a cgroup, and some count on it.
 fn shares_cgroup(plan: &Plan, log: &Log) -> bool {
     let others = plan.cgroup.processes().map_or(0, |p| p.len());
-    let shares = others > 0 && plan.cgroup.version() != Version::V2;
-    if shares {
+    if others > 0 {
         log.warning(&format!("container's cgroup is not empty: {others} process(es) found"));
     }
-    shares
+    others > 0
 }
 
 /// Terminal and number go where the caller wants them.

@@ -5,7 +5,7 @@ use super::create::{check_descriptors, starting, write_pid};
 use super::log::Log;
 use super::record::{Container, Status, Store};
 use super::values::{self, capability, user};
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{Cgroup, Hierarchies, Version};
 use crate::runtime::join::{self, Visit};
 use crate::runtime::plan::refuse_labels;
 use crate::runtime::process::{Manner, ProcessPlan};
@@ -81,6 +81,15 @@ impl ExecArgs {
     }
 }
 
+impl ExecArgs {
+    /// The descriptor that the file with the process's description is given as, if it is.
+    pub fn process_descriptor(&self) -> Option<u32> {
+        let path = self.process.as_ref()?.to_str()?;
+        let number = path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?;
+        number.parse().ok()
+    }
+}
+
 /// Runs a further process in a container; its exit status, unless it is left alone.
 pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let container = store.find(&args.id)?;
@@ -99,7 +108,13 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
     let plan = ProcessPlan::from_spec(&process)?.in_container(linux)?;
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
-    let cgroup = sub_cgroup(&container, &args.cgroup).context("exec failed")?;
+    let cgroup = match container.cgroup().version() {
+        // Its first process has moved on then.
+        Version::V2 if args.cgroup.is_empty() && !container.cgroup().takes_processes() => {
+            Cgroup::from_pid(container.init().pid, Hierarchies::All)?
+        }
+        _ => sub_cgroup(&container, &args.cgroup).context("exec failed")?,
+    };
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
@@ -216,7 +231,12 @@ fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
         return Err(missing(dir));
     }
     paths.retain(|_, dir| dir.is_dir());
-    Ok(Cgroup::from_paths(&paths))
+    let cgroup = Cgroup::from_paths(&paths);
+    if let Some(dir) = paths.values().next().filter(|_| !cgroup.takes_processes()) {
+        // The kernel would only say so of a process that is there already.
+        bail!("adding pid of the process to cgroups: {}/cgroup.procs: device or resource busy", dir.display());
+    }
+    Ok(cgroup)
 }
 
 fn missing(dir: &Path) -> anyhow::Error {

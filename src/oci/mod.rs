@@ -182,7 +182,9 @@ impl Command {
             Command::Exec(a) => a.preserved_fds(),
             _ => 0,
         };
-        process::close_all_but(3u32.saturating_add(meant), &[])
+        // A shell's `<(…)` is a descriptor by its path.
+        let named = if let Command::Exec(a) = self { a.process_descriptor() } else { None };
+        process::close_all_but(3u32.saturating_add(meant), named.as_slice())
     }
 }
 

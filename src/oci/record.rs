@@ -99,9 +99,9 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<PathBuf> {
         check_id(id)?;
         let mut builder = std::fs::DirBuilder::new();
-        builder.mode(0o711).recursive(true).create(&self.root).with_context(|| self.root.display().to_string())?;
+        builder.mode(0o700).recursive(true).create(&self.root).with_context(|| self.root.display().to_string())?;
         let dir = self.root.join(id);
-        match std::fs::DirBuilder::new().mode(0o711).create(&dir) {
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => Ok(dir),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => bail!("container with given ID already exists: {id}"),
             Err(e) => Err(e).with_context(|| format!("make {}", dir.display())),

@@ -70,7 +70,8 @@ pub fn warn_of_unknown(unknown: &[String], log: &Log) {
 /// `uid[:gid]`, as numbers: the names are the container's business.
 pub fn user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |n: &str| {
-        let id = n.parse::<u32>().ok().filter(|id| *id <= i32::MAX as u32);
+        let digits = n.bytes().all(|b| b.is_ascii_digit());
+        let id = n.parse::<u32>().ok().filter(|id| digits && *id <= i32::MAX as u32);
         id.with_context(|| format!("{text:?} is not of the form UID[:GID]"))
     };
     match text.split_once(':') {

@@ -10,6 +10,8 @@ use super::{hooks, init, namespaces};
 use crate::sys::process::{self, Child, Forked};
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::pipe::PipeFlags;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -133,12 +135,19 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
             plan.process.limit(0)?;
         }
         namespaces::join(joined)?;
+        let announced = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).context("make a pipe")?;
         let forked = process::fork_sibling_into(plan.namespaces.made, inheritance.entrance.clone_into());
-        forked.context("make the container's first process")
+        Ok((forked.context("make the container's first process")?, announced))
     })();
     match born {
-        Ok(Forked::Child) => init::run(plan, inheritance, parent),
-        Ok(Forked::Parent(child)) => {
+        Ok((Forked::Child, (announced, to_announce))) => {
+            // The parent must hear of the child before it hears from it.
+            drop(to_announce);
+            let _ = rustix::io::read(&announced, &mut [0u8]);
+            drop(announced);
+            init::run(plan, inheritance, parent)
+        }
+        Ok((Forked::Parent(child), _)) => {
             let _ = parent.announce(child.pid);
         }
         Err(error) => parent.send_failure(handshake::Stage::Isolation, &error),

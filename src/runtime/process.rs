@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 /// Everything about one process, checked.
@@ -100,6 +100,12 @@ impl ProcessPlan {
         }
         if !spec.cwd().is_absolute() {
             bail!("the working directory {:?} is not an absolute path", spec.cwd());
+        }
+        let user = spec.user();
+        let ids = [user.uid(), user.gid()].into_iter().chain(user.additional_gids().iter().flatten().copied());
+        // To the kernel this number means to leave things as they are, which is root.
+        if ids.into_iter().any(|id| id == u32::MAX) {
+            bail!("{} is no user's or group's number", u32::MAX);
         }
         let rlimits = spec.rlimits().iter().flatten().map(|limit| {
             let name = limit.typ().to_string();
@@ -288,7 +294,7 @@ impl ProcessPlan {
             process::die_with_parent().context("tie the container to its supervisor")?;
         }
         let door = last.door.as_ref().map(AsFd::as_fd);
-        let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).collect();
+        let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).map(|fd| fd.as_raw_fd() as u32).collect();
         let first = 3u32.saturating_add(last.manner.preserved_fds);
         // Closed and not only marked: the program is yet to be looked up, by a path that may lead through them.
         process::close_all_but(first, &kept).context("close inherited descriptors")?;
@@ -303,7 +309,7 @@ fn home_of(uid: u32) -> Option<String> {
     let text = read_all_limited(&mut file, LIMIT).ok()?;
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let of_user = String::from_utf8_lossy(&text).lines().map(fields).find(|f| f.get(2) == Some(&uid.to_string()))?;
-    of_user.get(5).filter(|home| !home.is_empty()).cloned()
+    of_user.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).cloned()
 }
 
 fn strings(list: &[String]) -> Result<Vec<CString>> {

@@ -339,6 +339,10 @@ fn verified_null() -> Result<OwnedFd> {
 fn find(rootfs: &Rootfs, path: &Path) -> Result<Option<OwnedFd>> {
     let (base, below) = rootfs.base(path);
     match base.open_in_root(below, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(fd) if file_type(&rustix::fs::fstat(&fd).map_err(io::Error::from)?) == FileType::Symlink => {
+            // To cover the link would leave open what it leads to.
+            bail!("{} is a symbolic link and cannot be protected", path.display())
+        }
         Ok(fd) => Ok(Some(fd)),
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(e) => Err(e).with_context(|| format!("find {}", path.display())),

@@ -223,8 +223,8 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 ///
 /// For a process that has not begun yet, and for one that is about to execute another program: a path through
 /// `/proc/self/fd` leads to the host as long as a folder of the host's is open, mark or no mark.
-pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).filter(|n| *n >= first).collect();
+pub fn close_all_but(first: u32, kept: &[u32]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().copied().filter(|n| *n >= first).collect();
     kept.sort_unstable();
     let mut from = first;
     for last in kept.into_iter().chain([u32::MAX]) {
@@ -280,8 +280,14 @@ pub fn set_name(name: &CStr) {
 }
 
 /// Replaces the supplementary groups, the group and the user of the process, for good.
+///
+/// # Errors
+/// The number that the kernel takes for "as it is".
 pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setgroups(&groups)?;

@@ -103,6 +103,12 @@ pub fn reset() {
     }
 }
 
+/// Has the ends of children told again, whatever the caller of this program ignored.
+pub fn default_child() {
+    // SAFETY: restores a default disposition.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Lets a write to a closed pipe kill the process again, as programs in a pipeline should; Rust ignores it.
 pub fn default_pipe() {
     // SAFETY: restores a default disposition.

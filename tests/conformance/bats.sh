@@ -14,6 +14,16 @@ cp -r "$dir/runc/tests" "$dir/runc/contrib" "$dir/runc/go.mod" /mnt/runc/
 for program in recvtty seccompagent; do
     cp "$dir/helpers/$program" "/mnt/runc/contrib/cmd/$program/"
 done
+# The helpers are started in the background, and a fast runtime is there before them.
+sed -i -E '/"\$\{?(RECVTTY|SECCOMP_AGENT)\}?" .*&\) &$/s/$/\n\twait_for_helper/' \
+    /mnt/runc/tests/integration/helpers.bash
+cat >>/mnt/runc/tests/integration/helpers.bash <<'END_OF_SCRIPT'
+function wait_for_helper() {
+    local socket=$SECCCOMP_AGENT_SOCKET
+    [ "${FUNCNAME[1]}" != setup_recvtty ] || socket=$CONSOLE_SOCKET
+    timeout 10 sh -c 'until [ -S "$1" ]; do sleep 0.01; done' - "$socket"
+}
+END_OF_SCRIPT
 cat >/mnt/runc/tests/integration/get-images.sh <<END_OF_SCRIPT
 #!/bin/bash
 echo "BUSYBOX_IMAGE='$dir/busybox.tar'"

@@ -64,20 +64,29 @@ fn the_runtime_is_the_one_under_test() {
     let t = Test::new(docker());
     let name = t.start("whose", &[], &["sleep", "86000"]);
     assert_eq!(t.inspect(&name, "{{.HostConfig.Runtime}}"), "minirun");
-    let id = t.inspect(&name, "{{.Id}}");
-    let state = Room::get().path(&format!("docker-exec/runtime-minirun/moby/{id}/state.json"));
-    assert!(state.exists(), "{}", state.display());
 }
 
 #[test]
 fn privileges_are_all_that_the_host_has() {
     let t = Test::new(docker());
-    let done = t.once(&["--privileged"], &["sh", "-c", "mount -t tmpfs none /mnt && ls /dev/kmsg"]);
+    let done = t.once(
+        &["--privileged"],
+        &["sh", "-c", "mount -t tmpfs none /mnt && ls /dev/kmsg && grep CapEff /proc/self/status"],
+    );
+    let name = t.start("plain", &[], &["sleep", "86000"]);
+    let within = t.run(&["exec", "--privileged", &name, "grep", "CapEff", "/proc/self/status"]);
     if refuses_missing_capabilities() {
         assert!(done.err.contains("unable to apply caps"), "{done:?}");
     } else {
-        assert_eq!((done.code, done.out.as_str()), (0, "/dev/kmsg\n"), "{done:?}");
+        let expected = format!("/dev/kmsg\n{}", within.out);
+        assert!(done.code == 0 && within.code == 0 && done.out == expected, "{done:?} {within:?}");
     }
+}
+
+#[test]
+fn a_missing_directory_to_work_in_is_made() {
+    let t = Test::new(docker());
+    assert_eq!(t.output(&["-w", "/not/there/yet"], &["pwd"]), "/not/there/yet");
 }
 
 #[test]

@@ -30,7 +30,7 @@ open() {
         kill -0 "$room" 2>/dev/null || { cat "$dir/room.log" >&2; exit 1; }
         sleep 0.01
     done
-    cat "/proc/$room/task/$room/children"
+    echo "$(<"/proc/$room/task/$room/children")"
     cat <&0 >/dev/null &
     wait $!
 }

@@ -123,12 +123,17 @@ fn chosen_runtime() -> PathBuf {
     std::env::var_os("MINIRUN_ENGINE_RUNTIME").map_or_else(program, PathBuf::from)
 }
 
+/// What the runtime under test calls itself in its messages.
+pub fn runtime_name() -> &'static str {
+    if chosen_runtime().ends_with("runc") { "runc" } else { "minirun-oci" }
+}
+
 /// Whether the runtime under test is runc, which gives up where the host lacks a capability that is asked for.
 pub fn refuses_missing_capabilities() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let bounding = status.lines().find_map(|l| l.strip_prefix("CapBnd:")).unwrap();
     let has_all = u64::from_str_radix(bounding.trim(), 16).unwrap() == (1 << 41) - 1;
-    !has_all && chosen_runtime().ends_with("runc")
+    !has_all && runtime_name() == "runc"
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -242,9 +247,12 @@ impl Test {
         done.out.trim_end().to_owned()
     }
 
-    /// Starts a command of the engine on a terminal.
+    /// Starts a command of the engine on a terminal of its own session, whose news reach all of its processes.
     pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::spawn(self.engine.command(args))
+        let inner = self.engine.command(args);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
+        Terminal::spawn(command)
     }
 
     /// A field of a container.

@@ -165,6 +165,12 @@ impl Cgroup {
         self.listing().is_some()
     }
 
+    /// Whether processes can be in it: on version 2 not any more when it hands controllers down to cgroups below it.
+    pub fn takes_processes(&self) -> bool {
+        self.version != Version::V2
+            || self.members.iter().all(|m| files::read(&m.dir, "cgroup.subtree_control").is_ok_and(|c| c.is_empty()))
+    }
+
     /// Makes the cgroup with its limits. One that is left from a killed process is used again if it is empty.
     ///
     /// # Errors

@@ -79,6 +79,18 @@ impl Bundle {
         command
     }
 
+    /// A command of the OCI face of another copy of the program, which so does not keep the test's own busy.
+    pub fn oci_by_other(&self, args: &[&str]) -> Command {
+        let other = self.store.path("other");
+        if !other.exists() {
+            std::fs::create_dir(&other).unwrap();
+            std::os::unix::fs::symlink(program(), other.join("minirun-oci")).unwrap();
+        }
+        let mut command = Command::new(other.join("minirun-oci"));
+        command.args(self.oci(args).get_args()).stdin(Stdio::null());
+        command
+    }
+
     /// A command of the OCI face inside a shell script of the host's, which calls it as `"$0" "$@"`.
     pub fn through_shell(&self, script: &str, args: &[&str]) -> Command {
         let inner = self.oci(args);

@@ -2,4 +2,8 @@
 
 pub mod bundle;
 mod descriptors;
+mod identity;
 mod mounts;
+mod own_program;
+mod proc;
+mod state;
