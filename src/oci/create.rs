@@ -3,12 +3,13 @@
 use super::console::{self, Relay};
 use super::log::Log;
 use super::record::{Container, DOOR, Record, Status, Store};
-use super::{delete, start};
+use super::{delete, start, values};
 use crate::runtime::cgroup::Hierarchies;
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
+use crate::sys::errors;
 use crate::sys::file::{Durability, write_atomic};
 use crate::sys::process::ProcessId;
 use crate::sys::signal::Signals;
@@ -85,25 +86,26 @@ impl Common {
 
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
-    let order = Order::of(&args.common, true)?;
-    let (container, created) = order.carry_out(store, &args.common, true, log).context("minirun-oci create failed")?;
-    finish(&args.common, &container, &created, &order).context("minirun-oci create failed")
+    let order = Order::of(&args.common, true, log)?;
+    let failed = "minirun-oci create failed";
+    let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
+    hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
 }
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end.
 pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
-    let order = Order::of(&args.common, args.detach)?;
+    let order = Order::of(&args.common, args.detach, log)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
-    let started = finish(&args.common, &container, &created, &order)
-        .and_then(|()| start::begin(&container, &created).map_err(starting));
-    if let Err(error) = started {
-        let _ = delete::destroy(&container, Status::Stopped, log);
-        return Err(error.context(failed));
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let exit = Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, &signals)?;
+    let ended = hand_over(&args.common, &created, &order).and_then(|()| {
+        // The terminal is ready before anybody writes to it.
+        let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
+        start::begin(&container, &created).map_err(starting)?;
+        relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
+    });
+    let ended = ended.inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
+    let Some(exit) = ended else { return Ok(0) };
     if !args.keep {
         delete::destroy(&container, Status::Stopped, log)?;
     }
@@ -119,9 +121,9 @@ struct Order {
 }
 
 impl Order {
-    fn of(args: &Common, detached: bool) -> Result<Order> {
+    fn of(args: &Common, detached: bool, log: &Log) -> Result<Order> {
         let bundle = args.bundle.canonicalize().with_context(|| format!("find {}", args.bundle.display()))?;
-        let mut spec = load(&bundle)?;
+        let mut spec = load(&bundle, log)?;
         let process = spec.process_mut().as_mut().context("config.json has no process")?;
         let terminal = process.terminal().unwrap_or(false);
         console::check_socket(terminal, detached, args.console_socket.as_deref())?;
@@ -138,12 +140,19 @@ impl Order {
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
-        self.launch(&plan, &dir, waits, shares).inspect_err(|_| {
+        self.launch(&plan, &dir, waits, shares, log).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
 
-    fn launch(&self, plan: &Plan, dir: &Path, waits: bool, shares_cgroup: bool) -> Result<(Container, Created)> {
+    fn launch(
+        &self,
+        plan: &Plan,
+        dir: &Path,
+        waits: bool,
+        shares_cgroup: bool,
+        log: &Log,
+    ) -> Result<(Container, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
         let mut container = None;
         // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
@@ -154,9 +163,18 @@ impl Order {
             Ok(())
         };
         let company = Company { streams: None, door, shares_cgroup, attend: Some(&mut attend) };
-        let created = launch::create(plan, company).map_err(starting)?;
-        let container = container.context("the container was not attended to")?;
-        Ok((container, created))
+        let created = launch::create(plan, company).map_err(starting);
+        match (created, container) {
+            (Ok(created), Some(container)) => Ok((container, created)),
+            (Ok(_), None) => bail!("the container was not attended to"),
+            (Err(error), attended) => {
+                // Hooks may have prepared something that others are to undo.
+                if let Some(Err(e)) = attended.map(|container| delete::forget(&container, log)) {
+                    log.warning(&errors::chain(&e));
+                }
+                Err(error)
+            }
+        }
     }
 
     fn record(&self, plan: &Plan, pid: i32) -> Result<Record> {
@@ -183,20 +201,14 @@ fn shares_cgroup(plan: &Plan, log: &Log) -> bool {
     others > 0
 }
 
-/// Terminal and number go where the caller wants them; a container that nobody can use is taken away again.
-fn finish(args: &Common, container: &Container, created: &Created, order: &Order) -> Result<()> {
-    let handed = (|| {
-        if let (true, Some(master)) = (order.terminal, &created.console)
-            && let Some(socket) = &args.console_socket
-        {
-            console::send(socket, master)?;
-        }
-        args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))
-    })();
-    if handed.is_err() {
-        delete::abandon(container);
+/// Terminal and number go where the caller wants them.
+fn hand_over(args: &Common, created: &Created, order: &Order) -> Result<()> {
+    if let (true, Some(master)) = (order.terminal, &created.console)
+        && let Some(socket) = &args.console_socket
+    {
+        console::send(socket, master)?;
     }
-    handed
+    args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))
 }
 
 /// Writes a process's number, whole or not at all.
@@ -213,7 +225,7 @@ pub fn starting(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn load(bundle: &Path) -> Result<Spec> {
+fn load(bundle: &Path, log: &Log) -> Result<Spec> {
     let path = bundle.join("config.json");
     let text = match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -221,11 +233,17 @@ fn load(bundle: &Path) -> Result<Spec> {
         }
         other => other.with_context(|| format!("read {}", path.display()))?,
     };
-    serde_json::from_slice(&text).map_err(|e| anyhow!("{}: {e}", path.display()))
+    let (spec, unknown) = values::spec(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    values::warn_of_unknown(&unknown, log);
+    Ok(spec)
 }
 
-/// The number of sockets that a service manager gave to the caller.
+/// The number of sockets that a service manager gave to this process and not to one that started it.
 fn listening_fds() -> u32 {
+    let own = std::process::id().to_string();
+    if std::env::var("LISTEN_PID").is_ok_and(|pid| pid != own) {
+        return 0;
+    }
     std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 

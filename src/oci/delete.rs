@@ -75,9 +75,14 @@ pub fn destroy(container: &Container, status: Status, log: &Log) -> Result<()> {
         }
         log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
     }
+    log.debug(&format!("container {} is deleted; it was {status}", container.record.id));
+    forget(container, log)
+}
+
+/// Removes what is written down of a container of which nothing else is left.
+pub fn forget(container: &Container, log: &Log) -> Result<()> {
     remove_folder(container)?;
     let state = container.state(Status::Stopped);
-    log.debug(&format!("container {} is deleted; it was {status}", state.id));
     // The container is gone already: what goes wrong here is told and changes nothing.
     for hook in container.hooks()?.poststop {
         if let Err(error) = hooks::run("poststop", &[hook], &state) {
@@ -88,11 +93,11 @@ pub fn destroy(container: &Container, status: Status, log: &Log) -> Result<()> {
 }
 
 /// Takes a container away that could not be handed to its caller.
-pub fn abandon(container: &Container) {
-    let _ = kill(container);
-    let _ = container.cgroup().kill_all();
-    let _ = container.cgroup().remove();
-    let _ = remove_folder(container);
+pub fn abandon(container: &Container, log: &Log) {
+    let ended = kill(container).and_then(|()| destroy(container, Status::Stopped, log));
+    if let Err(error) = ended {
+        log.warning(&errors::chain(&error));
+    }
 }
 
 fn remove_folder(container: &Container) -> Result<()> {

@@ -100,7 +100,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
         }
         _ => {}
     }
-    let process = compose(&container, args)?;
+    let process = compose(&container, args, log)?;
     refuse_labels(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
@@ -119,24 +119,27 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
     let visit = Visit { init: container.init(), cgroup: &cgroup, plan: &plan, manner, state: &state };
-    let begun = join::create(visit, None).and_then(|created| {
+    let created = join::create(visit, None).map_err(starting).context("exec failed")?;
+    let ended = (|| {
         if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
             console::send(socket, master)?;
         }
         args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))?;
-        created.start()?;
-        Ok(created)
-    });
-    let created = begun.map_err(starting).context("exec failed")?;
-    let Some(signals) = signals else { return Ok(0) };
-    let exit = Relay::new(created.console.as_ref())?.serve(&created.child.pidfd, &signals)?;
-    Ok(exit.status() as u8)
+        // The terminal is ready before anybody writes to it.
+        let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
+        created.start().map_err(starting)?;
+        relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
+    })();
+    let exit = ended.inspect_err(|_| created.abandon()).context("exec failed")?;
+    Ok(exit.map_or(0, |exit| exit.status() as u8))
 }
 
-fn compose(container: &Container, args: &ExecArgs) -> Result<Process> {
+fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {
     if let Some(path) = &args.process {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        return values::process(&text).with_context(|| format!("understand {}", path.display()));
+        let (process, unknown) = values::process(&text).with_context(|| format!("understand {}", path.display()))?;
+        values::warn_of_unknown(&unknown, log);
+        return Ok(process);
     }
     if args.command.is_empty() {
         bail!("process args cannot be empty");

@@ -1,7 +1,8 @@
 //! Values on the command line.
 
+use super::log::Log;
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::{Capability, Process};
+use oci_spec::runtime::{Capability, Process, Spec};
 use serde_json::{Value, json};
 
 /// A capability by its name, with or without `CAP_`, in any case.
@@ -10,9 +11,26 @@ pub fn capability(name: &str) -> Result<Capability> {
     upper.trim_start_matches("CAP_").parse().map_err(|_| anyhow!("unknown capability {name:?}"))
 }
 
-/// A process in the specification's form; what other runtimes let be left out may be left out.
-pub fn process(text: &[u8]) -> Result<Process> {
+/// A specification, and the capabilities in it that are unknown: it may be meant for a newer kernel than ours, and is
+/// carried out without them.
+pub fn spec(text: &[u8]) -> Result<(Spec, Vec<String>)> {
+    let error = match serde_json::from_slice(text) {
+        Ok(spec) => return Ok((spec, Vec::new())),
+        Err(error) => error,
+    };
     let mut value: Value = serde_json::from_slice(text)?;
+    let unknown = value.get_mut("process").map(take_unknown).unwrap_or_default();
+    if unknown.is_empty() {
+        return Err(error.into());
+    }
+    Ok((serde_json::from_value(value)?, unknown))
+}
+
+/// A process in the specification's form, and the capabilities in it that are unknown. What other runtimes let be left
+/// out may be left out.
+pub fn process(text: &[u8]) -> Result<(Process, Vec<String>)> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    let unknown = take_unknown(&mut value);
     if let Some(fields) = value.as_object_mut() {
         let user = fields.entry("user").or_insert_with(|| json!({}));
         if let Some(user) = user.as_object_mut() {
@@ -21,7 +39,32 @@ pub fn process(text: &[u8]) -> Result<Process> {
         }
         fields.entry("cwd").or_insert(json!(""));
     }
-    Ok(serde_json::from_value(value)?)
+    Ok((serde_json::from_value(value)?, unknown))
+}
+
+/// Takes unknown capabilities out of a process's sets.
+fn take_unknown(process: &mut Value) -> Vec<String> {
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    let mut unknown = Vec::new();
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(Value::as_array_mut) {
+        set.retain(|name| match name.as_str() {
+            Some(name) if capability(name).is_err() => {
+                unknown.push(name.to_owned());
+                false
+            }
+            _ => true,
+        });
+    }
+    unknown.sort();
+    unknown.dedup();
+    unknown
+}
+
+/// Tells of capabilities that cannot be given.
+pub fn warn_of_unknown(unknown: &[String], log: &Log) {
+    if !unknown.is_empty() {
+        log.warning(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+    }
 }
 
 /// `uid[:gid]`, as numbers: the names are the container's business.

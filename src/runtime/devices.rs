@@ -48,9 +48,12 @@ pub enum Maker {
     Bind,
 }
 
-/// Makes the default nodes and links in `dev`.
-pub fn make_defaults(dev: &Dir, maker: Maker) -> Result<()> {
+/// Makes the default nodes and links in `dev`. Those that are asked for in another form are not made in this one.
+pub fn make_defaults(dev: &Dir, asked: &[Device], maker: Maker) -> Result<()> {
     for (name, major, minor) in DEFAULT {
+        if asked.iter().any(|device| device.path == Path::new("/dev").join(name)) {
+            continue;
+        }
         let device = Device {
             path: Path::new("/dev").join(name),
             kind: FileType::CharacterDevice,
@@ -82,9 +85,10 @@ pub fn make(base: &Dir, path: &Path, device: &Device, maker: Maker) -> Result<()
 }
 
 fn place(dir: &Dir, name: &OsStr, device: &Device, maker: Maker) -> Result<()> {
-    match maker {
-        Maker::Node => node(dir, name, device),
-        Maker::Bind => bind(dir, name, device),
+    match (maker, device.kind) {
+        // Nobody needs a privilege for a fifo, and there is none of the host's to show.
+        (Maker::Node, _) | (_, FileType::Fifo) => node(dir, name, device),
+        (Maker::Bind, _) => bind(dir, name, device),
     }
     .with_context(|| format!("make the device {}", device.path.display()))
 }
@@ -116,7 +120,7 @@ fn bind(dir: &Dir, name: &OsStr, device: &Device) -> Result<()> {
         .context("find the host's")?;
     let stat = rustix::fs::fstat(&host).map_err(std::io::Error::from)?;
     let number = rustix::fs::makedev(device.number.0, device.number.1);
-    if file_type(&stat) != device.kind || (device.kind != FileType::Fifo && stat.st_rdev != number) {
+    if file_type(&stat) != device.kind || stat.st_rdev != number {
         bail!("the host's is another one");
     }
     match dir.create(name, 0o644) {

@@ -242,7 +242,8 @@ impl Created {
         if state.pid == 0 { self.child.pid } else { state.pid }
     }
 
-    fn abandon(&self) {
+    /// Ends the process, and reaps it if it is the caller's child.
+    pub fn abandon(&self) {
         let _ = process::pidfd_kill(&self.child.pidfd, libc::SIGKILL);
         let _ = process::reap(&self.child.pidfd);
     }

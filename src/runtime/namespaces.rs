@@ -8,6 +8,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 use rustix::fs::{Mode, OFlags};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The namespaces of a container.
@@ -92,6 +93,14 @@ impl Namespaces {
     /// Whether it is in another namespace of this kind than its starter.
     pub fn has(&self, flag: i32) -> bool {
         self.makes(flag) || self.joins(flag)
+    }
+
+    /// Whether that is indeed another one, and not its starter's by a path.
+    pub fn differs(&self, flag: i32) -> bool {
+        let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        let own = || id(&Path::new("/proc/self/ns").join(name(flag)));
+        let joined = self.joined.iter().find(|j| j.flag == flag);
+        self.makes(flag) || joined.is_some_and(|j| id(&j.path) != own())
     }
 
     /// Opens those that are joined.

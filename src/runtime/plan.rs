@@ -193,9 +193,9 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(PathBuf, Strin
         // Names of network interfaces may hold dots; then the parts are separated by slashes.
         let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
         let ipc = path.strip_prefix("kernel/").is_some_and(|k| IPC.contains(&k)) || path.starts_with("fs/mqueue/");
-        let allowed = (ipc && namespaces.has(libc::CLONE_NEWIPC))
-            || (path.starts_with("net/") && namespaces.has(libc::CLONE_NEWNET))
-            || (path == "kernel/domainname" && namespaces.has(libc::CLONE_NEWUTS));
+        let allowed = (ipc && namespaces.differs(libc::CLONE_NEWIPC))
+            || (path.starts_with("net/") && namespaces.differs(libc::CLONE_NEWNET))
+            || (path == "kernel/domainname" && namespaces.differs(libc::CLONE_NEWUTS));
         if path == "kernel/hostname" {
             bail!("sysctl {key:?} is not allowed: the specification has a field for the host name");
         }

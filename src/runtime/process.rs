@@ -15,6 +15,7 @@ use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Linux, Process};
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -118,7 +119,7 @@ impl ProcessPlan {
         let size = spec.console_size();
         Ok(ProcessPlan {
             args,
-            env: strings(spec.env().as_deref().unwrap_or_default()).context("the environment")?,
+            env: environment(spec.env().as_deref().unwrap_or_default()).context("the environment")?,
             cwd: spec.cwd().clone(),
             uid: spec.user().uid(),
             gid: spec.user().gid(),
@@ -238,6 +239,7 @@ impl ProcessPlan {
     /// Programs count on a home.
     fn environment(&self) -> Vec<CString> {
         let mut env = self.env.clone();
+        env.retain(|e| e.as_bytes() != b"HOME=");
         if !env.iter().any(|e| e.as_bytes().starts_with(b"HOME=")) {
             let home = home_of(self.uid).unwrap_or_else(|| "/".into());
             env.extend(CString::new(format!("HOME={home}")));
@@ -315,6 +317,16 @@ fn strings(list: &[String]) -> Result<Vec<CString>> {
         bail!("more than {MAX_STRINGS} strings");
     }
     list.iter().map(|s| CString::new(s.as_bytes()).with_context(|| format!("{s:?} holds a zero byte"))).collect()
+}
+
+/// Of several values of one variable the last one counts; programs would disagree about it.
+fn environment(list: &[String]) -> Result<Vec<CString>> {
+    let mut seen = HashSet::new();
+    let mut env = strings(list)?;
+    env.reverse();
+    env.retain(|e| seen.insert(e.as_bytes().split(|b| *b == b'=').next().unwrap_or_default().to_vec()));
+    env.reverse();
+    Ok(env)
 }
 
 /// The number of a limit by its name in the specification.

@@ -111,7 +111,7 @@ fn furnish_dev(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     // Where the kernel lets us make no nodes that work, those of the host are shown.
     let maker = if plan.namespaces.has(libc::CLONE_NEWUSER) { Maker::Bind } else { Maker::Node };
     rootfs.root.mkdir_all_in_root("dev", 0o755).context("make /dev")?;
-    devices::make_defaults(&rootfs.dev()?, maker)?;
+    devices::make_defaults(&rootfs.dev()?, &plan.devices, maker)?;
     // The multiplexer is the container's own, whatever is asked for.
     let mut asked = plan.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
     asked.try_for_each(|device| {

@@ -35,13 +35,23 @@ pub fn set_size(fd: impl AsFd, size: Size) -> io::Result<()> {
 pub struct Raw {
     terminal: OwnedFd,
     saved: Termios,
+    shows_lines: bool,
 }
 
 impl Raw {
     /// Puts the terminal into raw mode.
     pub fn enter(terminal: impl AsFd) -> io::Result<Raw> {
+        Raw::new(terminal, false)
+    }
+
+    /// Puts the terminal into raw mode, but lets it go on to begin each line at the left by itself.
+    pub fn enter_for_input(terminal: impl AsFd) -> io::Result<Raw> {
+        Raw::new(terminal, true)
+    }
+
+    fn new(terminal: impl AsFd, shows_lines: bool) -> io::Result<Raw> {
         let terminal = terminal.as_fd().try_clone_to_owned()?;
-        let raw = Raw { saved: tcgetattr(&terminal)?, terminal };
+        let raw = Raw { saved: tcgetattr(&terminal)?, terminal, shows_lines };
         raw.again()?;
         Ok(raw)
     }
@@ -50,6 +60,9 @@ impl Raw {
     pub fn again(&self) -> io::Result<()> {
         let mut mode = self.saved.clone();
         mode.make_raw();
+        if self.shows_lines {
+            mode.output_modes = self.saved.output_modes;
+        }
         Ok(tcsetattr(&self.terminal, OptionalActions::Now, &mode)?)
     }
 }

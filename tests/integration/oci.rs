@@ -1,5 +1,10 @@
 //! The OCI runtime's command line, and what the runtime specification asks of it.
 
+mod devices;
+mod endings;
+mod process;
+mod terminals;
+
 use crate::support::{done, eventually};
 use crate::threats::bundle::Bundle;
 use serde_json::{Value, json};

@@ -1,0 +1,96 @@
+//! What is left and who is told when something goes wrong on the way.
+
+use super::{create, says, status};
+use crate::support::{done, eventually, signal};
+use crate::threats::bundle::Bundle;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// A hook that writes a line into a file whenever it is run.
+fn with_poststop(b: &mut Bundle) -> PathBuf {
+    let log = b.store.path("poststop");
+    std::fs::write(&log, "").unwrap();
+    let script = format!("grep -o '\"status\":\"[a-z]*\"' >> {}", log.display());
+    b.config["hooks"]["poststop"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]);
+    log
+}
+
+#[test]
+fn what_hooks_have_prepared_is_undone_when_the_creation_fails() {
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        let mut b = Bundle::new();
+        let log = with_poststop(&mut b);
+        b.config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}]);
+        assert_eq!(b.run(&["true"]).code, 1, "{kind}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "\"status\":\"stopped\"\n", "{kind}");
+        assert_eq!(says(&b, &["list", "-q"]), "", "{kind}");
+    }
+    let mut b = Bundle::new();
+    let log = with_poststop(&mut b);
+    assert_eq!(b.run(&["nosuch"]).code, 1);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "\"status\":\"stopped\"\n");
+    // Of a container that was never there, nothing is to be undone.
+    b.config["root"]["path"] = json!("nosuch");
+    assert_eq!(b.run(&["true"]).code, 1);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "\"status\":\"stopped\"\n");
+}
+
+#[test]
+fn a_container_that_cannot_be_handed_over_is_taken_away() {
+    let mut b = Bundle::new();
+    let log = with_poststop(&mut b);
+    b.set_args(&["sleep", "1000"]);
+    for (terminal, option) in [(false, "--pid-file"), (true, "--console-socket")] {
+        b.config["process"]["terminal"] = json!(terminal);
+        b.save();
+        for command in [&["create"][..], &["run", "--detach"]] {
+            std::fs::write(&log, "").unwrap();
+            let dir = b.dir();
+            let args = [command, &[option, "/nosuch/file", "-b", dir.to_str().unwrap(), b.id()]].concat();
+            let result = done(&mut b.oci(&args));
+            assert!(result.code == 1 && result.err.contains("/nosuch/file"), "{args:?}: {result:?}");
+            assert_eq!(says(&b, &["list", "-q"]), "", "{args:?}");
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), "\"status\":\"stopped\"\n", "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
+    let mut b = Bundle::new();
+    let mark = b.store.path("mark");
+    let script = format!("touch {}; sleep 1000 & wait", mark.display());
+    b.config["hooks"]["createRuntime"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]);
+    b.set_args(&["true"]);
+    b.save();
+    let dir = b.dir();
+    let mut killed = b.oci(&["create", "-b", dir.to_str().unwrap(), b.id()]).spawn().unwrap();
+    eventually("the hook to run", || mark.exists());
+    let hook = hook_of(killed.id());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    eventually("the first process to notice", || status(&b) == "stopped");
+    for pid in hook {
+        signal(pid, libc::SIGKILL);
+    }
+    says(&b, &["delete", b.id()]);
+    b.config.as_object_mut().unwrap().remove("hooks");
+    create(&mut b, &["true"]);
+}
+
+/// The processes that a process has started, and those that they have.
+fn hook_of(pid: u32) -> Vec<i32> {
+    let of = |pid: i32| -> Vec<i32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_whitespace().map(|p| p.parse().unwrap()).collect()
+    };
+    let runs_on_host = |pid: &i32| {
+        let ns = |p: &str| std::fs::read_link(format!("/proc/{p}/ns/pid")).ok();
+        ns(&pid.to_string()) == ns("self")
+    };
+    let mut all: Vec<i32> = of(pid as i32).into_iter().filter(runs_on_host).collect();
+    let below: Vec<i32> = all.iter().flat_map(|p| of(*p)).collect();
+    all.extend(below);
+    all
+}

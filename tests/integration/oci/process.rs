@@ -1,0 +1,88 @@
+//! What a process gets: environment, capabilities, descriptors.
+
+use crate::support::done;
+use crate::threats::bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn the_last_of_several_values_of_a_variable_counts_and_home_is_never_empty() {
+    let mut b = Bundle::new();
+    b.config["process"]["env"] = json!(["PATH=/nowhere", "A=1", "B=x", "A=2", "HOME=", "PATH=/bin"]);
+    assert_eq!(b.run(&["/usr/bin/env"]).out, "B=x\nA=2\nPATH=/bin\nHOME=/root\n");
+    b.start_sleeping();
+    let result = b.exec(&["--env", "A=3", "-e", "HOME=/h", "--env", "B="], &["/usr/bin/env"]);
+    assert_eq!(result.out, "PATH=/bin\nA=3\nHOME=/h\nB=\n", "{result:?}");
+}
+
+fn sets(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|l| l.strip_prefix("Cap")?.split_once(":\t")).map(|(_, set)| set).collect()
+}
+
+/// Inheritable, permitted, effective, bounding, ambient.
+const SHOW_SETS: [&str; 3] = ["grep", "Cap", "/proc/self/status"];
+
+#[test]
+fn each_capability_set_is_the_one_asked_for() {
+    let mut b = Bundle::new();
+    b.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_NET_RAW", "CAP_KILL"], "effective": ["CAP_CHOWN"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"], "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN", "CAP_NET_RAW"],
+    });
+    b.config["process"]["user"] = json!({"uid": 5, "gid": 5});
+    let [chown, kill, raw] = [1u64, 1 << 5, 1 << 13];
+    let hex = |sets: [u64; 5]| sets.map(|set| format!("{set:016x}")).to_vec();
+    let expected = hex([chown | kill, chown, chown, chown | kill | raw, chown]);
+    assert_eq!(sets(&b.run(&SHOW_SETS).out), expected);
+    b.start_sleeping();
+    assert_eq!(sets(&b.exec(&[], &SHOW_SETS).out), expected);
+    let with = b.exec(&["--cap", "CAP_NET_ADMIN", "--cap", "sys_time", "--user", "0"], &SHOW_SETS);
+    let more = (1 << 12) | (1 << 25);
+    let held = chown | kill | more;
+    assert_eq!(sets(&with.out), hex([chown | kill, held, held, chown | kill | raw | more, chown]));
+    let unknown = b.exec(&["--cap", "CAP_NOSUCH"], &["true"]);
+    assert!(unknown.code == 255 && unknown.err.contains("unknown capability \\\"CAP_NOSUCH\\\""), "{unknown:?}");
+    b.delete();
+    b.config["process"].as_object_mut().unwrap().remove("capabilities");
+    b.config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    assert_eq!(sets(&b.run(&SHOW_SETS).out), hex([0; 5]));
+}
+
+#[test]
+fn capabilities_of_another_kernel_are_told_and_left_out() {
+    let mut b = Bundle::new();
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_NOSUCH"], "permitted": ["CAP_NOSUCH"]});
+    let result = b.run(&SHOW_SETS);
+    assert_eq!((result.code, sets(&result.out)[3]), (0, "0000000000000020"), "{result:?}");
+    let warning = "level=warning msg=\"ignoring unknown or unavailable capabilities: [CAP_NOSUCH]\"";
+    assert_eq!(result.err.matches(warning).count(), 1, "{result:?}");
+    b.config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL"]);
+    b.config["process"]["capabilities"]["permitted"] = json!([]);
+    b.start_sleeping();
+    let process = json!({"args": SHOW_SETS, "env": ["PATH=/bin"], "cwd": "/",
+        "capabilities": {"bounding": ["CAP_KILL", "CAP_OTHER"]}});
+    let file = b.store.write("process.json", process.to_string());
+    let result = done(&mut b.oci(&["exec", "--process", &file, b.id()]));
+    assert_eq!((result.code, sets(&result.out)[3]), (0, "0000000000000020"), "{result:?}");
+    assert!(result.err.contains("[CAP_OTHER]"), "{result:?}");
+    b.delete();
+    // Other mistakes stay mistakes.
+    b.config["process"]["capabilities"]["bounding"] = json!([7]);
+    let refused = b.run(&["true"]);
+    assert!(refused.code == 1 && refused.err.contains("config.json: "), "{refused:?}");
+}
+
+#[test]
+fn sockets_of_a_service_manager_are_passed_on_by_those_they_were_meant_for() {
+    let mut b = Bundle::new();
+    let file = b.store.write("three", "given\n");
+    let open = format!("exec 3<{file} 4<{file}; export LISTEN_FDS=1");
+    let print = ["sh", "-c", "env | grep LISTEN; cat <&3; ls /proc/self/fd | wc -l"];
+    for who in ["", "export LISTEN_PID=$$;"] {
+        let result = b.run_through(&format!("{open}; {who} exec \"$0\" \"$@\""), &print);
+        // Three streams, the socket, and the folder that is listed.
+        assert_eq!(result.out, "LISTEN_FDS=1\nLISTEN_PID=1\ngiven\n5\n", "{who}: {result:?}");
+    }
+    let foreign = b.run_through(&format!("{open}; LISTEN_PID=1 exec \"$0\" \"$@\""), &print);
+    assert!(foreign.code == 0 && foreign.out == "4\n" && foreign.err.contains("Bad file"), "{foreign:?}");
+}
