@@ -2,6 +2,8 @@
 
 mod devices;
 mod endings;
+mod mounts;
+mod namespaces;
 mod process;
 mod terminals;
 
