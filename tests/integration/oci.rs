@@ -1,5 +1,6 @@
 //! The OCI runtime's command line, and what the runtime specification asks of it.
 
+mod commands;
 mod devices;
 mod endings;
 mod mounts;
