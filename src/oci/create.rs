@@ -2,7 +2,7 @@
 
 use super::console::{self, Relay};
 use super::log::Log;
-use super::record::{Container, DOOR, Record, Status, Store};
+use super::record::{Container, DOOR, Record, Status, Store, note_cgroup};
 use super::{delete, start, values};
 use crate::runtime::cgroup::Hierarchies;
 use crate::runtime::handshake::Failure;
@@ -154,6 +154,9 @@ impl Order {
         log: &Log,
     ) -> Result<(Container, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
+        if !shares_cgroup {
+            note_cgroup(dir, &plan.cgroup)?;
+        }
         let mut container = None;
         // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
         let mut attend = |pid: i32| {

@@ -42,7 +42,7 @@ pub fn delete(store: &Store, args: &DeleteArgs, log: &Log) -> Result<()> {
 /// What a killed `create` left has no record; it is only removed by those who insist.
 fn without_record(store: &Store, args: &DeleteArgs, error: anyhow::Error) -> Result<()> {
     match (store.folder(&args.id)?, args.force) {
-        (Some(dir), true) => std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display())),
+        (Some(dir), true) => store.clear(&dir),
         (None, true) => Ok(()),
         (_, false) => Err(error),
     }

@@ -1,6 +1,7 @@
 //! The OCI runtime's face: runc's command line, for engines that run their containers on us.
 //!
 //! ```text
+//! ROOT/<id>/cgroup        the cgroup that is made for the container, for those who find it half made
 //! ROOT/<id>/state.json    what is known of the container; written before any of its hooks runs
 //! ROOT/<id>/door          where a created container waits to be started; gone when it was
 //! ```

@@ -81,6 +81,7 @@ pub struct Container {
 }
 
 const RECORD: &str = "state.json";
+const CGROUP: &str = "cgroup";
 /// The name of the socket at which a created container waits.
 pub const DOOR: &str = "door";
 /// No honest record is larger, in bytes.
@@ -115,6 +116,17 @@ impl Store {
         Ok(dir.is_dir().then_some(dir))
     }
 
+    /// Removes what is left of a container whose making was cut off: its cgroup with whoever is in it, its folder.
+    pub fn clear(&self, dir: &Path) -> Result<()> {
+        let note = read_limited(&dir.join(CGROUP), LIMIT).ok();
+        if let Some(paths) = note.and_then(|note| serde_json::from_slice(&note).ok()) {
+            let cgroup = Cgroup::from_paths(&paths);
+            cgroup.kill_all()?;
+            cgroup.remove()?;
+        }
+        std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
+    }
+
     /// Finds a container.
     ///
     /// # Errors
@@ -142,6 +154,14 @@ impl Store {
         let whole = ids.into_iter().filter(|id| self.root.join(id).join(RECORD).exists());
         Ok(whole.map(|id| self.find(&id).with_context(|| id.clone())).collect())
     }
+}
+
+/// Writes down which cgroup is about to be made for the container of this folder alone. Whoever is killed while he
+/// writes has not made it yet.
+pub fn note_cgroup(dir: &Path, cgroup: &Cgroup) -> Result<()> {
+    let text = serde_json::to_vec(&cgroup.paths()).context("write the cgroup's paths")?;
+    let path = dir.join(CGROUP);
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
 
 /// Names become parts of paths.

@@ -2,7 +2,7 @@
 
 use super::{create, says, status};
 use crate::support::{done, eventually, signal};
-use crate::threats::bundle::Bundle;
+use crate::threats::bundle::{Bundle, cgroups};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -76,6 +76,28 @@ fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
     }
     says(&b, &["delete", b.id()]);
     b.config.as_object_mut().unwrap().remove("hooks");
+    create(&mut b, &["true"]);
+}
+
+#[test]
+fn a_create_that_is_killed_at_any_moment_can_be_deleted_and_made_again() {
+    let mut b = Bundle::new();
+    let cgroup = format!("/{}", b.id());
+    b.config["linux"]["cgroupsPath"] = json!(cgroup);
+    b.set_args(&["true"]);
+    b.save();
+    let dir = b.dir();
+    // Some of these moments are between the making of the cgroup and the writing of the record.
+    for delay in (1..30).step_by(2) {
+        let mut killed = b.oci(&["create", "-b", dir.to_str().unwrap(), b.id()]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let state = b.state_root().join(b.id());
+        says(&b, &["delete", "--force", b.id()]);
+        assert!(!state.exists());
+        eventually("the cgroups to be gone", || cgroups(b.id()).is_empty());
+    }
     create(&mut b, &["true"]);
 }
 

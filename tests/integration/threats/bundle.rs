@@ -204,7 +204,7 @@ impl Drop for Bundle {
 }
 
 /// The cgroup directories of this name at the roots of the host's hierarchies.
-fn cgroups(name: &str) -> Vec<PathBuf> {
+pub fn cgroups(name: &str) -> Vec<PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(base).into_iter().flatten().flatten().map(|e| e.path());
     hierarchies.chain([base.to_owned()]).map(|h| h.join(name)).filter(|d| d.exists()).collect()
