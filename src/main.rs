@@ -13,7 +13,9 @@ fn main() -> ExitCode {
         REAPER => return cli::reaper::main(args),
         supervisor::NAME => supervisor::main(args),
         exec::NAME => exec::main(args),
-        name if oci::NAMES.contains(&name) => return oci::main(&std::env::args_os().collect::<Vec<_>>()),
+        name if oci::NAMES.contains(&name) => {
+            return ExitCode::from(oci::main(&std::env::args_os().collect::<Vec<_>>()));
+        }
         _ => return cli::main(),
     };
     // There is nobody to tell: whoever started it hears of failures over his connection.

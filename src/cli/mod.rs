@@ -97,6 +97,12 @@ struct OciArgs {
     words: Vec<OsString>,
 }
 
+impl OciArgs {
+    fn run(self) -> u8 {
+        crate::oci::as_subcommand(self.words.into_iter())
+    }
+}
+
 /// Commands about containers, at the top and under `container`.
 #[derive(Debug, Subcommand)]
 enum ContainerCommand {
@@ -188,8 +194,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    if let Command::Oci(OciArgs { words }) = cli.command {
-        return crate::oci::as_subcommand(words.into_iter());
+    // A face of its own, with stores of its own: none of ours is opened for it.
+    if let Command::Oci(args) = cli.command {
+        return ExitCode::from(args.run());
     }
     let status = app(&cli).and_then(|app| cli.command.run(&app));
     match status {
@@ -243,8 +250,7 @@ impl Command {
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
-            // A face of its own, with stores of its own.
-            Command::Oci(_) => Ok(0),
+            Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
         }

@@ -28,7 +28,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use record::Store;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// The names that this program runs under as an OCI runtime; the second for those who replace that program by it.
 pub const NAMES: [&str; 2] = ["minirun-oci", "runc"];
@@ -126,7 +125,7 @@ const FAILED: u8 = 1;
 const EXEC_FAILED: u8 = 255;
 
 /// Runs the command line of this process and returns its exit status.
-pub fn main(arguments: &[OsString]) -> ExitCode {
+pub fn main(arguments: &[OsString]) -> u8 {
     let name = arguments.first().map(PathBuf::from).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     let name = name.unwrap_or_else(|| NAMES[0].to_owned());
     let parsed = definition(&name).try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
@@ -139,37 +138,37 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     }
     let Some(command) = cli.command else {
         let _ = definition(&name).print_help();
-        return ExitCode::SUCCESS;
+        return 0;
     };
     if let Err(error) = command.close_inherited() {
-        eprintln!("close what the caller left open: {error}");
-        return ExitCode::from(FAILED);
+        complain(&format!("close what the caller left open: {error}"));
+        return FAILED;
     }
     let log = match log::Log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::from(FAILED);
+            complain(&format!("{error:#}"));
+            return FAILED;
         }
     };
     let status = if matches!(command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
     match command.run(&cli.global, &log) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => {
             log.failure(&error);
-            ExitCode::from(status)
+            status
         }
     }
 }
 
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> u8 {
     let _ = error.print();
     if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        eprintln!("No help topic for '{word}'");
+        complain(&format!("No help topic for '{word}'"));
     }
     match error.kind() {
-        ErrorKind::DisplayHelp => ExitCode::SUCCESS,
-        _ => ExitCode::from(FAILED),
+        ErrorKind::DisplayHelp => 0,
+        _ => FAILED,
     }
 }
 
@@ -189,10 +188,10 @@ impl Command {
     }
 }
 
-fn version(name: &str) -> ExitCode {
+fn version(name: &str) -> u8 {
     let text =
         format!("{name} version {}\ncommit: minirun\nspec: {}\n", env!("CARGO_PKG_VERSION"), features::SPECIFICATION);
-    if print(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if print(&text).is_ok() { 0 } else { FAILED }
 }
 
 impl Command {
@@ -238,8 +237,14 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
+/// Writes to standard error what comes before there is a log. If that is closed there is nobody to tell.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Runs this face's command line as a subcommand of the engine's.
-pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn as_subcommand(arguments: impl Iterator<Item = OsString>) -> u8 {
     let all: Vec<OsString> = std::iter::once(NAMES[0].into()).chain(arguments).collect();
     main(&all)
 }

@@ -236,6 +236,11 @@ impl Container {
         namespaces.into_iter().flatten().any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none())
     }
 
+    /// Whether its cgroup was made for it alone: who is in another's cgroup does not end with this container.
+    pub fn owns_cgroup(&self) -> bool {
+        self.dir.join(CGROUP).exists()
+    }
+
     /// Its hooks.
     pub fn hooks(&self) -> Result<Hooks> {
         Hooks::from_spec(&self.record.config)

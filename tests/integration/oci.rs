@@ -392,6 +392,20 @@ fn asked_for_descriptors_are_preserved_and_no_others() {
 }
 
 #[test]
+fn who_shares_a_cgroup_outlives_the_guest() {
+    let mut owner = Bundle::new();
+    owner.start_sleeping();
+    let mut guest = Bundle::new();
+    guest.config["linux"]["cgroupsPath"] = json!(format!("/{}", owner.id()));
+    // Without a pid namespace, whose end would be the end of all in it.
+    namespaces(&mut guest, |list| list.retain(|n| n["type"] != "pid"));
+    let told = guest.run(&["true"]);
+    assert!(told.code == 0 && told.err.contains("container's cgroup is not empty"), "{told:?}");
+    assert_eq!(status(&owner), "running");
+    assert_eq!(owner.exec(&[], &["true"]).code, 0);
+}
+
+#[test]
 fn a_template_can_be_had_once() {
     let b = Bundle::new();
     let dir = b.store.path("fresh");
