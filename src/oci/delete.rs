@@ -2,7 +2,6 @@
 
 use super::log::Log;
 use super::record::{Container, Status, Store};
-use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks;
 use crate::sys::poll::{self, Interest};
 use crate::sys::{errors, process};
@@ -66,20 +65,22 @@ fn kill(container: &Container) -> Result<()> {
 /// Removes everything that belonged to a container whose first process has ended.
 pub fn destroy(container: &Container, status: Status, log: &Log) -> Result<()> {
     let cgroup = container.cgroup();
+    let is_used = || cgroup.processes().is_ok_and(|others| !others.is_empty());
     let owned = container.owns_cgroup();
     if owned && !container.has_pid_namespace() {
         // The others outlive the first process.
         cgroup.kill_all()?;
     }
-    // It is not waited for those whose cgroup it is; and others may have come into this container's own.
-    let kept = |cgroup: &Cgroup| cgroup.processes().is_ok_and(|others| !others.is_empty());
-    let removed = if !owned && kept(&cgroup) { Ok(()) } else { cgroup.remove() };
-    match removed {
-        Err(error) if !kept(&cgroup) => return Err(error),
-        _ if kept(&cgroup) => {
-            log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
+    if !owned && is_used() {
+        // Those whose cgroup it is are not waited for; a hierarchy that they are not in is left to nobody.
+        for dir in container.record.cgroup_paths.values() {
+            let _ = std::fs::remove_dir(dir);
         }
-        _ => {}
+    } else if let Err(error) = cgroup.remove() {
+        if !is_used() {
+            return Err(error);
+        }
+        log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
     }
     log.debug(&format!("container {} is deleted; it was {status}", container.record.id));
     forget(container, log)
