@@ -9,6 +9,7 @@
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
+//! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
 //! feed                   reading, decompressing and hashing on threads of their own
@@ -31,6 +32,7 @@ mod layer;
 mod load;
 mod manifest;
 mod place;
+pub mod progress;
 mod recipe;
 pub mod reference;
 mod remove;
