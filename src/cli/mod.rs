@@ -16,6 +16,7 @@ mod output;
 mod ps;
 pub mod reaper;
 mod run;
+mod run_more;
 mod run_options;
 mod table;
 mod template;

@@ -3,10 +3,12 @@
 use super::compose::{self, World};
 use super::containers::Container;
 use super::create::prepare_bind;
+use super::device_requests;
 use super::options::{MountSource, NetworkMode};
 use super::protocol::Event;
 use super::record::Record;
 use super::seccomp_profile;
+use super::sharing;
 use super::state::Status;
 use super::supervisor;
 use super::task::Waiting;
@@ -110,6 +112,8 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         program: program.to_owned(),
         kernel: seccomp_profile::running_kernel(),
         devices: if record.options.privileged { host_devices()? } else { Vec::new() },
+        granted: device_requests::find(&record.options)?,
+        joined: sharing::find(container)?,
     };
     let spec = compose::compose(record, &world)?;
     write_network_files(container)?;
