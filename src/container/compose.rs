@@ -96,10 +96,9 @@ pub fn compose(record: &Record, world: &World) -> Result<oci::Spec> {
         .linux(linux(record, world)?)
         .build()?;
     // Names are those of the namespace that it is in.
-    if !options.uts.is_foreign() {
-        spec.set_hostname(Some(record.hostname()));
-        spec.set_domainname(options.domainname.clone());
-    }
+    let own = !options.uts.is_foreign();
+    spec.set_hostname(own.then(|| record.hostname()));
+    spec.set_domainname(options.domainname.clone().filter(|_| own));
     if !options.annotations.is_empty() {
         spec.set_annotations(Some(options.annotations.clone().into_iter().collect()));
     }
