@@ -3,6 +3,7 @@
 use super::run::{start_detached, status_of};
 use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
+use crate::container::health::check_now;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
@@ -62,6 +63,21 @@ pub struct RenameArgs {
     name: String,
 }
 
+/// `healthcheck run`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Name or id
+    container: String,
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Only show what would be started
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
@@ -109,7 +125,9 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
         let again = containers
             .find(name)
             .and_then(|c| c.stop(signal, args.time))
-            .and_then(|()| start_detached(app, &containers, name));
+            .and_then(|()| start_detached(app, &containers, name))
+            .and_then(|()| containers.find(name));
+        let again = again.map(|c| c.tell("restart", &[]));
         match again {
             Ok(()) => output::line(name)?,
             Err(error) => {
@@ -158,6 +176,47 @@ pub fn wait(app: &App, args: &Names) -> Result<u8> {
             Ok(code) => output::line(&code.to_string())?,
             Err(error) => {
                 output::complain(&error);
+                status = 1;
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// `minirun healthcheck run`: what the check says is its output and its status.
+pub fn healthcheck(app: &App, args: &HealthcheckArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let answer = check_now(&container)?;
+    output::print(&answer.output)?;
+    if answer.exit_code == 0 {
+        return Ok(0);
+    }
+    output::line("unhealthy")?;
+    Ok(1)
+}
+
+/// `minirun resume`: after a reboot, the containers whose policy says so; those that were made first are started first.
+pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
+    let containers = Containers::open(&app.root);
+    let (list, damaged) = containers.list()?;
+    let mut status = 0;
+    for d in &damaged {
+        output::complain(&anyhow::anyhow!("the container {} cannot be read: {:#}", d.id, d.error));
+        status = 1;
+    }
+    for container in list.iter().rev() {
+        let resumed = container.snapshot().and_then(|snapshot| {
+            let due = container.comes_back(&snapshot);
+            if due && !args.dry_run {
+                start_detached(app, &containers, &container.record.id)?;
+            }
+            Ok(due)
+        });
+        match resumed {
+            Ok(true) => output::line(&container.record.name)?,
+            Ok(false) => {}
+            Err(error) => {
+                output::complain(&error.context(format!("start {} again", container.record.name)));
                 status = 1;
             }
         }

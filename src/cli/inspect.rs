@@ -146,7 +146,7 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
         "Created": record.created,
         "Path": command.first(),
         "Args": command.get(1..).unwrap_or_default(),
-        "State": state(&snapshot),
+        "State": state(container, &snapshot),
         "Image": record.image.to_string(),
         "ResolvConfPath": of_run("resolv.conf"),
         "HostnamePath": of_run("hostname"),
@@ -179,11 +179,11 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-fn state(snapshot: &Snapshot) -> Value {
+fn state(container: &Container, snapshot: &Snapshot) -> Value {
     let (running, ended) = (snapshot.running.as_ref(), snapshot.ended.as_ref());
     let or_never = |t: Option<&String>| t.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| NEVER.to_owned());
     let is_up = snapshot.status.is_up();
-    json!({
+    let mut state = json!({
         "Status": snapshot.status.word(),
         "Running": is_up,
         "Paused": snapshot.status == Status::Paused,
@@ -195,7 +195,12 @@ fn state(snapshot: &Snapshot) -> Value {
         "Error": if is_up { "" } else { ended.map_or("", |e| e.error.as_str()) },
         "StartedAt": or_never(running.map(|r| &r.started_at).or(ended.map(|e| &e.started_at))),
         "FinishedAt": or_never(ended.map(|e| &e.finished_at)),
-    })
+    });
+    // Before the first start nobody knows anything.
+    if let Some(health) = container.health().filter(|_| is_up || ended.is_some()) {
+        state["Health"] = json!(health);
+    }
+    state
 }
 
 fn host_config(container: &Container) -> Value {

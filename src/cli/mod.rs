@@ -4,6 +4,7 @@
 
 mod containers;
 mod environment;
+mod events;
 mod exec;
 mod filter;
 mod images;
@@ -80,6 +81,13 @@ enum Command {
     Info(info::InfoArgs),
     /// Show the version
     Version(info::VersionArgs),
+    /// Show what happens to containers and images
+    Events(events::EventsArgs),
+    /// Start what its restart policy wants up, after the host has come up
+    Resume(containers::ResumeArgs),
+    /// Manage health checks
+    #[command(subcommand, name = "healthcheck")]
+    Healthcheck(HealthcheckGroup),
     /// Be an OCI runtime: runc's command line
     #[command(disable_help_flag = true)]
     Oci(OciArgs),
@@ -141,6 +149,12 @@ enum ContainerCommand {
     Top(containers::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum HealthcheckGroup {
+    /// Run a container's health check now
+    Run(containers::HealthcheckArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,6 +265,9 @@ impl Command {
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            Command::Events(a) => events::run(app, &a),
+            Command::Resume(a) => containers::resume(app, &a),
+            Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),

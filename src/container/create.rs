@@ -67,7 +67,9 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
         let _ = Containers::open(root).release_name(&record.name, &record.id);
         return Err(error);
     }
-    Ok(Container { root: root.clone(), record })
+    let container = Container { root: root.clone(), record };
+    container.tell("create", &[]);
+    Ok(container)
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

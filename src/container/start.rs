@@ -58,6 +58,9 @@ pub fn start(container: &Container, how: Start, program: &Path, supervisor: Wait
     compose_bundle(container, program).inspect_err(|_| container.forget_running())?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
     let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
+    if how.attached {
+        container.tell("attach", &[]);
+    }
     supervisor.give(&task, &[ownership.as_fd()])
 }
 

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
 
 /// The client's end of a supervisor that waits for its task.
 #[derive(Debug)]
@@ -25,9 +26,14 @@ impl Waiting {
     /// Starts a supervisor under `name`. The calling process must have one thread: the descriptor that is meant for
     /// the supervisor would else reach the children of others.
     pub fn start(name: &str, root: &Root) -> Result<Waiting> {
+        Ok(Waiting::start_child(name, root)?.0)
+    }
+
+    /// The same with the child that it is, for those who live long enough to reap it.
+    pub fn start_child(name: &str, root: &Root) -> Result<(Waiting, Child)> {
         let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-        process::spawn_self(name, &theirs, root.path().as_os_str()).context("start a supervisor")?;
-        Ok(Waiting(ours))
+        let child = process::spawn_self(name, &theirs, root.path().as_os_str()).context("start a supervisor")?;
+        Ok((Waiting(ours), child))
     }
 
     /// Gives it its task, with descriptors to keep, and returns the connection to it.

@@ -107,21 +107,33 @@ fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Re
 /// It runs from a detached read-only view of the program's file. A process that later enters a container still has
 /// this program as its `/proc/PID/exe`, until it executes the user's; through such a view nobody can write to the
 /// host's file, whatever he may do in the container.
-pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<()> {
-    use super::mount::{Attributes, copy_tree, set_attributes};
-    use std::os::unix::process::CommandExt;
-    let view = copy_tree(Path::new("/proc/self/exe"), false)?;
+///
+/// The child may outlive us; a caller that goes on for long reaps it.
+pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<std::process::Child> {
+    use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
+    use rustix::fs::{Mode, OFlags};
+    let own = "/proc/self/exe";
+    // Who runs from such a view already may be unable to make another one, which not every kernel does.
+    let file = rustix::fs::open(own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if is_read_only(&file)? {
+        return spawn(own, name, fd, about);
+    }
+    let view = copy_tree(Path::new(own), false)?;
     set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
+    spawn(&format!("/proc/self/fd/{}", view.as_raw_fd()), name, fd, about)
+}
+
+fn spawn(path: &str, name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
     // What the caller left open to us is not for the new process, and a container of its least of all.
     close_on_exec_from(3)?;
     // A copy without the mark that closes it; the process has one thread, so no other child can get it.
     let kept = rustix::io::dup(fd)?;
     // With nothing asked for but arguments and streams the library needs no copy of our memory to start it from.
-    let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
+    let mut command = std::process::Command::new(path);
     command.arg0(name).args([kept.as_raw_fd().to_string().as_ref(), OsStr::new("--"), about]);
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Nobody waits for it: it outlives us, or ends as our child when we do.
-    command.spawn().map(drop)
+    command.spawn()
 }
 
 /// The descriptor that [`spawn_self`] left to this process, by its first argument.
