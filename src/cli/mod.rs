@@ -19,10 +19,12 @@ pub mod reaper;
 mod run;
 mod run_more;
 mod run_options;
+mod stats;
 mod table;
 mod template;
 mod template_functions;
 mod units;
+mod update;
 mod values;
 
 use crate::layout::Root;
@@ -149,6 +151,10 @@ enum ContainerCommand {
     Top(containers::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Show what containers use
+    Stats(stats::StatsArgs),
+    /// Change what containers may use
+    Update(update::UpdateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -295,6 +301,8 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => containers::top(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Stats(a) => stats::run(app, &a),
+            ContainerCommand::Update(a) => update::run(app, &a),
         }
     }
 }

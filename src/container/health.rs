@@ -288,6 +288,7 @@ impl<'a> Monitor<'a> {
         self.save();
         self.next = Instant::now() + self.pause();
         process::trim_heap();
+        process::release_program_pages();
     }
 
     fn pause(&self) -> Duration {
