@@ -23,6 +23,7 @@ mod stats;
 mod table;
 mod template;
 mod template_functions;
+mod top;
 mod units;
 mod update;
 mod values;
@@ -148,7 +149,7 @@ enum ContainerCommand {
     /// Let the processes of paused containers run again
     Unpause(containers::Names),
     /// Show the processes of a container
-    Top(containers::TopArgs),
+    Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
     /// Show what containers use
@@ -299,7 +300,7 @@ impl ContainerCommand {
             ContainerCommand::Rename(a) => containers::rename(app, &a),
             ContainerCommand::Pause(a) => containers::pause(app, &a),
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
-            ContainerCommand::Top(a) => containers::top(app, &a),
+            ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),
             ContainerCommand::Update(a) => update::run(app, &a),

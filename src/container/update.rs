@@ -1,6 +1,7 @@
 //! Changing what a container may use, and when it is started again; it may be running.
 
 use super::containers::Container;
+use super::device_requests::block_io;
 use super::options::{Resources, RestartPolicy};
 use super::resources::limits;
 use crate::runtime::cgroup::Limits;
@@ -32,7 +33,10 @@ impl Container {
             bail!("{}: Restart policy cannot be updated because AutoRemove is enabled for the container", what());
         }
         let wanted = merged(&options.resources, &change.resources).with_context(what)?;
-        let new = limits(&wanted).with_context(what)?;
+        let mut new = limits(&wanted).with_context(what)?;
+        if change.resources.block_io.weight.is_some() {
+            new.set_block_io(block_io(&wanted.block_io).with_context(what)?);
+        }
         let to_set = Limits::from_spec(&new).with_context(what)?;
         let before = self.record.options.resources.clone();
         self.rewrite(|record| {
