@@ -4,7 +4,8 @@ use super::run::{start_detached, status_of};
 use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
 use crate::container::health::check_now;
-use anyhow::Result;
+use crate::container::state::Status;
+use anyhow::{Result, bail};
 use clap::Args;
 
 /// Names or ids, at least one.
@@ -15,9 +16,26 @@ pub struct Names {
     containers: Vec<String>,
 }
 
+/// Names or ids, or all.
+#[derive(Debug, Args)]
+pub struct NamesOrAll {
+    /// All for which it makes sense
+    #[arg(short, long)]
+    all: bool,
+    /// Names or ids
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
 /// `stop` and `restart`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
+    /// All that are up
+    #[arg(short, long)]
+    all: bool,
+    /// Do not mind missing ones
+    #[arg(long)]
+    ignore: bool,
     /// The signal that asks to stop, instead of the container's own
     #[arg(short, long)]
     signal: Option<String>,
@@ -25,32 +43,46 @@ pub struct StopArgs {
     #[arg(short, long, alias = "timeout", allow_hyphen_values = true)]
     time: Option<i64>,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
 /// `kill`.
 #[derive(Debug, Args)]
 pub struct KillArgs {
+    /// All that are running
+    #[arg(short, long)]
+    all: bool,
     /// The signal
     #[arg(short, long, default_value = "KILL")]
     signal: String,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
 /// `rm`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
+    /// All of them
+    #[arg(short, long)]
+    all: bool,
     /// Kill running containers, and do not mind missing ones
     #[arg(short, long)]
     force: bool,
+    /// Do not mind missing ones
+    #[arg(short, long)]
+    ignore: bool,
+    #[arg(short, long, hide = true)]
+    link: bool,
+    /// With --force: seconds to stop in before it is killed
+    #[arg(short, long, allow_hyphen_values = true)]
+    time: Option<i64>,
     /// Remove the containers' anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
@@ -94,16 +126,45 @@ fn each(app: &App, names: &[String], action: impl Fn(&Container) -> Result<()>) 
     Ok(status)
 }
 
+/// The names that were given, or the ids of all containers with one of these states.
+fn named_or_all(app: &App, names: &[String], all: bool, fits: impl Fn(Status) -> bool) -> Result<Vec<String>> {
+    if !all {
+        return Ok(names.to_vec());
+    }
+    if !names.is_empty() {
+        bail!("--all and names of containers exclude each other");
+    }
+    let mut ids = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        match container.snapshot() {
+            Ok(snapshot) if fits(snapshot.status) => ids.push(container.record.id),
+            Ok(_) => {}
+            // It was removed while we looked.
+            Err(_) if !container.dir().exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ids)
+}
+
+/// Without those that are not there.
+fn present(app: &App, names: Vec<String>, ignore: bool) -> Vec<String> {
+    let containers = Containers::open(&app.root);
+    let missing = |name: &String| containers.find(name).is_err_and(|e| e.is::<NoSuchContainer>());
+    names.into_iter().filter(|name| !(ignore && missing(name))).collect()
+}
+
 /// `minirun stop`.
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(values::signal).transpose()?;
-    each(app, &args.containers, |c| c.stop(signal, args.time))
+    let names = present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore);
+    each(app, &names, |c| c.stop(signal, args.time))
 }
 
 /// `minirun kill`.
 pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let signal = values::signal(&args.signal)?;
-    each(app, &args.containers, |c| c.kill(signal))
+    each(app, &named_or_all(app, &args.containers, args.all, Status::is_up)?, |c| c.kill(signal))
 }
 
 /// `minirun restart`.
@@ -111,7 +172,7 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(values::signal).transpose()?;
     let containers = Containers::open(&app.root);
     let mut status = 0;
-    for name in &args.containers {
+    for name in &present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore) {
         let again = containers
             .find(name)
             .and_then(|c| c.stop(signal, args.time))
@@ -131,11 +192,22 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
 
 /// `minirun rm`.
 pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
+    if args.link {
+        bail!("rm --link is not supported: containers are not linked, they are on networks");
+    }
     let containers = Containers::open(&app.root);
+    let mut names = present(app, named_or_all(app, &args.containers, args.all, |_| true)?, args.ignore);
+    if args.all {
+        names.extend(containers.list()?.1.into_iter().map(|damaged| damaged.id));
+    }
     let mut status = 0;
-    for name in &args.containers {
+    for name in &names {
         let removed = match containers.find(name) {
-            Ok(container) => container.remove(args.force, args.volumes),
+            Ok(container) => match args.time.filter(|_| args.force) {
+                Some(time) => container.stop(None, Some(time)),
+                None => Ok(()),
+            }
+            .and_then(|()| container.remove(args.force, args.volumes)),
             // What cannot be read can still be removed.
             Err(error) if args.force && !error.is::<NoSuchContainer>() => {
                 containers.remove_damaged(name).map_err(|_| error)
@@ -222,11 +294,13 @@ pub fn rename(app: &App, args: &RenameArgs) -> Result<u8> {
 }
 
 /// `minirun pause`.
-pub fn pause(app: &App, args: &Names) -> Result<u8> {
-    each(app, &args.containers, Container::pause)
+pub fn pause(app: &App, args: &NamesOrAll) -> Result<u8> {
+    let names = named_or_all(app, &args.containers, args.all, |s| s == Status::Running)?;
+    each(app, &names, Container::pause)
 }
 
 /// `minirun unpause`.
-pub fn unpause(app: &App, args: &Names) -> Result<u8> {
-    each(app, &args.containers, Container::unpause)
+pub fn unpause(app: &App, args: &NamesOrAll) -> Result<u8> {
+    let names = named_or_all(app, &args.containers, args.all, |s| s == Status::Paused)?;
+    each(app, &names, Container::unpause)
 }

@@ -3,10 +3,12 @@
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
 mod containers;
+mod disk;
 mod environment;
 mod events;
 mod exec;
 mod filter;
+mod generate;
 mod images;
 mod info;
 mod inspect;
@@ -88,6 +90,11 @@ enum Command {
     Events(events::EventsArgs),
     /// Start what its restart policy wants up, after the host has come up
     Resume(containers::ResumeArgs),
+    /// Print a completion script for a shell
+    Completion(generate::CompletionArgs),
+    /// Write man pages to a folder
+    #[command(hide = true)]
+    Man(generate::ManArgs),
     /// Manage health checks
     #[command(subcommand, name = "healthcheck")]
     Healthcheck(HealthcheckGroup),
@@ -145,9 +152,9 @@ enum ContainerCommand {
     /// Give a container another name
     Rename(containers::RenameArgs),
     /// Freeze all processes of containers
-    Pause(containers::Names),
+    Pause(containers::NamesOrAll),
     /// Let the processes of paused containers run again
-    Unpause(containers::Names),
+    Unpause(containers::NamesOrAll),
     /// Show the processes of a container
     Top(top::TopArgs),
     /// Make an image of a container's changes
@@ -220,6 +227,10 @@ pub fn main() -> ExitCode {
     if let Command::Oci(args) = cli.command {
         return ExitCode::from(args.run());
     }
+    if let Some(status) = cli.command.run_alone() {
+        return status.map_or_else(|error| fail(1, &error), ExitCode::from);
+    }
+    disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
     let status = app(&cli).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => ExitCode::from(code),
@@ -260,6 +271,15 @@ fn app(cli: &Cli) -> Result<App> {
 }
 
 impl Command {
+    /// Runs what needs no store.
+    fn run_alone(&self) -> Option<Result<u8>> {
+        match self {
+            Command::Completion(a) => Some(generate::completion(a)),
+            Command::Man(a) => Some(generate::man(a)),
+            _ => None,
+        }
+    }
+
     /// Runs it and returns the exit status.
     fn run(self, app: &App) -> Result<u8> {
         match self {
@@ -272,6 +292,8 @@ impl Command {
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            // They are done before there is a store.
+            Command::Completion(_) | Command::Man(_) => Ok(0),
             Command::Events(a) => events::run(app, &a),
             Command::Resume(a) => containers::resume(app, &a),
             Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),

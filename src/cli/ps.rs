@@ -35,6 +35,9 @@ pub struct PsArgs {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// A table without its headings
+    #[arg(long)]
+    noheading: bool,
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
@@ -109,7 +112,10 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     }
     let with_size = args.size || args.format.contains(".Size");
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
-    output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
+    let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
+    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
+    output::print(body)?;
     Ok(0)
 }
 

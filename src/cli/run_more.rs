@@ -14,6 +14,9 @@ pub struct MoreArgs {
     /// Set an annotation of the OCI specification (name=value)
     #[arg(long)]
     annotation: Vec<String>,
+    /// Connect only to some of its streams: stdin, stdout, stderr
+    #[arg(short, long)]
+    pub(super) attach: Vec<String>,
     /// Relative share of disk time (10 to 1000)
     #[arg(long)]
     blkio_weight: Option<u16>,
