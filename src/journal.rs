@@ -53,6 +53,12 @@ pub fn record(root: &Root, kind: &str, action: &str, id: &str, attributes: BTree
     let _ = append(&place(root), &happening);
 }
 
+/// Writes down that something happens to an image: `pull`, `push`, `tag`, `untag`, `delete`, `import`, `load`, `save`.
+pub fn image(root: &Root, action: &str, id: &str, name: &str) {
+    let name = Some(name).filter(|n| !n.is_empty()).map(|n| ("name".to_owned(), n.to_owned()));
+    record(root, "image", action, id, name.into_iter().collect());
+}
+
 fn place(root: &Root) -> PathBuf {
     root.join("events")
 }

@@ -33,7 +33,20 @@ pub fn explain(error: &str) -> Option<String> {
         seen.push(device);
         sentences.extend(fullness(place, device, quota));
     }
-    (!sentences.is_empty()).then(|| sentences.join("\n"))
+    if sentences.is_empty() {
+        sentences.extend(places.first().and_then(|place| room_now(place)));
+    }
+    Some(sentences.join("\n"))
+}
+
+/// What was half made is gone again when we look.
+fn room_now(place: &Path) -> Option<String> {
+    let place = place.ancestors().find(|p| p.exists())?;
+    let s = rustix::fs::statvfs(place).ok()?;
+    let (free, size) = (units::size(s.f_bavail * s.f_frsize), units::size(s.f_blocks * s.f_frsize));
+    let mount = mount_of(place.metadata().ok()?.dev()).unwrap_or_default();
+    let place = place.display();
+    Some(format!("the file system of {place} ({mount}) has {free} of {size} left, now that half-made files are gone"))
 }
 
 fn fullness(place: &Path, device: u64, quota: bool) -> Option<String> {
