@@ -17,15 +17,14 @@ use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
-use crate::sys::process::{self, ProcessId};
+use crate::sys::process::{self, Child, ProcessId};
 use crate::sys::random;
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, Spec, UserBuilder};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 /// What a user asks of `exec`.
 #[derive(Clone, Debug, Default)]
@@ -56,14 +55,14 @@ pub struct ExecOptions {
 /// A container that is not running, a user that it does not have.
 pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     let task = task(container, options, Some(Actor::of(&container.record)))?;
-    Waiting::start(NAME, &container.root)?.give(&task, &[])
+    Waiting::start(NAME, &container.root, main)?.0.give(&task, &[])
 }
 
 /// The same for a check of the container's health, of which the journal does not tell; also for the container's own
 /// supervisor, whose child the command's supervisor is then.
 pub fn exec_quietly(container: &Container, options: &ExecOptions) -> Result<(Socket, Child)> {
     let task = task(container, options, None)?;
-    let (waiting, child) = Waiting::start_child(NAME, &container.root)?;
+    let (waiting, child) = Waiting::start(NAME, &container.root, main)?;
     Ok((waiting.give(&task, &[])?, child))
 }
 
@@ -97,16 +96,15 @@ struct Task {
     places: (PathBuf, PathBuf),
 }
 
-/// The supervisor of a command, from the arguments that it was started with.
-///
-/// # Errors
-/// A start by anybody but a client.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+/// The supervisor of a command, with its end of the connection to the client; returns its exit status.
+pub fn main(client: OwnedFd) -> i32 {
     process::set_name(c"minirun-exec");
-    match task::take::<Task>(arguments)? {
+    let done = task::take::<Task>(client).and_then(|taken| match taken {
         Some((task, client, _)) => supervise(&task, client),
         None => Ok(()),
-    }
+    });
+    // There is nobody to tell: the client hears of failures over its connection.
+    i32::from(done.is_err())
 }
 
 fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {

@@ -10,13 +10,12 @@ use super::protocol::Event;
 use super::record::Record;
 use super::state::{now, read_json};
 use crate::sys::file::{Durability, write_atomic};
-use crate::sys::process;
+use crate::sys::process::{self, Child};
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How a container is to be checked.
@@ -204,7 +203,7 @@ impl<'a> Monitor<'a> {
 
     /// Starts a check or gives one up if it is time.
     pub fn tend(&mut self) {
-        self.ended.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_)) | Err(_)));
+        self.ended.retain(|child| !process::try_reap(&child.pidfd));
         if !self.patience().is_zero() {
             return;
         }
@@ -304,8 +303,8 @@ impl<'a> Monitor<'a> {
             self.ended.push(asked.supervisor);
         }
         // They end at once: their command is gone with the container, and so are we.
-        for mut child in self.ended {
-            let _ = child.wait();
+        for child in self.ended {
+            let _ = process::reap(&child.pidfd);
         }
     }
 
@@ -338,7 +337,7 @@ pub fn check_now(container: &Container) -> Result<Answer> {
         .with_context(|| format!("container {} has no defined healthcheck", container.record.name))?;
     let options = ExecOptions { command: check.command, ..ExecOptions::default() };
     let start = now();
-    let (socket, mut supervisor) = exec_quietly(container, &options)?;
+    let (socket, supervisor) = exec_quietly(container, &options)?;
     let until = Instant::now() + check.timeout;
     let (mut output, mut buffer) = (Vec::new(), vec![0; MAX_MESSAGE]);
     let mut exit_code = -1;
@@ -369,7 +368,7 @@ pub fn check_now(container: &Container) -> Result<Answer> {
         }
     }
     drop(socket);
-    let _ = supervisor.wait();
+    let _ = process::reap(&supervisor.pidfd);
     Ok(Answer { start, end: now(), exit_code, output: String::from_utf8_lossy(&output).into_owned() })
 }
 
