@@ -44,7 +44,7 @@ fn top_takes_the_options_of_ps() {
     assert!(plain.lines().nth(1).unwrap().starts_with("root "), "{plain}");
     let pids = store.ok(&["top", "host", "-o", "pid,args"]);
     let pid = store.inspect("host", "{{.State.Pid}}");
-    assert!(pids.lines().any(|l| l.starts_with(&pid) && l.ends_with("sleep 1002")), "{pids}");
+    assert!(pids.lines().any(|l| l.starts_with(&pid) && l.ends_with("& wait")), "{pids}");
     let users = store.ok(&["top", "host", "aux"]);
     assert!(users.lines().next().unwrap().starts_with("USER") && users.contains("sleep 1001"), "{users}");
     assert!(store.fails(1, &["top", "host", "-Z"]).contains("is not known here"));
