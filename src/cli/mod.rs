@@ -2,10 +2,14 @@
 //!
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
+mod confirm;
 mod containers;
 mod environment;
 mod exec;
 mod filter;
+mod glob;
+mod image_list;
+mod image_remove;
 mod images;
 mod info;
 mod inspect;
@@ -68,9 +72,9 @@ enum Command {
     #[command(flatten)]
     Container(ContainerCommand),
     /// List images
-    Images(images::ListArgs),
+    Images(image_list::ListArgs),
     /// Remove images
-    Rmi(images::RemoveArgs),
+    Rmi(image_remove::RemoveArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -162,6 +166,8 @@ enum ImageCommand {
     Load(images::LoadArgs),
     /// Give an image another name
     Tag(images::TagArgs),
+    /// Take names from an image, which stays
+    Untag(image_remove::UntagArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,12 +176,14 @@ enum ImageGroup {
     Command(ImageCommand),
     /// List images
     #[command(alias = "list")]
-    Ls(images::ListArgs),
+    Ls(image_list::ListArgs),
     /// Remove images
     #[command(alias = "remove")]
-    Rm(images::RemoveArgs),
+    Rm(image_remove::RemoveArgs),
     /// Show details of images
     Inspect(inspect::InspectArgs),
+    /// Remove images that nobody needs
+    Prune(image_remove::PruneArgs),
 }
 
 /// What every command may need.
@@ -242,12 +250,13 @@ impl Command {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             Command::Container(c) => c.run(app),
-            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => images::list(app, &a),
-            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => images::remove(app, &a),
+            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => image_list::list(app, &a),
+            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => image_remove::remove(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::Oci(a) => Ok(a.run()),
@@ -287,6 +296,7 @@ impl ImageCommand {
             ImageCommand::Import(a) => images::import(app, a),
             ImageCommand::Load(a) => images::load(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
+            ImageCommand::Untag(a) => image_remove::untag(app, &a),
         }
     }
 }

@@ -6,12 +6,11 @@ use super::{App, output, units};
 use crate::container::containers::{Container, Containers};
 use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
-use crate::image::Store;
+use crate::image::{Digest, Lookup, Store};
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// `ps`.
 #[derive(Debug, Args)]
@@ -79,7 +78,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
     let before = moment_of(&containers, &filters, "before")?;
     let since = moment_of(&containers, &filters, "since")?;
-    let mut images = Images { store: Store::open(&app.root), known: BTreeMap::new() };
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
     for container in list {
@@ -106,7 +106,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let with_size = args.size || args.format.contains(".Size");
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images));
     output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
     Ok(0)
 }
@@ -135,41 +135,34 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows_by("volume", volume))
 }
 
-/// What the names of images mean now, looked up once each.
+/// What the names of images mean now.
 struct Images {
     store: Store,
-    known: BTreeMap<String, Option<crate::image::Digest>>,
+    lookup: Lookup,
 }
 
 impl Images {
-    fn id(&mut self, name: &str) -> Option<crate::image::Digest> {
-        let found = || self.store.find(name).ok().flatten().map(|i| i.id);
-        *self.known.entry(name.to_owned()).or_insert_with(found)
-    }
-
-    fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
+    fn ancestors(&self, names: &[String]) -> Result<Vec<Digest>> {
         let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
-        names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+        names.iter().map(|name| self.lookup.id(name)?.ok_or_else(|| missing(name))).collect()
     }
 
     /// Whether an image is one of these or was made from one of them here.
-    fn descends(&self, image: crate::image::Digest, ancestors: &[crate::image::Digest]) -> bool {
-        let parent = |id: &crate::image::Digest| self.store.find(&id.to_string()).ok().flatten()?.parent;
-        // An index that was tampered with may go round in circles.
-        std::iter::successors(Some(image), parent).take(1000).any(|id| ancestors.contains(&id))
+    fn descends(&self, image: Digest, ancestors: &[Digest]) -> bool {
+        self.lookup.lineage(image).any(|id| ancestors.contains(&id))
     }
 
     /// The name that the user gave, unless it now means another image.
-    fn shown(&mut self, container: &Container) -> String {
+    fn shown(&self, container: &Container) -> String {
         let record = &container.record;
-        match self.id(&record.image_name) {
-            Some(id) if id == record.image => record.image_name.clone(),
+        match self.lookup.id(&record.image_name) {
+            Ok(Some(id)) if id == record.image => record.image_name.clone(),
             _ => record.image.short(),
         }
     }
 }
 
-fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Images) -> Result<Value> {
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images) -> Result<Value> {
     let record = &c.record;
     let created: Option<Timestamp> = record.created.parse().ok();
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();

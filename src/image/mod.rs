@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! load, import, commit   archives and containers become images
+//! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
+//! lookup, summary        many names at once
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -30,13 +32,17 @@ mod import;
 mod index;
 mod layer;
 mod load;
+mod lookup;
 mod manifest;
+mod mounts;
 mod place;
 pub mod progress;
+mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
 mod store;
+mod summary;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -47,6 +53,9 @@ pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use lookup::Lookup;
+pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
-pub use remove::{ImageUse, Removal};
+pub use remove::{ImageUse, Removal, RemoveHow};
 pub use store::{Damaged, Image, Listed, Listing, Store};
+pub use summary::{Summaries, Summary};

@@ -39,7 +39,10 @@ fn committed(folder: &Folder, base: &Image, reference: Option<&str>) -> Image {
 }
 
 fn removed(folder: &Folder, what: &str, force: bool, uses: &[ImageUse]) -> Result<Vec<String>, String> {
-    let steps = folder.store().remove(what, force, &|| Ok(uses.to_vec())).map_err(|e| e.to_string())?;
+    let steps = folder
+        .store()
+        .remove(what, RemoveHow { force, keep_parents: false }, &|| Ok(uses.to_vec()))
+        .map_err(|e| e.to_string())?;
     Ok(steps
         .into_iter()
         .map(|s| match s {
