@@ -1,9 +1,10 @@
 //! Commands that bring images in, name them and make them of containers.
 
+use super::image_tools::source_date;
 use super::{App, output};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
-use crate::image::{ImportOptions, LoadEvent, Reference, Store};
+use crate::image::{ImportOptions, LoadEvent, Reference, Store, kept_layers};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::fs::File;
@@ -46,6 +47,10 @@ pub struct TagArgs {
 
 /// `commit`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Volumes and bind mounts are not part of the image. What --change knows: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
+ONBUILD, USER, VOLUME, WORKDIR. With SOURCE_DATE_EPOCH in the environment, in seconds since 1970, the image
+says it was made then and no file in its layer is newer: the same changes make the same image.")]
 pub struct CommitArgs {
     /// Who made it
     #[arg(short, long, default_value = "")]
@@ -60,6 +65,12 @@ pub struct CommitArgs {
     #[arg(short, long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true)]
     pause: bool,
+    /// Make one layer of all
+    #[arg(short, long)]
+    squash: bool,
+    /// With --squash, leave the layers of this image, on which the container stands, as they are
+    #[arg(long, value_name = "BASE", requires = "squash")]
+    keep: Option<String>,
     /// Name or id
     container: String,
     /// The image's name
@@ -137,14 +148,20 @@ pub fn tag(app: &App, args: &TagArgs) -> Result<u8> {
 
 /// `minirun commit`.
 pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let store = Store::open(&app.root);
+    let find = |name: &String| store.find(name)?.ok_or_else(|| anyhow!("No such image: {name}"));
+    let keep = args.keep.as_ref().map(find).transpose()?;
+    let kept = kept_layers(container.layers(), keep.as_ref())?;
     let options = CommitOptions {
         author: args.author.clone(),
         message: args.message.clone(),
         changes: args.change.clone(),
         pause: args.pause,
         reference: args.name.as_deref().map(Reference::parse).transpose()?,
+        squash_above: args.squash.then_some(kept),
+        date: source_date()?,
     };
-    let container = Containers::open(&app.root).find(&args.container)?;
     // Comparing with a tall stack of layers keeps a directory of each open.
     crate::sys::process::raise_descriptor_limit();
     let id = commit_container(&container, &options)?;

@@ -10,6 +10,7 @@ mod filter;
 mod glob;
 mod image_list;
 mod image_remove;
+mod image_tools;
 mod images;
 mod info;
 mod inspect;
@@ -184,6 +185,17 @@ enum ImageGroup {
     Inspect(inspect::InspectArgs),
     /// Remove images that nobody needs
     Prune(image_remove::PruneArgs),
+    /// Make one layer of several
+    Squash(image_tools::SquashArgs),
+    /// Show what is different between the trees of two images
+    Diff(image_tools::DiffArgs),
+    /// Mount images on the host, read-only, or list those that are
+    Mount(image_tools::MountArgs),
+    /// Take mounts of images away
+    #[command(alias = "umount")]
+    Unmount(image_tools::UnmountArgs),
+    /// Tell by the exit status whether there is an image
+    Exists(image_tools::ExistsArgs),
 }
 
 /// What every command may need.
@@ -257,6 +269,11 @@ impl Command {
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
+            Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
+            Command::ImageGroup(ImageGroup::Diff(a)) => image_tools::diff(app, &a),
+            Command::ImageGroup(ImageGroup::Mount(a)) => image_tools::mount(app, &a),
+            Command::ImageGroup(ImageGroup::Unmount(a)) => image_tools::unmount(app, &a),
+            Command::ImageGroup(ImageGroup::Exists(a)) => image_tools::exists(app, &a),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::Oci(a) => Ok(a.run()),

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! load, import, commit   archives and containers become images
+//! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! lookup, summary        many names at once
@@ -23,6 +24,7 @@ mod archive;
 pub mod change;
 mod changes;
 mod commit;
+mod compare;
 pub mod config;
 mod copy;
 mod diff;
@@ -41,6 +43,7 @@ mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
+mod squash;
 mod store;
 mod summary;
 mod tar;
@@ -49,6 +52,7 @@ mod tests;
 pub mod union;
 
 pub use commit::{CommitSource, NewImage};
+pub use compare::{Change, Difference};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
@@ -57,5 +61,6 @@ pub use lookup::Lookup;
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal, RemoveHow};
+pub use squash::kept_layers;
 pub use store::{Damaged, Image, Listed, Listing, Store};
 pub use summary::{Summaries, Summary};
