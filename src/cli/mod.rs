@@ -8,12 +8,17 @@ mod environment;
 mod exec;
 mod filter;
 mod glob;
+mod history;
 mod image_list;
 mod image_remove;
 mod image_tools;
 mod images;
 mod info;
 mod inspect;
+mod inspect_container;
+mod inspect_host;
+mod inspect_image;
+mod inspect_network;
 mod logs;
 mod moment;
 mod mount_spec;
@@ -167,6 +172,8 @@ enum ImageCommand {
     Load(images::LoadArgs),
     /// Give an image another name
     Tag(images::TagArgs),
+    /// Show how an image came to be, step by step
+    History(history::HistoryArgs),
     /// Take names from an image, which stays
     Untag(image_remove::UntagArgs),
 }
@@ -313,6 +320,7 @@ impl ImageCommand {
             ImageCommand::Import(a) => images::import(app, a),
             ImageCommand::Load(a) => images::load(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
+            ImageCommand::History(a) => history::run(app, &a),
             ImageCommand::Untag(a) => image_remove::untag(app, &a),
         }
     }

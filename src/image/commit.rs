@@ -84,7 +84,8 @@ impl Store {
             empty_layer: layer.is_none(),
             ..History::default()
         });
-        let is_here = Names::read(&self.root)?.of_image(source.base_id).next().is_some();
+        // What was squashed does not stand on the image that it came from.
+        let is_here = new.squash_above.is_none() && Names::read(&self.root)?.of_image(source.base_id).next().is_some();
         self.publish(&image, reference, is_here.then_some(source.base_id))
     }
 

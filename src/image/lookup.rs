@@ -68,4 +68,10 @@ impl Lookup {
     pub fn names(&self, image: Digest) -> impl Iterator<Item = &Reference> {
         self.names.of_image(image).filter_map(|entry| entry.reference.as_ref())
     }
+
+    /// The names of an image, each with the digest of the manifest that it means.
+    pub fn entries(&self, image: Digest) -> impl Iterator<Item = (&Reference, Digest)> {
+        let entries = self.names.of_image(image);
+        entries.filter_map(|entry| Some((entry.reference.as_ref()?, entry.manifest.digest)))
+    }
 }

@@ -7,7 +7,7 @@
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
-//! lookup, summary        many names at once
+//! lookup, summary, steps   many names at once; the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -44,6 +44,7 @@ mod recipe;
 pub mod reference;
 mod remove;
 mod squash;
+mod steps;
 mod store;
 mod summary;
 mod tar;
@@ -62,5 +63,6 @@ pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal, RemoveHow};
 pub use squash::kept_layers;
+pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};
 pub use summary::{Summaries, Summary};

@@ -1,0 +1,154 @@
+//! The part of a container's document that is about what was asked of the host.
+
+use super::inspect_network::network_mode;
+use crate::container::compose::{MASKED, READ_ONLY};
+use crate::container::containers::Container;
+use crate::container::options::{MountSource, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions};
+use crate::container::record::MountPoint;
+use serde_json::{Map, Value, json};
+
+/// `HostConfig`.
+pub fn host_config(container: &Container) -> Value {
+    let o = &container.record.options;
+    let binds: Vec<String> = container.record.mounts.iter().filter(|m| !m.anonymous).filter_map(bind).collect();
+    let shown = !o.privileged && !o.security.unmasked_paths;
+    let mut config = json!({
+        "Binds": list(&binds),
+        "ContainerIDFile": "",
+        "LogConfig": {
+            "Type": "cri",
+            "Config": { "max-size": o.log.max_size.to_string(), "max-file": o.log.max_files.to_string() },
+        },
+        "NetworkMode": network_mode(o),
+        "PortBindings": {},
+        "RestartPolicy": restart_policy(o),
+        "AutoRemove": o.remove,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "CapAdd": list(&o.cap_add),
+        "CapDrop": list(&o.cap_drop),
+        "CgroupnsMode": "private",
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": list(&o.extra_hosts),
+        "GroupAdd": list(&o.group_add),
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": null,
+        "OomScoreAdj": o.oom_score_adj.unwrap_or(0),
+        "PidMode": "",
+        "Privileged": o.privileged,
+        "PublishAllPorts": false,
+        "ReadonlyRootfs": o.read_only,
+        "SecurityOpt": list(&security_options(&o.security)),
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": o.shm_size.unwrap_or(64 << 20),
+        "Runtime": "minirun",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        "Init": o.init.then_some(true),
+        "Sysctls": (!o.sysctls.is_empty()).then_some(&o.sysctls),
+        "Tmpfs": tmpfs(&container.record.mounts),
+        "MaskedPaths": if shown { json!(MASKED) } else { Value::Null },
+        "ReadonlyPaths": if shown { json!(READ_ONLY) } else { Value::Null },
+    });
+    if let (Value::Object(config), Value::Object(limits)) = (&mut config, limits(o)) {
+        config.extend(limits);
+    }
+    config
+}
+
+/// Go's form of a list that was never made is `null`.
+fn list(items: &[String]) -> Value {
+    if items.is_empty() { Value::Null } else { json!(items) }
+}
+
+/// The fields that `update` changes.
+fn limits(o: &RunOptions) -> Value {
+    let r: &Resources = &o.resources;
+    let ulimits: Vec<Value> =
+        o.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect();
+    json!({
+        "CpuShares": r.cpu_shares.unwrap_or(0),
+        "Memory": r.memory.unwrap_or(0),
+        "NanoCpus": r.nano_cpus.unwrap_or(0),
+        "CgroupParent": o.cgroup_parent.clone().unwrap_or_default(),
+        "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": null,
+        "BlkioDeviceWriteBps": null,
+        "BlkioDeviceReadIOps": null,
+        "BlkioDeviceWriteIOps": null,
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": r.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": r.cpuset_mems.clone().unwrap_or_default(),
+        "Devices": [],
+        "DeviceCgroupRules": null,
+        "DeviceRequests": null,
+        "KernelMemory": 0,
+        "KernelMemoryTCP": 0,
+        "MemoryReservation": r.memory_reservation.unwrap_or(0),
+        "MemorySwap": r.memory_swap.or(r.memory.map(|m| m.saturating_mul(2))).unwrap_or(0),
+        "MemorySwappiness": null,
+        "OomKillDisable": false,
+        "PidsLimit": r.pids_limit,
+        "Ulimits": if ulimits.is_empty() { Value::Null } else { json!(ulimits) },
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    })
+}
+
+fn restart_policy(o: &RunOptions) -> Value {
+    let (name, retries) = match o.restart {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+        RestartPolicy::OnFailure(n) => ("on-failure", n),
+    };
+    json!({ "Name": name, "MaximumRetryCount": retries })
+}
+
+fn tmpfs(mounts: &[MountPoint]) -> Option<Map<String, Value>> {
+    let found: Map<String, Value> = mounts
+        .iter()
+        .filter_map(|point| match &point.source {
+            MountSource::Tmpfs { size, mode, options } => {
+                let size = size.map(|size| format!("size={size}"));
+                let mode = mode.map(|mode| format!("mode={mode:o}"));
+                let words: Vec<String> = options.iter().cloned().chain(size).chain(mode).collect();
+                Some((point.target.clone(), words.join(",").into()))
+            }
+            _ => None,
+        })
+        .collect();
+    (!found.is_empty()).then_some(found)
+}
+
+fn security_options(security: &SecurityOptions) -> Vec<String> {
+    let mut list = Vec::new();
+    if security.no_new_privileges {
+        list.push("no-new-privileges".to_owned());
+    }
+    match &security.seccomp {
+        Seccomp::Builtin => {}
+        Seccomp::Unconfined => list.push("seccomp=unconfined".into()),
+        Seccomp::Profile(profile) => list.push(format!("seccomp={}", json!(profile))),
+    }
+    list
+}
+
+fn bind(point: &MountPoint) -> Option<String> {
+    let source = match &point.source {
+        MountSource::Bind { path, .. } => path,
+        MountSource::Volume(name) => name,
+        _ => return None,
+    };
+    Some(format!("{source}:{}{}", point.target, if point.read_only { ":ro" } else { "" }))
+}
