@@ -3,6 +3,7 @@
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
 mod confirm;
+mod container_prune;
 mod containers;
 mod environment;
 mod exec;
@@ -27,6 +28,9 @@ mod ps;
 pub mod reaper;
 mod run;
 mod run_options;
+mod system_df;
+mod system_prune;
+mod system_volumes;
 mod table;
 mod template;
 mod template_functions;
@@ -98,6 +102,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Look after the whole installation
+    #[command(subcommand, name = "system")]
+    SystemGroup(SystemGroup),
 }
 
 /// Everything that the other face understands.
@@ -161,6 +168,10 @@ enum ContainerGroup {
     Ls(ps::PsArgs),
     /// Show details of containers
     Inspect(inspect::InspectArgs),
+    /// Remove containers that are not running
+    Prune(container_prune::PruneArgs),
+    /// Tell by the exit status whether there is a container
+    Exists(container_prune::ExistsArgs),
 }
 
 /// Commands about images, at the top and under `image`.
@@ -203,6 +214,16 @@ enum ImageGroup {
     Unmount(image_tools::UnmountArgs),
     /// Tell by the exit status whether there is an image
     Exists(image_tools::ExistsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum SystemGroup {
+    /// Show what takes room on the disk
+    Df(system_df::DfArgs),
+    /// Remove everything that nobody needs
+    Prune(system_prune::PruneArgs),
+    /// Show what this installation is and where it keeps things
+    Info(info::InfoArgs),
 }
 
 /// What every command may need.
@@ -281,7 +302,11 @@ impl Command {
             Command::ImageGroup(ImageGroup::Mount(a)) => image_tools::mount(app, &a),
             Command::ImageGroup(ImageGroup::Unmount(a)) => image_tools::unmount(app, &a),
             Command::ImageGroup(ImageGroup::Exists(a)) => image_tools::exists(app, &a),
-            Command::Info(a) => info::info(app, &a),
+            Command::ContainerGroup(ContainerGroup::Prune(a)) => container_prune::prune(app, &a),
+            Command::ContainerGroup(ContainerGroup::Exists(a)) => container_prune::exists(app, &a),
+            Command::SystemGroup(SystemGroup::Df(a)) => system_df::run(app, &a),
+            Command::SystemGroup(SystemGroup::Prune(a)) => system_prune::run(app, &a),
+            Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),

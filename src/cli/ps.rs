@@ -41,7 +41,8 @@ pub struct PsArgs {
     size: bool,
 }
 
-const COLUMNS: [(&str, &str); 14] = [
+/// What a row has.
+pub const COLUMNS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -109,6 +110,20 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images));
     output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
     Ok(0)
+}
+
+/// All containers with their rows, without sizes and with full ids.
+pub fn all(app: &App) -> Result<Vec<(Container, Snapshot, Value)>> {
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
+    let mut out = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        // One that was removed while we looked is not missed.
+        let Ok(snapshot) = container.snapshot() else { continue };
+        let row = row(&container, &snapshot, false, false, &images)?;
+        out.push((container, snapshot, row));
+    }
+    Ok(out)
 }
 
 fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Option<String>> {

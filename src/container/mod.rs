@@ -24,6 +24,7 @@ pub mod log;
 pub mod names;
 pub mod options;
 pub mod protocol;
+pub mod prune;
 pub mod record;
 pub mod seccomp_profile;
 pub mod session;

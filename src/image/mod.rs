@@ -7,7 +7,8 @@
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
-//! lookup, summary, steps   many names at once; the history of one image
+//! lookup, summary, usage   many names at once, and the room that their layers take
+//! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -51,6 +52,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 pub mod union;
+mod usage;
 
 pub use commit::{CommitSource, NewImage};
 pub use compare::{Change, Difference};
@@ -66,3 +68,4 @@ pub use squash::kept_layers;
 pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};
 pub use summary::{Summaries, Summary};
+pub use usage::LayerUse;
