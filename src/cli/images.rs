@@ -81,7 +81,7 @@ pub struct CommitArgs {
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
     let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
-    let options = ImportOptions { reference, changes: args.change, message: args.message };
+    let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
     let id = Store::open(&app.root).import(source, options)?;
     output::line(&id.to_string())?;
     Ok(0)

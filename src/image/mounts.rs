@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <state>/images/<image id>   a read-only overlay of the image's layers
-//!                lock         held alone while mounts come and go
+//! <root>/mounts.lock          held alone while mounts come and go
 //! ```
 //! The mount is its own record: it is at a place that its image's id tells, and is gone after a reboot as the folder
 //! is. An image that is mounted is not removed.
@@ -29,7 +29,6 @@ impl Store {
             bail!("the image {} has no layers, so there is nothing to mount", image.id.short());
         }
         let place = self.place_of(&image.id);
-        mkdir_all(&self.mounts_folder())?;
         let _alone = self.lock_mounts()?;
         if is_mount(&place)? {
             return Ok(place);
@@ -42,8 +41,9 @@ impl Store {
         let overlay = Overlay { lower, upper: None, work: None, volatile: false };
         let mounted = overlay.attach(&place).and_then(|()| restrict(&place));
         if let Err(error) = mounted {
-            let _ = nix::mount::umount2(&place, MntFlags::MNT_DETACH);
+            while nix::mount::umount2(&place, MntFlags::MNT_DETACH).is_ok() {}
             let _ = std::fs::remove_dir(&place);
+            let _ = std::fs::remove_dir(self.mounts_folder());
             return Err(error).with_context(|| format!("mount the image on {}", place.display()));
         }
         Ok(place)
@@ -57,16 +57,21 @@ impl Store {
         let _alone = self.lock_mounts()?;
         let place = self.place_of(image);
         let is_mounted = is_mount(&place)?;
-        if is_mounted {
+        // A tall stack of layers is two mounts.
+        while is_mount(&place)? {
             let flags = if force { MntFlags::MNT_DETACH } else { MntFlags::empty() };
             nix::mount::umount2(&place, flags)
                 .with_context(|| format!("unmount {} (--force takes it from whoever uses it)", place.display()))?;
         }
         // What a killed command left goes, too.
-        match std::fs::remove_dir(&place) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| format!("remove {}", place.display())),
-            _ => Ok(is_mounted),
+        if let Err(e) = std::fs::remove_dir(&place)
+            && e.kind() != ErrorKind::NotFound
+        {
+            return Err(e).with_context(|| format!("remove {}", place.display()));
         }
+        // Others may still be mounted.
+        let _ = std::fs::remove_dir(self.mounts_folder());
+        Ok(is_mounted)
     }
 
     /// The images that are mounted, and where.
@@ -97,7 +102,7 @@ impl Store {
     }
 
     fn lock_mounts(&self) -> Result<Lock> {
-        Lock::wait(&self.mounts_folder().join("lock"), LockMode::Exclusive).context("lock the mounted images")
+        Lock::wait(&self.root.join("mounts.lock"), LockMode::Exclusive).context("lock the mounted images")
     }
 }
 

@@ -4,7 +4,10 @@
 mod confinement;
 mod crash;
 mod exec;
+mod image_commands;
+mod image_tools;
 mod images;
+mod inspect;
 mod lifecycle;
 mod logs;
 mod oci;

@@ -25,8 +25,11 @@ fn name(text: &str) -> Reference {
 }
 
 fn imported(folder: &Folder, reference: &str) -> Image {
-    let options =
-        ImportOptions { reference: Some(name(reference)), changes: vec!["CMD [\"sh\"]".into()], message: None };
+    let options = ImportOptions {
+        reference: Some(name(reference)),
+        changes: vec!["CMD [\"sh\"]".into()],
+        ..ImportOptions::default()
+    };
     let id = folder.store().import(&base_tar()[..], options).unwrap();
     folder.store().find(&id.to_string()).unwrap().unwrap()
 }
