@@ -6,6 +6,7 @@ use super::image_list::until;
 use super::{App, output, units};
 use crate::container::containers::Containers;
 use crate::image::{ImageConfig, PruneChoice, Pruned, Reference, Removal, RemoveHow, Store};
+use crate::journal;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use jiff::Timestamp;
@@ -69,6 +70,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
         match store.remove(name, how, &|| containers.image_uses()) {
             Ok(steps) => {
                 for step in steps {
+                    note(app, &step);
                     output::line(&match step {
                         Removal::Untagged(name) => format!("Untagged: {name}"),
                         Removal::Deleted(id) => format!("Deleted: {id}"),
@@ -93,6 +95,7 @@ pub fn untag(app: &App, args: &UntagArgs) -> Result<u8> {
     });
     let names = names.collect::<Result<Vec<_>>>()?;
     for gone in Store::open(&app.root).untag(&args.image, &names)? {
+        note(app, &Removal::Untagged(gone.familiar()));
         output::line(&format!("Untagged: {}", gone.familiar()))?;
     }
     Ok(0)
@@ -116,10 +119,20 @@ pub fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// Writes a step into the journal.
+fn note(app: &App, step: &Removal) {
+    match step {
+        Removal::Untagged(name) => journal::image(&app.root, "untag", name, name),
+        Removal::Deleted(id) => journal::image(&app.root, "delete", id, id),
+    }
+}
+
 /// Removes images that no container uses, and fit.
 pub fn take(app: &App, all: bool, fits: &dyn Fn(&ImageConfig) -> bool) -> Result<Pruned> {
     let containers = Containers::open(&app.root);
-    Store::open(&app.root).prune(&PruneChoice { all, fits }, &|| containers.image_uses())
+    let pruned = Store::open(&app.root).prune(&PruneChoice { all, fits }, &|| containers.image_uses())?;
+    pruned.removals.iter().for_each(|step| note(app, step));
+    Ok(pruned)
 }
 
 /// What a prune says of images, with an empty line at the end if there is anything.

@@ -5,6 +5,7 @@ use super::{App, output};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
 use crate::image::{ImportOptions, LoadEvent, Reference, Store, kept_layers};
+use crate::journal;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::fs::File;
@@ -83,6 +84,7 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
     let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
     let id = Store::open(&app.root).import(source, options)?;
+    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
     output::line(&id.to_string())?;
     Ok(0)
 }
@@ -95,6 +97,10 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
     };
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
+        if let LoadEvent::Image(loaded) = &event {
+            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
+        }
         let text = match event {
             LoadEvent::Image(loaded) => match &loaded.reference {
                 Some(reference) => format!("Loaded image: {}", reference.familiar()),
@@ -143,6 +149,7 @@ pub fn tag(app: &App, args: &TagArgs) -> Result<u8> {
         .map_err(|e| anyhow!("Error parsing reference: {:?} is not a valid repository/tag: {e:#}", args.name))?;
     let image = store.find(&args.image)?.ok_or_else(|| anyhow!("No such image: {}", args.image))?;
     store.tag(&image, &reference)?;
+    journal::image(&app.root, "tag", &image.id.to_string(), &reference.familiar());
     Ok(0)
 }
 

@@ -119,7 +119,7 @@ const OPTIONAL: [(&str, &[&str]); 5] = [
     ("ContainerConfig", &["ExposedPorts", "Healthcheck", "StopSignal", "StopTimeout", "Shell"]),
     ("", &["SizeRw", "SizeRootFs"]),
     ("State", &["Health"]),
-    ("HostConfig", &["Init", "Sysctls", "Tmpfs"]),
+    ("HostConfig", &["Annotations", "Init", "Sysctls", "Tmpfs"]),
     ("Config", &["ExposedPorts", "Healthcheck", "StopSignal", "StopTimeout", "Shell"]),
 ];
 

@@ -6,7 +6,7 @@ use super::inspect_host::host_config;
 use super::inspect_network::network_settings;
 use crate::container::containers::Container;
 use crate::container::options::MountSource;
-use crate::container::record::MountPoint;
+use crate::container::record::{MountPoint, Record};
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
 use crate::image::Store;
@@ -30,7 +30,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
         "Created": record.created,
         "Path": command.first(),
         "Args": command.get(1..).unwrap_or_default(),
-        "State": state(&snapshot),
+        "State": state(container, &snapshot),
         "Image": record.image.to_string(),
         "ResolvConfPath": of_run("resolv.conf"),
         "HostnamePath": of_run("hostname"),
@@ -66,12 +66,13 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
     Ok(document)
 }
 
-fn state(snapshot: &Snapshot) -> Value {
+fn state(container: &Container, snapshot: &Snapshot) -> Value {
     let (running, ended) = (snapshot.running.as_ref(), snapshot.ended.as_ref());
     let or_never = |t: Option<&String>| t.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| NEVER.to_owned());
     let is_up = snapshot.status.is_up();
     json!({
-        "Health": null,
+        // Before the first start nobody knows anything.
+        "Health": container.health().filter(|_| is_up || ended.is_some()),
         "Status": snapshot.status.word(),
         "Running": is_up,
         "Paused": snapshot.status == Status::Paused,
@@ -129,5 +130,29 @@ fn config(container: &Container) -> Result<Value> {
     config["AttachStderr"] = true.into();
     config["StdinOnce"] = o.interactive.into();
     config["StopTimeout"] = stop_settings(record).1.into();
+    if let Some(health) = health(record) {
+        config["Healthcheck"] = health;
+    }
     Ok(config)
+}
+
+/// The check as it is done, in the form of an image's.
+fn health(record: &Record) -> Option<Value> {
+    if record.options.health.off {
+        return Some(json!({ "Test": ["NONE"] }));
+    }
+    let check = record.check()?;
+    let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let test = match &record.options.health.command {
+        Some(line) => json!(["CMD-SHELL", line]),
+        None => json!(record.config().healthcheck.unwrap_or_default().test),
+    };
+    Some(json!({
+        "Test": test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "Retries": check.retries,
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+    }))
 }

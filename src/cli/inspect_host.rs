@@ -3,7 +3,9 @@
 use super::inspect_network::network_mode;
 use crate::container::compose::{MASKED, READ_ONLY};
 use crate::container::containers::Container;
-use crate::container::options::{MountSource, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions};
+use crate::container::options::{
+    LogDriver, MountSource, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions,
+};
 use crate::container::record::MountPoint;
 use serde_json::{Map, Value, json};
 
@@ -16,7 +18,11 @@ pub fn host_config(container: &Container) -> Value {
         "Binds": list(&binds),
         "ContainerIDFile": "",
         "LogConfig": {
-            "Type": "cri",
+            "Type": match o.log_driver {
+                LogDriver::JsonFile => "json-file",
+                LogDriver::Local => "local",
+                LogDriver::None => "none",
+            },
             "Config": { "max-size": o.log.max_size.to_string(), "max-file": o.log.max_files.to_string() },
         },
         "NetworkMode": network_mode(o),
@@ -27,22 +33,23 @@ pub fn host_config(container: &Container) -> Value {
         "VolumesFrom": null,
         "CapAdd": list(&o.cap_add),
         "CapDrop": list(&o.cap_drop),
-        "CgroupnsMode": "private",
+        "Annotations": (!o.annotations.is_empty()).then_some(&o.annotations),
+        "CgroupnsMode": o.cgroup_namespace.shown("private"),
         "Dns": [],
         "DnsOptions": [],
         "DnsSearch": [],
         "ExtraHosts": list(&o.extra_hosts),
         "GroupAdd": list(&o.group_add),
-        "IpcMode": "private",
+        "IpcMode": o.ipc.shown("private"),
         "Cgroup": "",
         "Links": null,
         "OomScoreAdj": o.oom_score_adj.unwrap_or(0),
-        "PidMode": "",
+        "PidMode": o.pid.shown(""),
         "Privileged": o.privileged,
         "PublishAllPorts": false,
         "ReadonlyRootfs": o.read_only,
         "SecurityOpt": list(&security_options(&o.security)),
-        "UTSMode": "",
+        "UTSMode": o.uts.shown(""),
         "UsernsMode": "",
         "ShmSize": o.shm_size.unwrap_or(64 << 20),
         "Runtime": "minirun",
@@ -68,6 +75,14 @@ fn list(items: &[String]) -> Value {
 /// The fields that `update` changes.
 fn limits(o: &RunOptions) -> Value {
     let r: &Resources = &o.resources;
+    let rates = |list: &[(String, u64)]| -> Vec<Value> {
+        list.iter().map(|(path, rate)| json!({ "Path": path, "Rate": rate })).collect()
+    };
+    let weights = r.block_io.weight_devices.iter().map(|(path, weight)| json!({ "Path": path, "Weight": weight }));
+    let devices = o
+        .devices
+        .iter()
+        .map(|d| json!({ "PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.access }));
     let ulimits: Vec<Value> =
         o.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect();
     json!({
@@ -75,27 +90,27 @@ fn limits(o: &RunOptions) -> Value {
         "Memory": r.memory.unwrap_or(0),
         "NanoCpus": r.nano_cpus.unwrap_or(0),
         "CgroupParent": o.cgroup_parent.clone().unwrap_or_default(),
-        "BlkioWeight": 0,
-        "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": null,
-        "BlkioDeviceWriteBps": null,
-        "BlkioDeviceReadIOps": null,
-        "BlkioDeviceWriteIOps": null,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
+        "BlkioWeight": r.block_io.weight.unwrap_or(0),
+        "BlkioWeightDevice": weights.collect::<Vec<_>>(),
+        "BlkioDeviceReadBps": rates(&r.block_io.read_bps),
+        "BlkioDeviceWriteBps": rates(&r.block_io.write_bps),
+        "BlkioDeviceReadIOps": rates(&r.block_io.read_iops),
+        "BlkioDeviceWriteIOps": rates(&r.block_io.write_iops),
+        "CpuPeriod": r.cpu_period.unwrap_or(0),
+        "CpuQuota": r.cpu_quota.unwrap_or(0),
+        "CpuRealtimePeriod": r.cpu_realtime_period.unwrap_or(0),
+        "CpuRealtimeRuntime": r.cpu_realtime_runtime.unwrap_or(0),
         "CpusetCpus": r.cpuset_cpus.clone().unwrap_or_default(),
         "CpusetMems": r.cpuset_mems.clone().unwrap_or_default(),
-        "Devices": [],
-        "DeviceCgroupRules": null,
+        "Devices": devices.collect::<Vec<_>>(),
+        "DeviceCgroupRules": list(&o.device_rules),
         "DeviceRequests": null,
         "KernelMemory": 0,
         "KernelMemoryTCP": 0,
         "MemoryReservation": r.memory_reservation.unwrap_or(0),
         "MemorySwap": r.memory_swap.or(r.memory.map(|m| m.saturating_mul(2))).unwrap_or(0),
-        "MemorySwappiness": null,
-        "OomKillDisable": false,
+        "MemorySwappiness": r.memory_swappiness,
+        "OomKillDisable": r.oom_kill_disable,
         "PidsLimit": r.pids_limit,
         "Ulimits": if ulimits.is_empty() { Value::Null } else { json!(ulimits) },
         "CpuCount": 0,

@@ -3,7 +3,11 @@
 
 mod confinement;
 mod crash;
+mod daily;
+mod errors;
+mod events;
 mod exec;
+mod health;
 mod image_commands;
 mod image_tools;
 mod images;
@@ -17,4 +21,5 @@ mod smoke;
 mod support;
 mod terminal;
 mod threats;
+mod update;
 mod volumes;
