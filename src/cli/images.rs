@@ -1,20 +1,16 @@
 //! Commands about images.
 
 use super::filter::Filters;
-use super::progress::{Lines, Stream};
 use super::template::Format;
 use super::{App, output, units};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
-use crate::image::progress::{Step, Watched};
-use crate::image::{Digest, Image, ImportOptions, LoadEvent, Reference, Removal, Store};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::image::{Digest, Image, Reference, Removal, Store};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::PathBuf;
 
 /// `images`.
 #[derive(Debug, Args)]
@@ -50,32 +46,6 @@ pub struct RemoveArgs {
     /// Names or ids
     #[arg(required = true)]
     images: Vec<String>,
-}
-
-/// `import`.
-#[derive(Debug, Args)]
-pub struct ImportArgs {
-    /// Change the configuration by a Dockerfile instruction
-    #[arg(short, long, allow_hyphen_values = true)]
-    change: Vec<String>,
-    /// A remark for the history
-    #[arg(short, long)]
-    message: Option<String>,
-    /// The archive (tar, also with gzip or zstd), or - for standard input
-    source: PathBuf,
-    /// The image's name
-    name: Option<String>,
-}
-
-/// `load`.
-#[derive(Debug, Args)]
-pub struct LoadArgs {
-    /// The archive; standard input if it is not given
-    #[arg(short, long)]
-    input: Option<PathBuf>,
-    /// Say only what was loaded
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 /// `tag`.
@@ -206,70 +176,6 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     }
     app.root.empty_trash();
     Ok(status)
-}
-
-/// `minirun import`.
-pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
-    let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
-    let options = ImportOptions { reference, changes: args.change, message: args.message };
-    let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
-    let lines = Lines::passing();
-    let source = Watched::new(source, &lines, String::new(), total, Step::Importing);
-    let id = Store::open(&app.root).import(source, options)?;
-    drop(lines);
-    output::line(&id.to_string())?;
-    Ok(0)
-}
-
-/// `minirun load`.
-pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
-    let source = match &args.input {
-        Some(path) => open(path)?,
-        None => standard_input()?,
-    };
-    let lines = Lines::new(Stream::Output, args.quiet);
-    let mut complaint = Ok(());
-    let mut tell = |event: LoadEvent| {
-        let text = match event {
-            LoadEvent::Image(loaded) => match &loaded.reference {
-                Some(reference) => format!("Loaded image: {}", reference.familiar()),
-                None => format!("Loaded image ID: {}", loaded.image),
-            },
-            LoadEvent::Renamed { reference, old } if !args.quiet => format!(
-                "The image {} already exists, renaming the old one with ID {old} to empty string",
-                reference.familiar()
-            ),
-            LoadEvent::Renamed { .. } => return,
-        };
-        complaint = lines.line(&text);
-    };
-    let store = Store::open(&app.root);
-    if let Err(error) = store.load(source, &lines, &mut tell) {
-        // Layers that came before what was wrong; the error is what counts.
-        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
-        app.root.empty_trash();
-        return Err(error);
-    }
-    complaint?;
-    Ok(0)
-}
-
-fn open(path: &PathBuf) -> Result<File> {
-    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    if file.metadata().with_context(|| format!("look at {}", path.display()))?.is_dir() {
-        bail!("{} is a directory, not an archive", path.display());
-    }
-    Ok(file)
-}
-
-fn standard_input() -> Result<File> {
-    use std::os::fd::AsFd;
-    let stdin = std::io::stdin();
-    if crate::sys::tty::is_terminal(&stdin) {
-        bail!("requested to read an archive from standard input, but that is a terminal");
-    }
-    Ok(stdin.as_fd().try_clone_to_owned().context("read standard input")?.into())
 }
 
 /// `minirun tag`.

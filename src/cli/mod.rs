@@ -2,6 +2,7 @@
 //!
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
+mod archives;
 mod containers;
 mod environment;
 mod exec;
@@ -141,6 +142,8 @@ enum ContainerCommand {
     Top(containers::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Write a container's root file system to an archive
+    Export(archives::ExportArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,9 +161,11 @@ enum ContainerGroup {
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
     /// Make an image of a root file system in a tar archive
-    Import(images::ImportArgs),
+    Import(archives::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
-    Load(images::LoadArgs),
+    Load(archives::LoadArgs),
+    /// Write images to an archive
+    Save(archives::SaveArgs),
     /// Give an image another name
     Tag(images::TagArgs),
 }
@@ -278,6 +283,7 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => containers::top(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Export(a) => archives::export(app, &a),
         }
     }
 }
@@ -285,8 +291,9 @@ impl ContainerCommand {
 impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
-            ImageCommand::Import(a) => images::import(app, a),
-            ImageCommand::Load(a) => images::load(app, &a),
+            ImageCommand::Import(a) => archives::import(app, a),
+            ImageCommand::Load(a) => archives::load(app, &a),
+            ImageCommand::Save(a) => archives::save(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
         }
     }

@@ -19,6 +19,7 @@ pub mod compose;
 pub mod containers;
 pub mod create;
 pub mod exec;
+pub mod export;
 pub mod lifecycle;
 pub mod log;
 pub mod names;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! load, import, commit   archives and containers become images
+//! save, members, export  images and containers become archives
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
@@ -25,17 +26,20 @@ pub mod config;
 mod copy;
 mod diff;
 pub mod digest;
+mod export;
 mod feed;
 mod import;
 mod index;
 mod layer;
 mod load;
 mod manifest;
+mod members;
 mod place;
 pub mod progress;
 mod recipe;
 pub mod reference;
 mod remove;
+mod save;
 mod store;
 mod tar;
 #[cfg(test)]
@@ -47,6 +51,8 @@ pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use members::{FolderMembers, Members, TarMembers};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal};
+pub use save::{Saving, Selected};
 pub use store::{Damaged, Image, Listed, Listing, Store};
