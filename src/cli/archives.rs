@@ -84,6 +84,9 @@ pub struct ExportArgs {
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
     let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
+    if source.metadata().is_ok_and(|m| m.is_dir()) {
+        bail!("{} is a directory, not an archive", args.source.display());
+    }
     let options = ImportOptions { reference, changes: args.change, message: args.message };
     let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let lines = Lines::passing();
@@ -100,6 +103,8 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
         Some(path) => open(path)?,
         None => standard_input()?,
     };
+    // Each layer in the making keeps folders open.
+    crate::sys::process::raise_descriptor_limit();
     let lines = Lines::new(Stream::Output, args.quiet);
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
@@ -108,21 +113,15 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
                 Some(reference) => format!("Loaded image: {}", reference.familiar()),
                 None => format!("Loaded image ID: {}", loaded.image),
             },
-            LoadEvent::Renamed { reference, old } if !args.quiet => format!(
+            LoadEvent::Renamed { reference, old } => format!(
                 "The image {} already exists, renaming the old one with ID {old} to empty string",
                 reference.familiar()
             ),
-            LoadEvent::Renamed { .. } => return,
         };
         complaint = lines.line(&text);
     };
     let store = Store::open(&app.root);
-    if let Err(error) = store.load(source, &lines, &mut tell) {
-        // Layers that came before what was wrong; the error is what counts.
-        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
-        app.root.empty_trash();
-        return Err(error);
-    }
+    store.load(source, &lines, &mut tell)?;
     complaint?;
     Ok(0)
 }

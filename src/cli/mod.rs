@@ -53,6 +53,9 @@ struct Places {
     /// The folder of what does not outlive a reboot
     #[arg(long, env = "MINIRUN_STATE", default_value = "/run/minirun", hide_env_values = true)]
     state: PathBuf,
+    /// Bytes that an archive or a layer may unpack to, also as 500MB or 2GB [default: 90% of what is free]
+    #[arg(long, env = "MINIRUN_UNPACK_LIMIT", value_name = "BYTES", value_parser = unpack_limit, hide_env_values = true)]
+    unpack_limit: Option<u64>,
 }
 
 /// The command line of `run` alone, without that of thirty other commands to build first.
@@ -238,9 +241,14 @@ fn run_alone(arguments: &[OsString]) -> Option<Cli> {
     Some(Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) })
 }
 
+fn unpack_limit(text: &str) -> Result<u64> {
+    u64::try_from(values::bytes(text)?).context("a limit cannot be negative")
+}
+
 fn app(cli: &Cli) -> Result<App> {
     let program = std::env::current_exe().context("find this program's file")?;
-    Ok(App { root: Root::open(&cli.places.root, &cli.places.state)?, program })
+    let root = Root::open(&cli.places.root, &cli.places.state)?.with_unpack_limit(cli.places.unpack_limit);
+    Ok(App { root, program })
 }
 
 impl Command {

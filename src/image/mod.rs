@@ -13,6 +13,7 @@
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
+//! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
 //! change, config, reference, digest, manifest   documents and names
 //! ```
@@ -44,6 +45,7 @@ mod store;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod union;
 
 pub use commit::{CommitSource, NewImage};
