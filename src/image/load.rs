@@ -295,12 +295,21 @@ fn digest_in(member: &str) -> Option<Digest> {
     blob_digest(member).or_else(|| Digest::from_hex(member.strip_suffix(".json")?).ok())
 }
 
-/// The image's name by an index's annotations. A bare tag, which some tools write, is no name.
+/// The image's name by an index's annotations. A bare tag alone, which some tools write, is no name; beside a name that
+/// some other tool has left it says the tag.
 fn name_of(descriptor: &Descriptor) -> Result<Option<Reference>> {
     let named = |key: &str| descriptor.annotations.get(key).filter(|name| !name.is_empty());
-    let name = named(CONTAINERD_NAME).or_else(|| named(REF_NAME).filter(|name| name.contains([':', '/'])));
-    let parsed = name.map(|name| Reference::parse(name).with_context(|| format!("read the image name {name:?}")));
-    Ok(parsed.transpose()?.filter(|reference| reference.tag().is_some()))
+    let parse = |name: &String| Reference::parse(name).with_context(|| format!("read the image name {name:?}"));
+    let given = named(REF_NAME);
+    let has_repository = |name: &&String| name.contains([':', '/']);
+    let name = match named(CONTAINERD_NAME).map(parse).transpose()? {
+        Some(name) => match given.filter(|tag| !has_repository(tag) && name.tag() != Some(tag)) {
+            Some(tag) => Some(Reference::parse(&format!("{}:{tag}", name.name())).unwrap_or(name)),
+            None => Some(name),
+        },
+        None => given.filter(has_repository).map(parse).transpose()?,
+    };
+    Ok(name.filter(|reference| reference.tag().is_some()))
 }
 
 /// The image of an index that this machine runs.
