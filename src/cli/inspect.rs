@@ -1,14 +1,12 @@
 //! `inspect`: the whole truth about containers and images, in Docker's form.
 
 use super::template::render_one;
-use super::{App, output};
+use super::{App, inspect_mounts, output};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
-use crate::container::options::{MountSource, NetworkMode, RestartPolicy, Seccomp, SecurityOptions};
-use crate::container::record::MountPoint;
+use crate::container::options::{NetworkMode, RestartPolicy, Seccomp, SecurityOptions};
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
 use crate::image::{Image, Store};
-use crate::volume::Volumes;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -58,7 +56,8 @@ pub fn run(app: &App, args: &InspectArgs, kind: Option<&str>) -> Result<u8> {
     Ok(u8::from(!errors.is_empty()))
 }
 
-fn pretty(document: &Value) -> Result<String> {
+/// A document as Docker prints it.
+pub(super) fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -163,7 +162,7 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
             "Data": { "LowerDir": lower.join(":"), "UpperDir": path("upper"), "WorkDir": path("work"),
                       "MergedDir": app.root.join("rootfs").display().to_string() },
         },
-        "Mounts": record.mounts.iter().filter_map(|m| mount(app, m)).collect::<Vec<_>>(),
+        "Mounts": inspect_mounts::mounts(app, record),
         "Config": config(container)?,
         "NetworkSettings": network(container),
     });
@@ -200,7 +199,6 @@ fn state(snapshot: &Snapshot) -> Value {
 
 fn host_config(container: &Container) -> Value {
     let o = &container.record.options;
-    let binds: Vec<String> = container.record.mounts.iter().filter(|m| !m.anonymous).filter_map(bind).collect();
     let (policy, retries) = match o.restart {
         RestartPolicy::No => ("no", 0),
         RestartPolicy::Always => ("always", 0),
@@ -209,7 +207,7 @@ fn host_config(container: &Container) -> Value {
     };
     let r = &o.resources;
     json!({
-        "Binds": binds,
+        "Binds": inspect_mounts::binds(&container.record),
         "AutoRemove": o.remove,
         "CapAdd": o.cap_add,
         "CapDrop": o.cap_drop,
@@ -239,7 +237,8 @@ fn host_config(container: &Container) -> Value {
         "ShmSize": o.shm_size.unwrap_or(64 << 20),
         "Sysctls": o.sysctls,
         "Ulimits": o.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect::<Vec<_>>(),
-        "VolumesFrom": null,
+        "Tmpfs": inspect_mounts::tmpfs(&container.record),
+        "VolumesFrom": if o.volumes_from.is_empty() { Value::Null } else { json!(o.volumes_from) },
     })
 }
 
@@ -254,42 +253,6 @@ fn security_options(security: &SecurityOptions) -> Vec<String> {
         Seccomp::Profile(profile) => list.push(format!("seccomp={}", json!(profile))),
     }
     list
-}
-
-fn bind(point: &MountPoint) -> Option<String> {
-    let source = match &point.source {
-        MountSource::Bind { path, .. } => path,
-        MountSource::Volume(name) => name,
-        _ => return None,
-    };
-    Some(format!("{source}:{}{}", point.target, if point.read_only { ":ro" } else { "" }))
-}
-
-fn mount(app: &App, point: &MountPoint) -> Option<Value> {
-    let common = |kind: &str, name: Option<&str>, source: String| {
-        let mut value = json!({
-            "Type": kind,
-            "Source": source,
-            "Destination": point.target,
-            "Mode": if point.read_only { "ro" } else { "" },
-            "RW": !point.read_only,
-            "Propagation": if kind == "bind" { point.propagation.as_deref().unwrap_or("rprivate") } else { "" },
-        });
-        if let Some(name) = name {
-            value["Name"] = name.into();
-            value["Driver"] = "local".into();
-        }
-        value
-    };
-    match &point.source {
-        MountSource::Bind { path, .. } => Some(common("bind", None, path.clone())),
-        MountSource::Volume(name) => {
-            let source = Volumes::open(&app.root).data(name).display().to_string();
-            Some(common("volume", Some(name), source))
-        }
-        MountSource::Tmpfs { .. } => Some(common("tmpfs", None, String::new())),
-        MountSource::Anonymous => None,
-    }
 }
 
 fn config(container: &Container) -> Result<Value> {

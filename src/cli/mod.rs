@@ -9,6 +9,7 @@ mod filter;
 mod images;
 mod info;
 mod inspect;
+mod inspect_mounts;
 mod logs;
 mod moment;
 mod mount_spec;
@@ -22,6 +23,7 @@ mod template;
 mod template_functions;
 mod units;
 mod values;
+mod volume;
 
 use crate::layout::Root;
 use crate::sys::signal;
@@ -88,6 +90,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
 }
 
 /// Everything that the other face understands.
@@ -251,6 +256,7 @@ impl Command {
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::Oci(a) => Ok(a.run()),
+            Command::Volume(c) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
         }

@@ -125,7 +125,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
     };
     let volume = |wanted: &str| {
-        record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
+        let is_source = |m: &MountSource| mount_name(m).is_some_and(|name| name == wanted);
+        record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
     Ok(filters.allows("status", snapshot.status.word())
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))

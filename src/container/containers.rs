@@ -270,10 +270,13 @@ impl Container {
         if mine.is_empty() {
             return Ok(());
         }
+        let volumes = Volumes::open(&self.root);
+        // Somebody may just be making a container that inherits them.
+        let _alone = volumes.lock_for_removing()?;
         let (others, _) = containers.list()?;
         for name in mine {
             if !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
-                Volumes::open(&self.root).remove(name)?;
+                volumes.remove(name)?;
             }
         }
         Ok(())

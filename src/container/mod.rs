@@ -32,3 +32,4 @@ pub mod state;
 pub mod supervisor;
 pub mod task;
 pub mod users;
+pub mod volumes;

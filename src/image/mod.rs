@@ -9,6 +9,7 @@
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
+//! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
@@ -40,6 +41,7 @@ mod store;
 mod tar;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 pub mod union;
 
 pub use commit::{CommitSource, NewImage};

@@ -97,6 +97,20 @@ impl Dir {
         Ok(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from_raw_mode(mode))?)
     }
 
+    /// Opens the regular file `name` for reading, following no link. What it is is known before it is opened: devices
+    /// and fifos are never touched, even if they are put in its place meanwhile.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not a regular file.
+    pub fn open_regular(&self, name: impl AsRef<OsStr>) -> io::Result<std::fs::File> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
     /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
     pub fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<std::fs::File> {
         Ok(self.open_at(name, OFlags::CREATE | OFlags::EXCL | OFlags::RDWR, mode)?.into())
@@ -198,6 +212,19 @@ impl Dir {
     pub fn chmod(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
         let name = component(name.as_ref())?;
         Ok(rustix::fs::chmodat(&self.0, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+    }
+
+    /// As [`Dir::chmod`] where somebody else may put a link in the place of `name`.
+    ///
+    /// # Errors
+    /// `ENOTSUP` for a link.
+    pub fn chmod_no_link(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777))?)
     }
 
     /// Sets the modification time (and the access time to the same) of `name`, not following a link.
