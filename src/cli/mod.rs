@@ -3,6 +3,8 @@
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
 mod containers;
+mod cp;
+mod diff;
 mod environment;
 mod exec;
 mod filter;
@@ -145,6 +147,10 @@ enum ContainerCommand {
     Top(containers::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Copy files from and to containers, and out of images
+    Cp(cp::CopyArgs),
+    /// Show what a container has changed
+    Diff(diff::DiffArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -283,6 +289,8 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => containers::top(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Cp(a) => cp::run(app, &a),
+            ContainerCommand::Diff(a) => diff::run(app, &a),
         }
     }
 }

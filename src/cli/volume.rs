@@ -310,6 +310,7 @@ fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).context("read the answer")?;
         if !["y", "Y"].contains(&answer.trim()) {
+            output::line(&format!("Total reclaimed space: {}", units::size(0)))?;
             return Ok(0);
         }
     }

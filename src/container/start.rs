@@ -27,6 +27,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// How a client starts a container.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -47,14 +48,26 @@ pub struct Start {
 /// A container that is up already; what compose refuses. What goes wrong later is an event.
 pub fn start(container: &Container, how: Start, program: &Path, supervisor: Waiting) -> Result<Socket> {
     container.snapshot()?;
-    let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? else {
-        bail!("container {} is already running", container.record.name);
-    };
+    let ownership = take_when_free(container)?;
     mkdir_all(&container.bundle())?;
     compose_bundle(container, program).inspect_err(|_| container.forget_running())?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
     let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
     supervisor.give(&task, &[ownership.as_fd()])
+}
+
+/// Takes the container's lock. Somebody who copies files into it has it for a while.
+fn take_when_free(container: &Container) -> Result<Ownership> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? {
+            return Ok(ownership);
+        }
+        if container.snapshot()?.status.is_up() || Instant::now() > deadline {
+            bail!("container {} is already running", container.record.name);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Waits until the program runs.

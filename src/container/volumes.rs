@@ -66,7 +66,9 @@ fn inherited(root: &Root, spec: &str) -> Result<Vec<MountPoint>> {
     let (name, mode) = spec.split_once(':').unwrap_or((spec, "rw"));
     let read_only = volumes_from_mode(mode)?;
     let from = Containers::open(root).find(name)?;
-    let points = from.record.mounts.into_iter().map(|point| MountPoint {
+    // As Docker's: what `--tmpfs` asked for is nobody else's.
+    let is_own = |m: &MountPoint| m.tuning.mode == Tuning::PLAIN_TMPFS && matches!(m.source, MountSource::Tmpfs { .. });
+    let points = from.record.mounts.into_iter().filter(|m| !is_own(m)).map(|point| MountPoint {
         read_only: point.read_only || read_only,
         tuning: Tuning { mode: String::new(), no_copy: true, ..point.tuning },
         ..point

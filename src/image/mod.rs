@@ -6,6 +6,7 @@
 //! load, import, commit   archives and containers become images
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
+//! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
@@ -25,6 +26,7 @@ mod commit;
 pub mod config;
 mod copy;
 mod diff;
+pub mod difference;
 pub mod digest;
 mod feed;
 mod import;

@@ -13,6 +13,7 @@ use super::diff::{Links, describe_as_is, join, show};
 use super::feed::{Wanted, with_feed};
 use super::tar::{END, Reader, Segment, Source, components, encode, padding};
 use crate::sys::dir::{Dir, file_type};
+use crate::sys::file::read_all_limited;
 use crate::sys::random;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -20,12 +21,16 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use super::tar::{Entry, Kind};
+
+/// A file that the kernel makes up is not larger.
+const MADE_UP_LIMIT: u64 = 16 << 20;
 
 /// Bytes that are moved at once.
 const PIECE: usize = 256 << 10;
@@ -73,13 +78,21 @@ impl Walk<'_> {
                 if let Some(entry) = entry {
                     self.sink.put(entry, &mut io::empty())?;
                 }
-                self.below(&child, path)
+                // The kernel's views are no files of anybody's.
+                let is_view = stat.st_dev != dir.stat_self()?.st_dev && is_kernels(&child).with_context(what)?;
+                if is_view { Ok(()) } else { self.below(&child, path) }
             }
             FileType::RegularFile => {
                 let Some(mut file) = unless_gone(dir.open_regular(name)).with_context(what)? else { return Ok(()) };
                 let stat = rustix::fs::fstat(&file).map_err(io::Error::from).with_context(what)?;
                 let entry = describe_as_is(dir, name, path, &stat, &mut self.links).with_context(what)?;
-                entry.map_or(Ok(()), |entry| self.sink.put(entry, &mut file))
+                let Some(mut entry) = entry else { return Ok(()) };
+                if entry.size == 0 && entry.kind == Kind::File && is_kernels(&file).with_context(what)? {
+                    let text = read_all_limited(&mut file, MADE_UP_LIMIT).with_context(what)?;
+                    entry.size = text.len() as u64;
+                    return self.sink.put(entry, &mut text.as_slice());
+                }
+                self.sink.put(entry, &mut file)
             }
             _ => {
                 let entry = describe_as_is(dir, name, path, stat, &mut self.links).with_context(what)?;
@@ -96,6 +109,13 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether something is in a file system that the kernel makes up as it is read, where sizes mean nothing.
+fn is_kernels(fd: impl AsFd) -> io::Result<bool> {
+    const KINDS: [i64; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
+    let kind = rustix::fs::fstatfs(fd)?.f_type as i64;
+    Ok(KINDS.contains(&kind))
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -158,9 +178,10 @@ impl<S: Source> Read for Content<'_, S> {
     }
 }
 
-/// Bytes that an entry takes in a tar.
+/// Bytes that an entry takes in a tar, with its time in whole seconds as most tars have it.
 pub fn tar_size(entry: &Entry) -> u64 {
-    encode(entry).len() as u64 + entry.size + padding(entry.size) as u64
+    let plain = Entry { mtime: (entry.mtime.0, 0), ..entry.clone() };
+    encode(&plain).len() as u64 + entry.size + padding(entry.size) as u64
 }
 
 /// Writes a tar.
@@ -267,18 +288,17 @@ impl Place {
     }
 
     fn other(&mut self, parent: &Dir, name: &OsStr, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+        // Renaming over it would take the mount away from those who see it.
+        if parent.is_mounted_on(name)? {
+            bail!("device or resource busy: something is mounted there");
+        }
         let aside = format!(".minirun-{}", random::hex::<6>());
         let made = match entry.kind {
             Kind::File => self.file(parent, OsStr::new(&aside), entry, content),
             Kind::HardLink => self.hard_link(parent, OsStr::new(&aside), entry),
             _ => self.special(parent, OsStr::new(&aside), entry),
         };
-        let placed = made.and_then(|()| match parent.rename(&aside, parent, name) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                Err(anyhow::Error::new(e).context("something is mounted there"))
-            }
-            other => Ok(other?),
-        });
+        let placed = made.and_then(|()| Ok(parent.rename(&aside, parent, name)?));
         // Two names of one file cannot replace each other.
         if placed.is_err() || entry.kind == Kind::HardLink {
             let _ = parent.unlink(&aside);

@@ -3,7 +3,10 @@
 //! Everything inside a root file system, a layer or a build context is reached through [`Dir`]: a path that
 //! somebody else controls is never resolved as a string against the host's root.
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    XattrFlags,
+};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -186,6 +189,16 @@ impl Dir {
         match rustix::fs::statat(&self.0, component(name.as_ref())?, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(s) => Ok(Some(s)),
             Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether something is mounted on `name`, here in the mount namespace that this directory was opened in.
+    pub fn is_mounted_on(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let name = component(name.as_ref())?;
+        match rustix::fs::statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+            Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+            Err(Errno::NOENT) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }
