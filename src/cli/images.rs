@@ -101,6 +101,9 @@ pub struct CommitArgs {
     #[arg(short, long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true)]
     pause: bool,
+    /// Add what is in its volumes, as a layer of its own
+    #[arg(long)]
+    with_volumes: bool,
     /// Name or id
     container: String,
     /// The image's name
@@ -282,6 +285,7 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
         message: args.message.clone(),
         changes: args.change.clone(),
         pause: args.pause,
+        with_volumes: args.with_volumes,
         reference: args.name.as_deref().map(Reference::parse).transpose()?,
     };
     let container = Containers::open(&app.root).find(&args.container)?;

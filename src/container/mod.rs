@@ -15,6 +15,7 @@
 
 pub mod attach;
 pub mod commit;
+mod commit_volumes;
 pub mod compose;
 pub mod containers;
 pub mod copy;
