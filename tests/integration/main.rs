@@ -2,7 +2,9 @@
 //! store checks that nothing is left of it on the host.
 
 mod confinement;
+mod cp;
 mod crash;
+mod diff;
 mod exec;
 mod images;
 mod lifecycle;
@@ -14,4 +16,5 @@ mod smoke;
 mod support;
 mod terminal;
 mod threats;
+mod volume_commands;
 mod volumes;
