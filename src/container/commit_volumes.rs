@@ -25,14 +25,14 @@ pub(super) fn add(container: &Container, base_id: Digest, reference: Option<&Ref
     let scratch = container.root.scratch()?;
     let upper = tree(container, &base.config, &scratch).context("copy the volumes")?;
     let source = CommitSource { upper: &upper, base: &base.config, base_id };
-    let image = NewImage {
+    let mut image = NewImage {
         config: base.config.config.clone().unwrap_or_default(),
-        author: base.config.author.clone(),
         message: "volumes".into(),
         created_by: format!("volumes of {}", container.record.short_id()),
         container: container.record.id.clone(),
         ..NewImage::default()
     };
+    image.author.clone_from(&base.config.author);
     store.commit(source, image, reference)
 }
 

@@ -416,7 +416,7 @@ fn a_container_that_swaps_folders_and_links_gets_nothing_and_gives_nothing() {
     crate::support::eventually("the container", || store.run(&["exec", "box", "ls", "/ready"]).code == 0);
     let planted = store.write("planted", "planted\n");
     let mut honest = 0;
-    for round in 0..40 {
+    for round in 0..15 {
         let out = store.text(&format!("out{round}"));
         store.run(&["cp", "box:/a/x/file", &out]);
         if let Ok(text) = std::fs::read_to_string(&out) {
