@@ -9,6 +9,7 @@
 
 use crate::image::transfer::{Place, Sink, Tar, Way, pack_directory, unpack};
 use crate::image::union::Union;
+use crate::journal;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Lock, LockMode, read_limited};
@@ -180,29 +181,47 @@ impl Volumes {
             return content.map_or(Ok(()), |(image, target)| self.fill(name, image, target));
         }
         let what = || format!("make the volume {name}");
-        let (scratch, data) = self.draft(&meta()).with_context(what)?;
+        let draft = self.draft(&meta()).with_context(what)?;
         if let Some((image, target)) = content {
-            fill_from(image, target, &data).with_context(|| format!("fill the volume {name} from the image"))?;
+            fill_from(image, target, &draft.data).with_context(|| format!("fill the volume {name} from the image"))?;
         }
-        self.publish(&scratch, name).with_context(what)
+        // If somebody else was faster, his volume is as good.
+        self.publish(&draft, name).with_context(what).map(drop)
     }
 
     /// A volume in the making.
-    fn draft(&self, meta: &Meta) -> Result<(Scratch, Dir)> {
+    fn draft(&self, meta: &Meta) -> Result<Draft> {
+        let making = self.root.lock_for_making()?;
         let scratch = self.root.scratch()?;
         let data = scratch.path().join("data");
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755))?;
         std::fs::write(scratch.path().join("meta.json"), serde_json::to_vec(meta)?)?;
-        Ok((scratch, Dir::open(&data)?))
+        Ok(Draft { data: Dir::open(&data)?, scratch, _making: making })
     }
 
-    /// If somebody else was faster, his volume is as good.
-    fn publish(&self, scratch: &Scratch, name: &str) -> Result<()> {
-        match std::fs::rename(scratch.path(), self.folder(name)) {
-            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => Ok(()),
-            other => Ok(other?),
+    /// Puts it in its place. False if there is a volume of this name.
+    fn publish(&self, draft: &Draft, name: &str) -> Result<bool> {
+        match std::fs::rename(draft.scratch.path(), self.folder(name)) {
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => Ok(false),
+            other => {
+                other?;
+                self.tell("create", name);
+                Ok(true)
+            }
         }
+    }
+
+    fn publish_new(&self, draft: &Draft, name: &str) -> Result<()> {
+        match self.publish(draft, name)? {
+            true => Ok(()),
+            false => bail!("a volume named {name} already exists"),
+        }
+    }
+
+    fn tell(&self, action: &str, name: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        journal::record(&self.root, "volume", action, name, attributes);
     }
 
     /// Fills an empty volume with what the image has at `target`.
@@ -213,16 +232,21 @@ impl Volumes {
             return Ok(());
         }
         // Copied aside, and then moved as fast as can be: half of it would pass for the user's own.
-        let (_scratch, copy) = self.draft(&Meta::default()).with_context(what)?;
-        if !fill_from(image, target, &copy).with_context(what)? {
+        let draft = self.draft(&Meta::default()).with_context(what)?;
+        if !fill_from(image, target, &draft.data).with_context(what)? {
             return Ok(());
         }
-        move_all(&copy, &data).with_context(what)
+        move_all(&draft.data, &data).with_context(what)
     }
 
     /// Removes a volume; the data is deleted when the trash is emptied. A missing one is fine.
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.root.discard(&self.folder(name)).with_context(|| format!("remove the volume {name}"))
+        let existed = self.exists(name);
+        self.root.discard(&self.folder(name)).with_context(|| format!("remove the volume {name}"))?;
+        if existed {
+            self.tell("destroy", name);
+        }
+        Ok(())
     }
 
     /// Gives a volume another name. The caller holds the volumes' lock alone.
@@ -244,19 +268,10 @@ impl Volumes {
         let what = || format!("clone the volume {} as {name}", from.name);
         let mut meta = Meta::new(from.meta.labels.clone(), from.meta.options.clone());
         meta.labels.remove(ANONYMOUS);
-        let (scratch, copy) = self.draft(&meta).with_context(what)?;
+        let draft = self.draft(&meta).with_context(what)?;
         let tree = Union::new(vec![Dir::open(&from.data).with_context(what)?]);
-        tree.copy_tree(Path::new("/"), &copy).with_context(what)?;
-        self.publish_new(&scratch, name).with_context(what)
-    }
-
-    fn publish_new(&self, scratch: &Scratch, name: &str) -> Result<()> {
-        match std::fs::rename(scratch.path(), self.folder(name)) {
-            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-                bail!("a volume named {name} already exists")
-            }
-            other => Ok(other?),
-        }
+        tree.copy_tree(Path::new("/"), &draft.data).with_context(what)?;
+        self.publish_new(&draft, name).with_context(what)
     }
 
     /// Adds what is in a tar to a volume, which is made if it is missing.
@@ -265,20 +280,29 @@ impl Volumes {
     /// A broken archive changes nothing.
     pub fn import(&self, name: &str, source: impl Read + Send) -> Result<()> {
         let what = || format!("import into the volume {name}");
-        let (scratch, copy) = self.draft(&Meta::new(BTreeMap::new(), BTreeMap::new())).with_context(what)?;
-        let mut place = Place::new(copy.try_clone()?, Way::Made, "the volume", None);
+        let draft = self.draft(&Meta::new(BTreeMap::new(), BTreeMap::new())).with_context(what)?;
+        let mut place = Place::new(draft.data.try_clone()?, Way::Made, "the volume", None);
         place.make_parents();
         unpack(source, &mut place).with_context(what)?;
+        let _using = self.lock_for_using()?;
         if !self.exists(name) {
-            return self.publish_new(&scratch, name).with_context(what);
+            return self.publish_new(&draft, name).with_context(what);
         }
         let data = Dir::open(self.data(name)).with_context(what)?;
         if data.names().with_context(what)?.is_empty() {
-            return move_all(&copy, &data).with_context(what);
+            return move_all(&draft.data, &data).with_context(what);
         }
         let mut place = Place::new(data, Way::Made, "the volume", None);
-        pack_directory(&copy, b".", &mut place).and_then(|()| place.finish()).with_context(what)
+        pack_directory(&draft.data, b".", &mut place).and_then(|()| place.finish()).with_context(what)
     }
+}
+
+/// A volume in the making; it vanishes unless it is published.
+struct Draft {
+    data: Dir,
+    scratch: Scratch,
+    /// Nobody sweeps it away.
+    _making: Lock,
 }
 
 /// Copies what the image has at `target`, if that is a folder. True if there was anything.

@@ -357,7 +357,6 @@ fn import(volumes: &Volumes, args: &ImportArgs) -> Result<u8> {
     } else {
         File::open(&args.source).with_context(|| format!("open {}", args.source.display()))?
     };
-    let _using = volumes.lock_for_using()?;
     volumes.import(&args.name, source)?;
     Ok(0)
 }
