@@ -70,6 +70,7 @@ fn mount(app: &App, point: &MountPoint) -> Option<Value> {
             Some(value)
         }
         MountSource::Tmpfs { .. } => Some(common("tmpfs", String::new())),
+        MountSource::Image { name, .. } => Some(common("image", name.clone())),
         MountSource::Anonymous => None,
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-const KINDS: [&str; 3] = ["bind", "volume", "tmpfs"];
+const KINDS: [&str; 4] = ["bind", "volume", "tmpfs", "image"];
 /// What Docker shows for a named volume that was given no mode.
 const DEFAULT_MODE: &str = "z";
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
@@ -202,7 +202,9 @@ impl Fields {
             "volume-driver" => bail!("error looking up volume plugin {value}: plugin {value:?} not found"),
             "volume-label" => drop(pair(&mut self.tuning.volume_labels, value)),
             "volume-opt" => pair(&mut self.tuning.volume_options, value).ok_or_else(invalid)?,
-            "volume-subpath" => self.tuning.subpath = Some(subpath(value)?).filter(|path| !path.is_empty()),
+            "volume-subpath" | "image-subpath" => {
+                self.tuning.subpath = Some(subpath(value)?).filter(|path| !path.is_empty())
+            }
             "tmpfs-size" => self.size = Some(bytes(value).ok().and_then(|n| n.try_into().ok()).ok_or_else(invalid)?),
             "tmpfs-mode" => self.mode = Some(octal(value).ok_or_else(invalid)?),
             _ => bail!("unexpected key '{key}' in '{field}'"),
@@ -228,6 +230,8 @@ impl Fields {
             ("bind", None) => Err(anyhow!("field Source must not be empty")),
             ("tmpfs", Some(_)) => Err(anyhow!("field Source must not be specified")),
             ("tmpfs", None) => Ok(MountSource::Tmpfs { size: self.size, mode: self.mode, options: Vec::new() }),
+            ("image", Some(name)) => Ok(MountSource::Image { name, decided: None }),
+            ("image", None) => Err(anyhow!("field Source must not be empty")),
             (_, Some(name)) => volume_name(&name).map(|()| MountSource::Volume(name)),
             (_, None) => Ok(MountSource::Anonymous),
         };
@@ -238,7 +242,8 @@ impl Fields {
             tuning.mode = DEFAULT_MODE.into();
         }
         volume::check_options(&tuning.volume_options).map_err(|error| invalid_config(kind, &error))?;
-        let (read_only, propagation, no_copy) = (self.read_only, self.propagation, self.no_copy);
+        let read_only = self.read_only || kind == "image";
+        let (propagation, no_copy) = (self.propagation, self.no_copy);
         Ok(MountRequest { source, target, read_only, propagation, no_copy, tuning })
     }
 

@@ -291,6 +291,7 @@ fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
             }
         },
         MountSource::Anonymous => bail!("a volume without a name"),
+        MountSource::Image { .. } => image(point, world),
         MountSource::Tmpfs { size, mode, options } => {
             let mut list = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
             list.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
@@ -325,6 +326,25 @@ fn bind(point: &MountPoint, source: &Path, world: &World) -> Result<oci::Mount> 
         made.set_gid_mappings(Some(swapped(*gid, world.identity.gid)?));
     }
     Ok(made)
+}
+
+/// The layers of an image by themselves: nothing can be written there.
+fn image(point: &MountPoint, world: &World) -> Result<oci::Mount> {
+    let layers = world.sources.images.get(&point.target).context("an image without a place")?;
+    match (layers.as_slice(), &point.tuning.subpath) {
+        ([], _) => bail!("the image at {} has no layers", point.target),
+        ([one], _) => bind(point, one, world),
+        (_, Some(_)) => bail!("only of an image of one layer a part can be mounted"),
+        (_, None) => {
+            let mut options = Vec::with_capacity(layers.len() + 1);
+            for layer in layers.iter().rev() {
+                options.push(format!("lowerdir+={}", text(layer)?));
+            }
+            options.push("ro".into());
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            mount("overlay", "overlay", &point.target, &options)
+        }
+    }
 }
 
 /// A map of all ids in which two have changed places.

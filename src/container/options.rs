@@ -3,6 +3,7 @@
 use super::device_requests::DeviceRequest;
 use super::seccomp_profile::Profile;
 use super::sharing::Sharing;
+use crate::image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -188,6 +189,15 @@ pub enum Below {
     Missing,
 }
 
+/// An image that is mounted in a container: it is needed as long as the container is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageTree {
+    /// Its id.
+    pub id: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<Digest>,
+}
+
 /// Where the data of a mount is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -203,6 +213,14 @@ pub enum MountSource {
     Volume(String),
     /// A volume with a generated name.
     Anonymous,
+    /// An image's tree, read-only.
+    Image {
+        /// As the user named it.
+        name: String,
+        /// Its id and its layers, decided when the container is made.
+        #[serde(default)]
+        decided: Option<ImageTree>,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes; `None` is the kernel's default of half the memory.

@@ -2,20 +2,20 @@
 
 use super::containers::{Container, Containers};
 use super::create::prepare_bind;
-use super::options::{MountRequest, MountSource, RunOptions, Tuning};
+use super::options::{ImageTree, MountRequest, MountSource, RunOptions, Tuning};
 use super::record::{MountPoint, Record};
 use super::users::Identity;
-use crate::image::Image;
 use crate::image::union::Union;
+use crate::image::{Image, Store};
 use crate::layout::Root;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::Lock;
 use crate::sys::random;
 use crate::volume::{self, ANONYMOUS, Meta, Source, Volumes};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::FileType;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The mounts of a container in the making, and the lock that keeps their volumes until it can be seen.
 pub(super) struct Decided {
@@ -31,7 +31,7 @@ pub(super) fn decide(root: &Root, image: &Image, options: &RunOptions) -> Result
         || !options.volumes_from.is_empty()
         || options.mounts.iter().any(|m| matches!(m.source, MountSource::Volume(_) | MountSource::Anonymous));
     let using = needs_lock.then(|| Volumes::open(root).lock_for_using()).transpose()?;
-    let mut points = options.mounts.iter().cloned().map(decide_one).collect::<Result<Vec<_>>>()?;
+    let mut points = options.mounts.iter().cloned().map(|m| decide_one(root, m)).collect::<Result<Vec<_>>>()?;
     let own: BTreeSet<String> = points.iter().map(|p| p.target.clone()).collect();
     for spec in &options.volumes_from {
         for point in inherited(root, spec)?.into_iter().filter(|p| !own.contains(&p.target)) {
@@ -42,18 +42,24 @@ pub(super) fn decide(root: &Root, image: &Image, options: &RunOptions) -> Result
     }
     let taken: BTreeSet<String> = points.iter().map(|p| p.target.clone()).collect();
     for target in image_volumes.filter(|t| !taken.contains(*t)) {
-        points.push(decide_one(MountRequest::new(MountSource::Anonymous, target))?);
+        points.push(decide_one(root, MountRequest::new(MountSource::Anonymous, target))?);
     }
     Ok(Decided { mounts: points, _using: using })
 }
 
-fn decide_one(request: MountRequest) -> Result<MountPoint> {
+fn decide_one(root: &Root, request: MountRequest) -> Result<MountPoint> {
     let anonymous = request.source == MountSource::Anonymous;
     let source = match request.source {
         MountSource::Anonymous => MountSource::Volume(random::hex::<32>()),
         MountSource::Bind { path, create } => {
             prepare_bind(Path::new(&path), create)?;
             MountSource::Bind { path, create }
+        }
+        MountSource::Image { name, .. } => {
+            let missing = || anyhow!("invalid mount config for type \"image\": No such image: {name}");
+            let image = Store::open(root).find(&name)?.ok_or_else(missing)?;
+            let decided = Some(ImageTree { id: image.id, layers: image.layers().to_vec() });
+            MountSource::Image { name, decided }
         }
         other => other,
     };
@@ -116,6 +122,8 @@ fn meta_of(point: &MountPoint) -> Meta {
 pub struct Sources {
     /// What is mounted for each volume.
     pub volumes: BTreeMap<String, Source>,
+    /// The folders of an image's layers, the lowest first, by target.
+    pub images: BTreeMap<String, Vec<PathBuf>>,
     /// Who owns what is mounted, by target, where that is to show as somebody else's.
     pub owners: BTreeMap<String, (u32, u32)>,
 }
@@ -138,6 +146,11 @@ pub(super) fn prepare(container: &Container, identity: &Identity) -> Result<Sour
                     Source::Folder(path) => path,
                     Source::FileSystem { .. } => continue,
                 }
+            }
+            MountSource::Image { decided: Some(tree), .. } => {
+                let layers = Store::open(&container.root).dirs_of(&tree.layers)?;
+                sources.images.insert(point.target.clone(), layers);
+                continue;
             }
             _ => continue,
         };

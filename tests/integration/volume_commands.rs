@@ -314,6 +314,42 @@ fn a_part_of_a_volume_is_mounted_and_never_what_is_outside() {
 }
 
 #[test]
+fn an_image_is_mounted_read_only_and_stays_while_it_is() {
+    let store = Store::new();
+    store.committed_image(IMAGE, "two", "echo 1 >/new; rm /etc/os-release");
+    let run = |image: &str, more: &str, script: &str| {
+        let flag = format!("type=image,source={image},target=/i{more}");
+        store.run(&["run", "--name", "box", "--mount", &flag, IMAGE, "sh", "-c", script])
+    };
+    let done = run("two", "", "cat /i/new; ls /i/etc/os-release; touch /i/x");
+    assert_eq!(done.out, "1\n");
+    assert!(done.err.contains("/i/etc/os-release: No such file") && done.err.contains("Read-only"), "{done:?}");
+    assert_eq!(store.inspect("box", "{{range .Mounts}}{{.Type}} {{.Source}} {{.RW}}{{end}}"), "image two false");
+    let error = store.fails(1, &["rmi", "two"]);
+    assert!(error.contains("is using its referenced image"), "{error}");
+    store.ok(&["start", "box"]);
+    store.ok(&["wait", "box"]);
+    store.ok(&["rm", "box"]);
+    store.ok(&["rmi", "two"]);
+    let done = run(IMAGE, ",image-subpath=etc", "ls /i/passwd; touch /i/x");
+    assert!(done.out == "/i/passwd\n" && done.err.contains("Read-only"), "{done:?}");
+    store.ok(&["rm", "box"]);
+    let done = run("nosuch", "", "true");
+    assert!(done.code == 125 && done.err.contains("No such image: nosuch"), "{done:?}");
+}
+
+#[test]
+fn what_happens_to_volumes_is_told() {
+    let store = Store::new();
+    store.ok(&["volume", "create", "told"]);
+    store.ok(&["volume", "rm", "told"]);
+    let shown = store.ok(&["events", "--since", "1", "--until", "0s", "--filter", "type=volume"]);
+    let actions: Vec<&str> = shown.lines().filter_map(|l| l.split(' ').nth(2)).collect();
+    assert_eq!(actions, ["create", "destroy"], "{shown}");
+    assert!(shown.contains("volume create told (driver=local)"), "{shown}");
+}
+
+#[test]
 fn mounts_below_a_host_folder_come_along_as_asked() {
     let store = Store::new();
     std::fs::create_dir_all(store.path("outer/inner")).unwrap();
