@@ -179,7 +179,7 @@ enum ContainerCommand {
     /// Show what containers use
     Stats(stats::StatsArgs),
     /// Change what containers may use
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
 }
 
 #[derive(Debug, Subcommand)]
