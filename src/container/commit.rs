@@ -34,6 +34,10 @@ pub struct CommitOptions {
     pub reference: Option<Reference>,
     /// Add a layer with what is in the container's volumes.
     pub with_volumes: bool,
+    /// Make one layer of the changes and of the image's layers, but for so many of the lowest.
+    pub squash_above: Option<usize>,
+    /// When the image says it was made, so that the same changes make the same image; without it that is now.
+    pub date: Option<jiff::Timestamp>,
 }
 
 /// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.
@@ -52,7 +56,10 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         author: options.author.clone(),
         message: options.message.clone(),
         created_by: record.command_line().join(" "),
-        container: record.id.clone(),
+        // What is to be the same each time says nothing of whose changes they were.
+        container: if options.date.is_some() { String::new() } else { record.id.clone() },
+        squash_above: options.squash_above,
+        date: options.date,
     };
     let with_volumes = options.with_volumes && record.volumes().next().is_some();
     let reference = options.reference.as_ref();
