@@ -134,7 +134,7 @@ fn without_absent(document: &mut Value) {
 }
 
 /// A document as Docker prints it.
-pub fn pretty(document: &Value) -> Result<String> {
+pub(super) fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");

@@ -3,9 +3,10 @@
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::image_remove::PRUNE_FILTERS;
-use super::{App, container_prune, image_remove, output, units};
+use super::{App, container_prune, image_remove, output, units, volume};
 use crate::container::containers::Containers;
 use crate::container::prune::PrunedContainers;
+use crate::volume::Volume;
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -42,7 +43,13 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
     output::print(&container_prune::told(&containers))?;
     let images = image_remove::take(app, args.all, &fitting_images)?;
     output::print(&image_remove::told(&images))?;
-    let reclaimed = containers.reclaimed + images.reclaimed;
+    let mut reclaimed = containers.reclaimed + images.reclaimed;
+    if args.volumes {
+        let wanted = |v: &Volume| v.is_anonymous() && filters.allows_labels(&v.meta.labels);
+        let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
+        output::print(&volume::told(&names))?;
+        reclaimed += freed;
+    }
     output::line(&format!("Total reclaimed space: {}", units::exact_size(reclaimed)))?;
     app.root.empty_trash();
     Ok(container_prune::complained(&containers))

@@ -32,12 +32,12 @@ pub struct CommitOptions {
     pub pause: bool,
     /// The image's name.
     pub reference: Option<Reference>,
-    /// Add a layer with what is in the container's volumes.
-    pub with_volumes: bool,
     /// Make one layer of the changes and of the image's layers, but for so many of the lowest.
     pub squash_above: Option<usize>,
     /// When the image says it was made, so that the same changes make the same image; without it that is now.
     pub date: Option<jiff::Timestamp>,
+    /// Add a layer with what is in the container's volumes.
+    pub with_volumes: bool,
 }
 
 /// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.

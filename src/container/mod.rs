@@ -22,6 +22,7 @@ pub mod copy;
 pub mod create;
 pub mod device_requests;
 pub mod exec;
+pub mod export;
 pub mod health;
 pub mod lifecycle;
 pub mod log;

@@ -6,6 +6,7 @@
 //! load, import, commit   archives and containers become images
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
+//! save, members, export  images and containers become archives
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! lookup, summary, usage   many names at once, and the room that their layers take
 //! steps                  the history of one image
@@ -18,6 +19,7 @@
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
+//! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
 //! change, config, reference, digest, manifest   documents and names
 //! ```
@@ -33,6 +35,7 @@ mod copy;
 mod diff;
 pub mod difference;
 pub mod digest;
+mod export;
 mod feed;
 mod import;
 mod index;
@@ -40,6 +43,7 @@ mod layer;
 mod load;
 mod lookup;
 mod manifest;
+mod members;
 mod mounts;
 mod place;
 pub mod progress;
@@ -47,6 +51,7 @@ mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
+mod save;
 mod squash;
 mod steps;
 mod store;
@@ -54,6 +59,7 @@ mod summary;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod transfer;
 pub mod union;
 mod usage;
@@ -65,9 +71,11 @@ pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
 pub use lookup::Lookup;
+pub use members::{FolderMembers, Members, TarMembers};
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal, RemoveHow};
+pub use save::{Saving, Selected};
 pub use squash::kept_layers;
 pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};

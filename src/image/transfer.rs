@@ -130,7 +130,7 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// # Errors
 /// What is no archive; an empty stream is none either.
 pub fn unpack(source: impl Read + Send, sink: &mut dyn Sink) -> Result<()> {
-    let ((), seen) = with_feed(source, Wanted::default(), |feed| {
+    let ((), seen) = with_feed(source, Wanted::default(), u64::MAX, |feed| {
         let mut reader = Reader::new(feed, ());
         while let Some(entry) = reader.next()? {
             let segments = entry.segments.clone().map(VecDeque::from);
