@@ -26,6 +26,9 @@ pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Open folders that are remembered.
 const OPEN_FOLDERS: usize = 256;
 
+/// Bytes that a path may have; the kernel's own limit.
+const PATH_LIMIT: usize = 4096;
+
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
@@ -108,6 +111,16 @@ struct Folder {
     is_plain: bool,
 }
 
+impl Folder {
+    /// Links on links lead to any depth, and what is too deep could not even be removed again.
+    fn within_reach(self) -> Result<Folder> {
+        if !self.is_plain && self.dir.path_length()? >= PATH_LIMIT {
+            bail!("a folder lies too deep, behind links");
+        }
+        Ok(self)
+    }
+}
+
 struct Unpacker<'a> {
     fs: &'a Dir,
     folders: HashMap<Vec<u8>, Folder>,
@@ -179,36 +192,62 @@ impl Unpacker<'_> {
     }
 
     fn open_folder(&mut self, parts: &[&[u8]], path: &[u8], time: (i64, u32)) -> Result<Folder> {
+        if path.len() >= PATH_LIMIT {
+            bail!("the path is longer than {PATH_LIMIT} bytes");
+        }
+        // The deepest folder that is there: if one is missing, all below it are.
+        let (mut there, mut missing) = (0, parts.len() + 1);
+        let mut folder = self.existing_folder(b"")?.context("the layer's folder is gone")?;
+        let mut next = parts.len();
+        while there + 1 < missing {
+            match self.existing_folder(&parts[..next].join(&b'/'))? {
+                Some(found) => (folder, there) = (found, next),
+                None => missing = next,
+            }
+            next = there.midpoint(missing);
+        }
+        // A tree may be deeper than a stack, so the rest is made one after the other.
+        for depth in there..parts.len() {
+            folder = self.make_folder(&folder, &parts[..=depth], time)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens the folder at `path`; `None` if it is missing, or a whiteout stands where a folder should be.
+    fn existing_folder(&self, path: &[u8]) -> Result<Option<Folder>> {
         let at = Path::new(OsStr::from_bytes(path));
         match self.fs.dir_without_links(at) {
-            Ok(dir) => return Ok(Folder { dir: Rc::new(dir), is_plain: true }),
+            Ok(dir) => Ok(Some(Folder { dir: Rc::new(dir), is_plain: true })),
             Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
                 // A link to a folder that was there before; where it leads to nothing, what is missing is an error.
-                if let Ok(dir) = self.fs.dir_in_root(at) {
-                    return Ok(Folder { dir: Rc::new(dir), is_plain: false });
-                }
+                let found = self.fs.dir_in_root(at).ok().map(|dir| Folder { dir: Rc::new(dir), is_plain: false });
+                found.map(Folder::within_reach).transpose()
             }
-            // Either something is missing, or a whiteout stands where a folder should be.
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(e) => return Err(e).with_context(|| format!("open the folder {}", at.display())),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("open the folder {}", at.display())),
         }
-        let Some((name, parents)) = parts.split_last() else { bail!("the layer's folder is gone") };
-        let parent = self.folder(parents, time)?;
-        let name = OsStr::from_bytes(name);
+    }
+
+    /// Makes the last folder of `parts` in its parent.
+    fn make_folder(&mut self, parent: &Folder, parts: &[&[u8]], time: (i64, u32)) -> Result<Folder> {
+        let path = parts.join(&b'/');
+        let name = OsStr::from_bytes(parts.last().context("the layer's folder is gone")?);
         let is_hidden = parent.dir.stat_opt(name)?.is_some_and(|stat| is_whiteout(&stat));
         if is_hidden {
             parent.dir.unlink(name)?;
         }
-        parent.dir.mkdir(name, 0o755).with_context(|| format!("make the folder {}", at.display()))?;
+        let made = parent.dir.mkdir(name, 0o755);
+        made.with_context(|| format!("make the folder {}", Path::new(OsStr::from_bytes(&path)).display()))?;
         parent.dir.chown(name, 0, 0)?;
         parent.dir.chmod(name, 0o755)?;
         let dir = parent.dir.child(name)?;
+        self.unpacked.files += 1;
         if is_hidden {
             dir.set_xattr(".", OPAQUE_XATTR, b"y")?;
         }
         let inode = dir.stat_self()?.st_ino;
-        self.times.push((path.to_vec(), inode, time));
-        Ok(Folder { dir: Rc::new(dir), is_plain: parent.is_plain })
+        self.times.push((path, inode, time));
+        Folder { dir: Rc::new(dir), is_plain: parent.is_plain }.within_reach()
     }
 
     fn whiteout(&mut self, parent: &Dir, hidden: &[u8]) -> Result<()> {

@@ -106,12 +106,17 @@ impl NewLayer {
     pub fn publish(self, root: &Root, layer: &Digest, meta: &Meta) -> Result<()> {
         let path = self.scratch.path().join("meta.json");
         write_atomic(&path, &serde_json::to_vec(meta)?, Durability::Synced).context("describe the new layer")?;
+        self.place(root, layer)?;
+        sync_parent(&folder(root, layer)).context("sync the folder of layers")
+    }
+
+    fn place(&self, root: &Root, layer: &Digest) -> Result<()> {
         let place = folder(root, layer);
         match std::fs::rename(self.scratch.path(), &place) {
             Err(e) if !matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
                 Err(e).with_context(|| format!("put the layer at {}", place.display()))
             }
-            _ => sync_parent(&place).context("sync the folder of layers"),
+            _ => Ok(()),
         }
     }
 }
@@ -160,19 +165,25 @@ impl Aside {
         self.layer.sync(self.meta.files)
     }
 
+    #[cfg(test)]
     /// Puts it, synced, in its place. The caller holds the store's lock as a maker.
     pub fn publish(self, root: &Root) -> Result<Meta> {
-        self.layer.publish(root, &self.diff_id, &self.meta)?;
+        self.layer.place(root, &self.diff_id)?;
+        sync_parent(&folder(root, &self.diff_id)).context("sync the folder of layers")?;
         Ok(self.meta)
     }
 }
 
-/// Makes layers durable together.
-pub fn sync_all(root: &Root, layers: &[Aside]) -> Result<()> {
+/// Makes layers durable and puts them in their places, together. The caller holds the store's lock as a maker.
+pub fn publish_all(root: &Root, layers: &[Aside]) -> Result<()> {
+    let Some(first) = layers.first() else { return Ok(()) };
     if layers.iter().map(|layer| layer.meta.files).sum::<u64>() <= FEW {
-        return layers.iter().try_for_each(Aside::sync);
+        layers.iter().try_for_each(Aside::sync)?;
+    } else {
+        File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")?;
     }
-    File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")
+    layers.iter().try_for_each(|layer| layer.layer.place(root, &layer.diff_id))?;
+    sync_parent(&folder(root, &first.diff_id)).context("sync the folder of layers")
 }
 
 /// Unpacks a layer in a scratch folder.
@@ -195,6 +206,9 @@ pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise
     recorder.finish()?;
     let Unpacked { size, files } = unpacked;
     let meta = Meta { size, files, tar: seen.plain_bytes };
+    // It becomes durable with everything else.
+    let path = layer.scratch.path().join("meta.json");
+    std::fs::write(path, serde_json::to_vec(&meta)?).context("describe the new layer")?;
     Ok(Aside { layer, diff_id: promise.diff_id, meta })
 }
 

@@ -127,9 +127,7 @@ impl Store {
             let unpacked = layer::unpack_aside(self.root.scratch()?, stop.watch(source), promise);
             unpacked.with_context(|| format!("read the layer {member}"))
         };
-        let unpacked = together::each(todo, work)?;
-        layer::sync_all(&self.root, &unpacked)?;
-        unpacked.into_iter().try_for_each(|layer| layer.publish(&self.root).map(drop))
+        layer::publish_all(&self.root, &together::each(todo, work)?)
     }
 
     /// Stores an image's documents as they are and gives it its names.

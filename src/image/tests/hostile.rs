@@ -93,6 +93,23 @@ fn devices_and_attributes_that_steer_overlayfs_stay_out() {
 }
 
 #[test]
+fn trees_may_be_deeper_than_a_stack() {
+    let folder = Folder::in_memory();
+    std::fs::create_dir(folder.path("fs")).unwrap();
+    let deep = "d/".repeat(2040);
+    let tar = tar_of(&[plain(Directory, &deep, ""), (entry(File, &format!("{deep}f"), ""), b"bottom")]);
+    // Threads have less stack than the process.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unpack(&tar[..], &folder.dir("fs"), ()).unwrap();
+            assert_eq!(folder.dir("fs").dir_in_root(&deep).unwrap().names().unwrap(), ["f"]);
+            folder.dir(".").remove_tree("fs").unwrap();
+        });
+    });
+    assert!(folder.dir(".").names().unwrap().is_empty());
+}
+
+#[test]
 fn truncated_archives_are_errors() {
     let whole = tar_of(&[(entry(File, "a", ""), &[1; 2000]), (entry(File, &"long".repeat(60), ""), b"b")]);
     let folder = Folder::new();
