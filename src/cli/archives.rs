@@ -1,11 +1,13 @@
 //! Commands that move images and root file systems into archives and out of them.
 
+use super::image_tools::source_date;
 use super::progress::{Lines, Stream};
 use super::{App, output};
 use crate::container::containers::Containers;
 use crate::container::export::export as export_container;
 use crate::image::progress::{Step, Watched};
 use crate::image::{FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers};
+use crate::journal;
 use crate::sys::file::Aside;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
@@ -89,12 +91,13 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     }
     // The tree may be deep.
     crate::sys::process::raise_descriptor_limit();
-    let options = ImportOptions { reference, changes: args.change, message: args.message };
+    let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
     let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let lines = Lines::passing();
     let source = Watched::new(source, &lines, String::new(), total, Step::Importing);
     let id = Store::open(&app.root).import(source, options)?;
     drop(lines);
+    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
     output::line(&id.to_string())?;
     Ok(0)
 }
@@ -110,6 +113,10 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
     let lines = Lines::new(Stream::Output, args.quiet);
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
+        if let LoadEvent::Image(loaded) = &event {
+            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
+        }
         let text = match event {
             LoadEvent::Image(loaded) => match &loaded.reference {
                 Some(reference) => format!("Loaded image: {}", reference.familiar()),

@@ -5,7 +5,11 @@
 //! ```text
 //! load, import, commit   archives and containers become images
 //! save, members, export  images and containers become archives
+//! squash, compare        several layers become one; two images side by side
+//! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
+//! lookup, summary, usage   many names at once, and the room that their layers take
+//! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -23,6 +27,7 @@ mod archive;
 pub mod change;
 mod changes;
 mod commit;
+mod compare;
 pub mod config;
 mod copy;
 mod diff;
@@ -33,28 +38,42 @@ mod import;
 mod index;
 mod layer;
 mod load;
+mod lookup;
 mod manifest;
 mod members;
+mod mounts;
 mod place;
 pub mod progress;
+mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
 mod save;
+mod squash;
+mod steps;
 mod store;
+mod summary;
 mod tar;
 #[cfg(test)]
 mod tests;
 mod together;
 pub mod union;
+mod usage;
 
 pub use commit::{CommitSource, NewImage};
+pub use compare::{Change, Difference};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use lookup::Lookup;
 pub use members::{FolderMembers, Members, TarMembers};
+pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
-pub use remove::{ImageUse, Removal};
+pub use remove::{ImageUse, Removal, RemoveHow};
 pub use save::{Saving, Selected};
+pub use squash::kept_layers;
+pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};
+pub use summary::{Summaries, Summary};
+pub use usage::LayerUse;
