@@ -5,9 +5,11 @@
 //! `.wh.NAME` becomes a character device 0:0, `.wh..wh..opq` the attribute `trusted.overlay.opaque`; both are about
 //! lower layers only, wherever in the tar they stand.
 
-use super::diff::{OPAQUE, WHITEOUT};
+use super::borrow::{NeedsBelow, bring_up};
+use super::diff::{OPAQUE, WHITEOUT, show};
 use super::recipe::Recorder;
 use super::tar::{Entry, Kind, Reader, Segment, Source, Tap, components};
+use super::union::Union;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -79,10 +81,19 @@ impl Observer for Recorder {
 }
 
 /// Unpacks the tar in `source` into the empty folder `fs` and reads `source` to its end.
-pub fn unpack<S: Source, T: Observer>(source: S, fs: &Dir, observer: T) -> Result<(Unpacked, T)> {
+///
+/// # Errors
+/// [`super::borrow::NeedsBelow`] for a hard link to a file that is neither in the tar nor in `below`.
+pub fn unpack<S: Source, T: Observer>(
+    source: S,
+    fs: &Dir,
+    below: Option<&Union>,
+    observer: T,
+) -> Result<(Unpacked, T)> {
     let mut reader = Reader::new(source, observer);
     let mut unpacker = Unpacker {
         fs,
+        below,
         folders: HashMap::new(),
         last: None,
         times: Vec::new(),
@@ -123,6 +134,7 @@ impl Folder {
 
 struct Unpacker<'a> {
     fs: &'a Dir,
+    below: Option<&'a Union>,
     folders: HashMap<Vec<u8>, Folder>,
     last: Option<(Vec<u8>, Folder)>,
     /// Directories whose time is set when nothing is made in them any more: path, inode, time.
@@ -420,12 +432,14 @@ impl Unpacker<'_> {
         let parts = components(&entry.link).context("the link's target leads outside")?;
         let (target, folders) = parts.split_last().context("the link has no target")?;
         let target = OsStr::from_bytes(target);
-        let from = self.fs.dir_in_root(Path::new(OsStr::from_bytes(&folders.join(&b'/'))));
-        let from = from.with_context(|| format!("open the folder of {:?}", String::from_utf8_lossy(&entry.link)))?;
-        let found = from.stat_opt(target)?.filter(|stat| !is_whiteout(stat));
-        let found = found.with_context(|| {
-            format!("its target {:?} is not in the same layer", String::from_utf8_lossy(&entry.link))
-        })?;
+        let open = |unpacker: &Self| unpacker.fs.dir_in_root(Path::new(OsStr::from_bytes(&folders.join(&b'/'))));
+        let there = open(self).ok().map(|dir| dir.stat_opt(target)).transpose()?.flatten();
+        let found = match there {
+            Some(found) if !is_whiteout(&found) => found,
+            Some(_) => return Err(NeedsBelow(entry.link.clone()).into()),
+            None => self.bring_up(&parts, reader.tap())?,
+        };
+        let from = open(self).with_context(|| format!("open the folder of {}", show(&entry.link)))?;
         if let Some(old) = parent.stat_opt(name)? {
             if (old.st_dev, old.st_ino) == (found.st_dev, found.st_ino) {
                 reader.tap().not_canonical();
@@ -434,6 +448,17 @@ impl Unpacker<'_> {
             self.clear(parent, name, reader.tap())?;
         }
         parent.link(&from, target, name).context("make the hard link")
+    }
+
+    fn bring_up<T: Observer>(&mut self, parts: &[&[u8]], observer: &mut T) -> Result<Stat> {
+        let Some(below) = self.below else { return Err(NeedsBelow(parts.join(&b'/')).into()) };
+        observer.not_canonical();
+        let (stat, made) = bring_up(below, parts, self.fs)?;
+        self.forget_folders();
+        self.times.extend(made);
+        self.sizes.insert(stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0));
+        self.unpacked.files += 1;
+        Ok(stat)
     }
 
     /// Times of directories come last: making things in them would change them again.

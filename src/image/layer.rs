@@ -14,6 +14,7 @@ use super::digest::Digest;
 use super::feed::{self, Wanted, with_feed};
 use super::recipe::{self, Recorder};
 use super::store::Store;
+use super::union::Union;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, sync_file_system, sync_parent, write_atomic};
@@ -160,6 +161,16 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// The layer's diff id.
+    pub fn diff_id(&self) -> Digest {
+        self.diff_id
+    }
+
+    /// Its folder as long as it is not published.
+    pub fn path(&self) -> &Path {
+        self.layer.scratch.path()
+    }
+
     /// Makes it durable.
     pub fn sync(&self) -> Result<()> {
         self.layer.sync(self.meta.files)
@@ -191,12 +202,24 @@ pub fn publish_all(root: &Root, layers: &[Aside]) -> Result<()> {
 /// # Errors
 /// As [`unpack`].
 pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise) -> Result<Aside> {
+    unpack_into(scratch, source, promise, None)
+}
+
+/// The same for a layer that links to files of the layers `below` it.
+///
+/// # Errors
+/// As [`unpack_aside`].
+pub fn unpack_over(scratch: Scratch, source: impl Read + Send, promise: Promise, below: &Union) -> Result<Aside> {
+    unpack_into(scratch, source, promise, Some(below))
+}
+
+fn unpack_into(scratch: Scratch, source: impl Read + Send, promise: Promise, below: Option<&Union>) -> Result<Aside> {
     let layer = NewLayer::inside(scratch)?;
     let recorder = Recorder::new(&layer.folder)?;
     let stored = promise.stored.filter(|(digest, _)| *digest != promise.diff_id);
     let wanted = Wanted { stored: stored.is_some(), plain: true };
     let ((unpacked, recorder), seen) =
-        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, recorder))?;
+        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, below, recorder))?;
     if let Some((digest, size)) = promise.stored {
         // Without a hash of its own the stream must be the uncompressed tar itself.
         let size = if stored.is_some() { size } else { size.or(Some(seen.plain_bytes)) };

@@ -13,6 +13,7 @@
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
+//! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
@@ -24,6 +25,7 @@
 
 mod apply;
 mod archive;
+mod borrow;
 pub mod change;
 mod changes;
 mod commit;

@@ -138,9 +138,9 @@ fn layers_that_lead_out_are_refused() {
         (&[file(&up, "evil")], "leads outside"),
         (&[file("a/../../b", "evil")], "leads outside"),
         (&[link(b'1', "a", &up)], "leads outside"),
-        (&[link(b'1', "a", &outside)], "open the folder"),
+        (&[link(b'1', "a", &outside)], "in the same layer"),
         (&[link(b'1', "a", "missing")], "in the same layer"),
-        (&[link(b'2', "a", &outside), link(b'1', "b", "a/x")], "open the folder"),
+        (&[link(b'2', "a", &outside), link(b'1', "b", "a/x")], "in the same layer"),
         (&[link(b'2', "d", "/nowhere"), file("d/x", "evil")], "make the folder"),
         (&[link(b'2', "d", "../../../.."), link(b'2', "e", "d/nowhere"), file("e/x", "evil")], "make the folder"),
         (&[file(".wh...", "")], "whiteout"),
@@ -204,6 +204,46 @@ fn odd_layers_are_applied_inside() {
     store.ok(&["rmi", "hostile"]);
     store.ok(&["load", "-i", &store.text("again.tar")]);
     assert_eq!(store.inspect("hostile", "{{.Id}}"), id);
+}
+
+#[test]
+fn a_link_to_a_file_of_a_lower_layer_is_applied_as_the_kernel_would() {
+    let (store, before) = guarded();
+    let first = tar_of(&[link(b'5', "d/", ""), file("d/file", "below"), link(b'2', "out", &store.text("outside"))]);
+    let top = tar_of(&[link(b'1', "other", "d/file"), link(b'1', "sym", "out"), file("last", "x")]);
+    let layers = [busybox(), first, tar_of(&[file("d/between", "x")]), top.clone()];
+    let path = store.write("links.tar", archive(&layers));
+    store.ok(&["load", "-i", &path]);
+    let script =
+        "cat /other /d/file /d/between; [ /other -ef /d/file ]; stat -c %h-%a-%Y /d/file; readlink /sym; stat -c %Y /d";
+    let said = store.ok(&["run", "--rm", "hostile", "sh", "-ec", script]);
+    assert_eq!(said, format!("belowbelowx2-755-1700000000\n{}\n1700000000", store.text("outside")));
+    // The layer belongs to those below it now, but comes out as it went in.
+    let id = store.inspect("hostile", "{{.Id}}");
+    store.ok(&["save", "-o", &store.text("again.tar"), "hostile"]);
+    let others = [busybox(), tar_of(&[link(b'5', "d/", ""), file("d/file", "other"), file("out", "x")]), top.clone()];
+    let with_it = state(&store);
+    let told = store.fails(1, &["load", "-i", &store.write("others.tar", archive(&others))]);
+    assert!(told.contains("on other ones"), "{told}");
+    assert_eq!(state(&store), with_it);
+    store.ok(&["rmi", "hostile"]);
+    assert_eq!(state(&store), before);
+    store.ok(&["load", "-i", &store.text("again.tar")]);
+    assert_eq!(store.inspect("hostile", "{{.Id}}"), id);
+    store.ok(&["rmi", "hostile"]);
+    // What is not there, is a folder, is hidden or lies behind a link is no target.
+    for (members, hidden) in [
+        (vec![link(b'1', "other", "d/none")], ""),
+        (vec![link(b'1', "other", "d")], ""),
+        (vec![link(b'1', "other", "l/file")], ""),
+        (vec![link(b'1', "other", "d/file")], ".wh.d"),
+        (vec![link(b'1', "other", "d/file")], "d/.wh.file"),
+        (vec![file("d/.wh..wh..opq", ""), link(b'1', "other", "d/file")], ""),
+    ] {
+        let below = tar_of(&[link(b'5', "d/", ""), file("d/file", "x"), link(b'2', "l", "/d")]);
+        let between = if hidden.is_empty() { tar_of(&[file("z", "")]) } else { tar_of(&[file(hidden, "")]) };
+        refused(&store, &before, &archive(&[busybox(), below, between, tar_of(&members)]), "in the same layer");
+    }
 }
 
 #[test]
