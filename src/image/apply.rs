@@ -6,9 +6,10 @@
 //! lower layers only, wherever in the tar they stand.
 
 use super::borrow::{NeedsBelow, bring_up};
+use super::content::{copy_dense, copy_sparse};
 use super::diff::{OPAQUE, WHITEOUT, show};
 use super::recipe::Recorder;
-use super::tar::{Entry, Kind, Reader, Segment, Source, Tap, components};
+use super::tar::{Entry, Kind, Reader, Source, Tap, components};
 use super::union::Union;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
@@ -16,10 +17,8 @@ use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlag
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -489,37 +488,6 @@ impl Unpacker<'_> {
 /// `.wh..wh.plnk` and the like, which AUFS kept beside the files.
 fn is_aufs_metadata(name: &[u8]) -> bool {
     name.starts_with(b".wh..wh.") && name != OPAQUE
-}
-
-fn copy_dense<S: Source, T: Tap>(mut file: &File, reader: &mut Reader<S, T>) -> Result<()> {
-    loop {
-        let piece = reader.content().context("read the archive")?;
-        if piece.is_empty() {
-            return Ok(());
-        }
-        file.write_all(piece).context("write the file")?;
-        let length = piece.len();
-        reader.consume(length)?;
-    }
-}
-
-fn copy_sparse<S: Source, T: Tap>(
-    file: &File,
-    segments: &[Segment],
-    size: u64,
-    reader: &mut Reader<S, T>,
-) -> Result<()> {
-    for segment in segments {
-        let mut done = 0;
-        while done < segment.length {
-            let piece = reader.content().context("read the archive")?;
-            let length = piece.len().min(usize::try_from(segment.length - done).unwrap_or(usize::MAX));
-            file.write_all_at(&piece[..length], segment.offset + done).context("write the file")?;
-            reader.consume(length)?;
-            done += length as u64;
-        }
-    }
-    file.set_len(size).context("set the file's size")
 }
 
 /// An attribute that the store's file system cannot hold is dropped, except one that security rests on.

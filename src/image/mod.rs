@@ -16,7 +16,7 @@
 //! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! progress               what is told while images move
-//! copy                   single files with all their attributes
+//! copy, content          single files with all their attributes
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
@@ -31,6 +31,7 @@ mod changes;
 mod commit;
 mod compare;
 pub mod config;
+mod content;
 mod copy;
 mod diff;
 pub mod digest;

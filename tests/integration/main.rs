@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod exec;
 mod health;
+mod hostile_archives;
 mod image_commands;
 mod image_tools;
 mod images;
