@@ -130,7 +130,12 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
         complaint = lines.line(&text);
     };
     let store = Store::open(&app.root);
-    store.load(source, &lines, &mut tell)?;
+    if let Err(error) = store.load(source, &lines, &mut tell) {
+        // Layers that came before what was wrong; the error is what counts.
+        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
+        app.root.empty_trash();
+        return Err(error);
+    }
     complaint?;
     Ok(0)
 }

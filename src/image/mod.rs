@@ -4,17 +4,19 @@
 //!
 //! ```text
 //! load, import, commit   archives and containers become images
-//! save, members, export  images and containers become archives
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
+//! save, members, export  images and containers become archives
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! lookup, summary, usage   many names at once, and the room that their layers take
 //! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
+//! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
+//! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
 //! copy, content          single files with all their attributes
 //! tar                    the format itself, both ways
@@ -34,6 +36,7 @@ pub mod config;
 mod content;
 mod copy;
 mod diff;
+pub mod difference;
 pub mod digest;
 mod export;
 mod feed;
@@ -60,6 +63,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 mod together;
+pub mod transfer;
 pub mod union;
 mod usage;
 

@@ -3,8 +3,10 @@
 
 mod archives;
 mod confinement;
+mod cp;
 mod crash;
 mod daily;
+mod diff;
 mod errors;
 mod events;
 mod exec;
@@ -24,4 +26,5 @@ mod support;
 mod terminal;
 mod threats;
 mod update;
+mod volume_commands;
 mod volumes;
