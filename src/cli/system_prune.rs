@@ -41,15 +41,16 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
     // In this order: what was removed first needs nothing of the rest any more.
     let containers: PrunedContainers = Containers::open(&app.root).prune(&fitting_containers)?;
     output::print(&container_prune::told(&containers))?;
-    let images = image_remove::take(app, args.all, &fitting_images)?;
-    output::print(&image_remove::told(&images))?;
-    let mut reclaimed = containers.reclaimed + images.reclaimed;
+    let mut reclaimed = containers.reclaimed;
     if args.volumes {
-        let wanted = |v: &Volume| v.is_anonymous() && filters.allows_labels(&v.meta.labels);
+        let wanted = |volume: &Volume| volume.is_anonymous() && filters.allows_labels(&volume.meta.labels);
         let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
         output::print(&volume::told(&names))?;
         reclaimed += freed;
     }
+    let images = image_remove::take(app, args.all, &fitting_images)?;
+    output::print(&image_remove::told(&images))?;
+    reclaimed += images.reclaimed;
     output::line(&format!("Total reclaimed space: {}", units::exact_size(reclaimed)))?;
     app.root.empty_trash();
     Ok(container_prune::complained(&containers))

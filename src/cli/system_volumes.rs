@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 /// A volume, and who needs it.
 pub struct VolumeUse {
+    volume: Volume,
     /// How many containers mount it.
     pub links: usize,
     /// Bytes of the regular files in it.
     pub size: u64,
-    volume: Volume,
 }
 
 impl VolumeUse {
     /// The fields of a row.
     pub fn row(&self) -> Value {
-        let labels: Vec<String> = self.volume.meta.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<String> = self.volume.meta.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         json!({
             "Name": self.volume.name,
             "Links": self.links.to_string(),
@@ -33,10 +33,11 @@ impl VolumeUse {
 
 /// All volumes, by their names.
 pub fn volume_uses<'a>(app: &App, containers: impl Iterator<Item = &'a Container> + Clone) -> Result<Vec<VolumeUse>> {
-    let mut out = Vec::new();
-    for volume in Volumes::open(&app.root).list()? {
+    let uses = Volumes::open(&app.root).list()?.into_iter().map(|volume| {
         let links = containers.clone().filter(|c| c.record.volumes().any(|(used, _)| used == volume.name)).count();
-        out.push(VolumeUse { links, size: volume.size()?, volume });
-    }
-    Ok(out)
+        // One that cannot be measured, or has just gone, still counts.
+        let size = volume.size().unwrap_or(0);
+        VolumeUse { volume, links, size }
+    });
+    Ok(uses.collect())
 }

@@ -302,12 +302,11 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["all", "label", "label!"])?;
     let all = args.all || filters.flag("all")? == Some(true);
-    if !args.force {
-        let which = if all { "all local volumes" } else { "anonymous local volumes" };
-        if !confirm(&format!("This will remove {which} not used by at least one container."))? {
-            output::line(&format!("Total reclaimed space: {}", units::size(0)))?;
-            return Ok(0);
-        }
+    let which = if all { "all local volumes" } else { "anonymous local volumes" };
+    let warning = format!("This will remove {which} not used by at least one container.");
+    if !args.force && !confirm(&warning)? {
+        output::line(&format!("Total reclaimed space: {}", units::size(0)))?;
+        return Ok(0);
     }
     let wanted = |v: &Volume| (all || v.is_anonymous()) && filters.allows_labels(&v.meta.labels);
     let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
@@ -317,8 +316,8 @@ fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// What `prune` says about the volumes that it removed.
-pub(super) fn told(names: &[String]) -> String {
+/// What a prune says of volumes, with an empty line at the end if there is anything.
+pub fn told(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("Deleted Volumes:\n{}\n\n", names.join("\n")) }
 }
 
