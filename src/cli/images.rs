@@ -1,10 +1,12 @@
 //! Commands about images.
 
 use super::filter::Filters;
+use super::progress::{Lines, Stream};
 use super::template::Format;
 use super::{App, output, units};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
+use crate::image::progress::{Step, Watched};
 use crate::image::{Digest, Image, ImportOptions, LoadEvent, Reference, Removal, Store};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
@@ -211,7 +213,11 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
     let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
     let options = ImportOptions { reference, changes: args.change, message: args.message };
+    let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
+    let lines = Lines::passing();
+    let source = Watched::new(source, &lines, String::new(), total, Step::Importing);
     let id = Store::open(&app.root).import(source, options)?;
+    drop(lines);
     output::line(&id.to_string())?;
     Ok(0)
 }
@@ -222,6 +228,7 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
         Some(path) => open(path)?,
         None => standard_input()?,
     };
+    let lines = Lines::new(Stream::Output, args.quiet);
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
         let text = match event {
@@ -233,12 +240,12 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
                 "The image {} already exists, renaming the old one with ID {old} to empty string",
                 reference.familiar()
             ),
-            _ => return,
+            LoadEvent::Renamed { .. } => return,
         };
-        complaint = output::line(&text);
+        complaint = lines.line(&text);
     };
     let store = Store::open(&app.root);
-    if let Err(error) = store.load(source, &mut tell) {
+    if let Err(error) = store.load(source, &lines, &mut tell) {
         // Layers that came before what was wrong; the error is what counts.
         let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
         app.root.empty_trash();

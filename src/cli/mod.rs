@@ -13,6 +13,7 @@ mod logs;
 mod moment;
 mod mount_spec;
 mod output;
+mod progress;
 mod ps;
 pub mod reaper;
 mod run;

@@ -16,6 +16,7 @@ use super::manifest::{
     CONTAINERD_NAME, Descriptor, Document, Index, Manifest, OCI_INDEX, OCI_MANIFEST, REF_NAME, host_architecture,
     plain_manifest,
 };
+use super::progress::{Progress, Step, Watched};
 use super::reference::Reference;
 use super::store::Store;
 use anyhow::{Context, Result, bail};
@@ -28,13 +29,6 @@ const DEPTH_LIMIT: usize = 4;
 /// What happens while an archive is loaded.
 #[derive(Clone, Debug)]
 pub enum LoadEvent {
-    /// A layer that the store does not have begins; its size in the archive in bytes.
-    Layer {
-        /// Its diff id.
-        layer: Digest,
-        /// Bytes to read.
-        size: u64,
-    },
     /// A name has moved from another image, which stays without it.
     Renamed {
         /// The name.
@@ -70,10 +64,15 @@ impl Store {
     ///
     /// # Errors
     /// Archives of no known kind, and whatever does not match its digest. Images that were complete before stay.
-    pub fn load(&self, archive: File, on_event: &mut dyn FnMut(LoadEvent)) -> Result<Vec<Loaded>> {
+    pub fn load(
+        &self,
+        archive: File,
+        progress: &dyn Progress,
+        on_event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<Loaded>> {
         let _making = self.root.lock_for_making()?;
         let archive = Archive::open(&self.root, archive)?;
-        let mut loading = Loading { store: self, archive, on_event, loaded: Vec::new() };
+        let mut loading = Loading { store: self, archive, progress, on_event, loaded: Vec::new() };
         if loading.archive.has("manifest.json") {
             loading.docker()?;
         } else if loading.archive.has("index.json") {
@@ -88,6 +87,7 @@ impl Store {
 struct Loading<'a> {
     store: &'a Store,
     archive: Archive,
+    progress: &'a dyn Progress,
     on_event: &'a mut dyn FnMut(LoadEvent),
     loaded: Vec<Loaded>,
 }
@@ -197,7 +197,8 @@ impl Loading<'_> {
                 continue;
             }
             let source = self.archive.member(&layer.member)?;
-            (self.on_event)(LoadEvent::Layer { layer: *diff_id, size: source.len() });
+            let total = Some(source.len());
+            let source = Watched::new(source, self.progress, diff_id.short(), total, Step::Loading);
             layer::unpack(&self.store.root, source, Promise { diff_id: *diff_id, stored: layer.stored })
                 .with_context(|| format!("read the layer {}", layer.member))?;
         }
