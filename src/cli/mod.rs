@@ -9,6 +9,7 @@ mod filter;
 mod images;
 mod info;
 mod inspect;
+mod login;
 mod logs;
 mod moment;
 mod mount_spec;
@@ -16,8 +17,10 @@ mod output;
 mod progress;
 mod ps;
 pub mod reaper;
+mod remote;
 mod run;
 mod run_options;
+mod surroundings;
 mod table;
 mod template;
 mod template_functions;
@@ -72,6 +75,10 @@ enum Command {
     Images(images::ListArgs),
     /// Remove images
     Rmi(images::RemoveArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -161,6 +168,10 @@ enum ImageCommand {
     Import(images::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
     Load(images::LoadArgs),
+    /// Get an image from a registry
+    Pull(remote::PullArgs),
+    /// Send an image to a registry
+    Push(remote::PushArgs),
     /// Give an image another name
     Tag(images::TagArgs),
 }
@@ -245,6 +256,8 @@ impl Command {
             Command::Container(c) => c.run(app),
             Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => images::list(app, &a),
             Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => images::remove(app, &a),
+            Command::Login(a) => login::login(app, &a),
+            Command::Logout(a) => login::logout(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
@@ -287,6 +300,8 @@ impl ImageCommand {
         match self {
             ImageCommand::Import(a) => images::import(app, a),
             ImageCommand::Load(a) => images::load(app, &a),
+            ImageCommand::Pull(a) => remote::pull(app, &a),
+            ImageCommand::Push(a) => remote::push(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
         }
     }

@@ -3,6 +3,7 @@
 //! From top to bottom:
 //!
 //! ```text
+//! remote                 pull and push
 //! load, import, commit   archives and containers become images
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
@@ -13,7 +14,7 @@
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
 //! feed                   reading, decompressing and hashing on threads of their own
-//! change, config, reference, digest, manifest   documents and names
+//! change, config, reference, digest, manifest, platform   documents and names
 //! ```
 
 mod apply;
@@ -32,9 +33,11 @@ mod layer;
 mod load;
 mod manifest;
 mod place;
+mod platform;
 pub mod progress;
 mod recipe;
 pub mod reference;
+mod remote;
 mod remove;
 mod store;
 mod tar;
@@ -47,6 +50,8 @@ pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use platform::Wanted;
 pub use reference::Reference;
+pub use remote::{Interrupted, PullOptions, Pulled, Pushed};
 pub use remove::{ImageUse, Removal};
 pub use store::{Damaged, Image, Listed, Listing, Store};

@@ -93,7 +93,9 @@ impl CredentialStore {
             return Ok(Kept::Helper(name.to_owned()));
         }
         let entry = match credentials.is_identity {
-            true => json!({ "identitytoken": credentials.secret, "auth": STANDARD.encode(format!("{}:", credentials.user)) }),
+            true => {
+                json!({ "identitytoken": credentials.secret, "auth": STANDARD.encode(format!("{}:", credentials.user)) })
+            }
             false => json!({ "auth": STANDARD.encode(format!("{}:{}", credentials.user, credentials.secret)) }),
         };
         let auths = document.entry("auths").or_insert_with(|| json!({}));
@@ -176,7 +178,9 @@ fn in_file(document: &Map<String, Value>, domain: &str, path: &str) -> Result<Op
     if !auth.is_empty() {
         let bytes = STANDARD.decode(auth.trim()).ok().and_then(|b| String::from_utf8(b).ok());
         let pair = bytes.as_deref().and_then(|t| t.split_once(':'));
-        let Some((name, word)) = pair else { bail!("the entry of {key} in auths is not in base64, or not name:secret") };
+        let Some((name, word)) = pair else {
+            bail!("the entry of {key} in auths is not in base64, or not name:secret")
+        };
         (user, secret) = (name.to_owned(), word.trim_end_matches('\0').to_owned());
     }
     let identity = text("identitytoken");

@@ -174,6 +174,14 @@ pub fn refused(response: Response) -> Refused {
     Refused::new(status, &body, seconds.map(Duration::from_secs))
 }
 
+/// The whole body of an answer that should not exceed `limit` bytes.
+pub fn body_of(response: Response, limit: u64) -> Result<Vec<u8>> {
+    read_all_limited(&mut response.into_body().into_reader(), limit).map_err(|e| match e.kind() {
+        ErrorKind::InvalidData => anyhow!(e),
+        _ => anyhow!(Broken { reason: e.to_string(), settled: false }),
+    })
+}
+
 /// Where a `Location` leads from `base`.
 pub fn join(base: &Uri, location: &str) -> Result<Uri> {
     let host = || format!("{}://{}", base.scheme_str().unwrap_or_default(), authority(base));

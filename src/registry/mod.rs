@@ -23,7 +23,7 @@ mod upload;
 
 pub use credentials::{CredentialStore, Credentials, Kept};
 pub use errors::{Refused, is_passing};
+pub use http::Source;
 pub use repository::{Part, Received, Repository};
 pub use session::{Registries, Rights};
 pub use settings::{Settings, Surroundings};
-pub use http::Source;

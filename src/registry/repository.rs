@@ -1,10 +1,9 @@
 //! One repository: its manifests, blobs and tags.
 
 use super::errors::Refused;
-use super::http::{Ask, Content, header_of, join};
+use super::http::{Ask, Content, body_of, header_of, join};
 use super::session::{Rights, Session, patiently};
 use super::settings::Settings;
-use crate::sys::file::read_all_limited;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::io::Read;
@@ -28,6 +27,8 @@ const MANIFESTS: [&str; 4] = [
 pub struct Received {
     /// What the registry says it is.
     pub media_type: String,
+    /// What the registry says that its digest is.
+    pub digest: Option<String>,
     /// Its bytes.
     pub data: Vec<u8>,
 }
@@ -87,8 +88,10 @@ impl Repository {
             let response = self.session.ask(&ask, &self.scopes)?;
             let content_type = header_of(&response, "content-type").unwrap_or_default();
             let media_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
-            let data = read_all_limited(&mut response.into_body().into_reader(), MANIFEST_LIMIT);
-            Ok(Received { media_type, data: data.context("read the manifest")? })
+            let digest = header_of(&response, "docker-content-digest").filter(|d| d.starts_with("sha256:"));
+            let digest = digest.map(|d| d.trim().to_owned());
+            let data = body_of(response, MANIFEST_LIMIT);
+            Ok(Received { media_type, digest, data: data.context("read the manifest")? })
         })
     }
 
@@ -145,7 +148,7 @@ impl Repository {
             let (data, next) = patiently(|| {
                 let response = self.session.ask(&ask, &self.scopes)?;
                 let next = header_of(&response, "link").and_then(next_page).map(str::to_owned);
-                let data = read_all_limited(&mut response.into_body().into_reader(), TAGS_LIMIT);
+                let data = body_of(response, TAGS_LIMIT);
                 Ok((data.context("read the list of tags")?, next))
             })?;
             let page: Tags = serde_json::from_slice(&data).context("read the list of tags")?;

@@ -170,10 +170,6 @@ impl Settings {
         let proxy = ureq::Proxy::new(url);
         Ok(Some(proxy.map_err(|e| anyhow::anyhow!("the proxy {:?} makes no sense: {e}", without_secret(url)))?))
     }
-
-    pub(super) fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
-    }
 }
 
 /// What a user calls the registry at a host.

@@ -1,9 +1,8 @@
 //! Tokens: what a registry's own authority gives for a name and a password, or for nothing.
 
 use super::credentials::Credentials;
-use super::http::{Ask, Content, Http, authority, encode, refused};
+use super::http::{Ask, Content, Http, authority, body_of, encode, refused};
 use super::settings::is_loopback;
-use crate::sys::file::read_all_limited;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
@@ -101,6 +100,6 @@ fn read(http: &Http, ask: &Ask) -> Result<Answer> {
     if response.status().as_u16() != 200 {
         return Err(refused(response).into());
     }
-    let data = read_all_limited(&mut response.into_body().into_reader(), ANSWER_LIMIT).context("read the token")?;
+    let data = body_of(response, ANSWER_LIMIT).context("read the token")?;
     serde_json::from_slice(&data).context("understand the token")
 }

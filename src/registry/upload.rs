@@ -48,7 +48,8 @@ impl Repository {
         loop {
             let result = if in_pieces { self.send_pieces(&blob) } else { self.send_whole(&blob) };
             let Err(error) = result else { return Ok(()) };
-            let is_odd = in_pieces && error.downcast_ref::<Refused>().is_some_and(|r| matches!(r.status, 404 | 405 | 416));
+            let is_odd =
+                in_pieces && error.downcast_ref::<Refused>().is_some_and(|r| matches!(r.status, 404 | 405 | 416));
             if attempt + 1 == ATTEMPTS || !(is_passing(&error) || is_odd) {
                 return Err(error);
             }
