@@ -6,7 +6,7 @@ FIXTURES := target/fixtures
 export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 
 # Debian packages that the fixtures and tests are made with.
-PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
+PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs docker-registry openssl
 
 # Those whose engines run on minirun in tests.
 ENGINES := catatonit docker.io podman containerd runc iptables tini iproute2

@@ -109,7 +109,7 @@ pub fn is_passing(error: &Error) -> bool {
 }
 
 /// How long to wait before the attempt after `attempt`, which began with 0.
-pub(super) fn pause(error: &Error, attempt: u32) -> Duration {
+pub fn pause(error: &Error, attempt: u32) -> Duration {
     const LONGEST: Duration = Duration::from_secs(60);
     let own = Duration::from_millis(200 << attempt.min(6));
     let asked = error.downcast_ref::<Refused>().and_then(|r| r.pause);

@@ -22,7 +22,7 @@ mod token;
 mod upload;
 
 pub use credentials::{CredentialStore, Credentials, Kept};
-pub use errors::{Refused, is_passing};
+pub use errors::{Refused, is_passing, pause};
 pub use http::Source;
 pub use repository::{Part, Received, Repository};
 pub use session::{Registries, Rights};

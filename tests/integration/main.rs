@@ -8,6 +8,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod oci;
+mod registry;
 mod run;
 mod seccomp;
 mod smoke;

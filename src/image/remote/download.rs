@@ -2,7 +2,7 @@
 
 use super::partial::Partial;
 use crate::image::progress::{Amount, Progress, Step};
-use crate::registry::{Part, is_passing};
+use crate::registry::{Part, is_passing, pause};
 use anyhow::{Result, anyhow};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -121,7 +121,7 @@ impl<'a> Download<'a> {
             if self.attempt + 1 >= ATTEMPTS {
                 return Err(self.give_up(error));
             }
-            std::thread::sleep(Duration::from_millis(200 << self.attempt));
+            std::thread::sleep(pause(&error, self.attempt));
             self.attempt += 1;
         }
     }
@@ -133,15 +133,8 @@ impl<'a> Download<'a> {
 
     fn try_network(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
         if self.body.is_none() {
-            let part = (self.open)(self.at).map_err(|e| {
-                // The registry room has been patient already.
-                if is_passing(&e) {
-                    (self.attempt, self.began_at) = (ATTEMPTS, self.at);
-                    Trouble::Passing(e)
-                } else {
-                    Trouble::Lasting(e)
-                }
-            })?;
+            let part = (self.open)(self.at);
+            let part = part.map_err(|e| if is_passing(&e) { Trouble::Passing(e) } else { Trouble::Lasting(e) })?;
             self.began_at = self.at;
             self.window = (Instant::now(), self.at);
             let mut body = part.body;

@@ -80,7 +80,12 @@ impl Fetching<'_> {
         });
         match failure.into_inner() {
             Ok(None) => Ok(()),
-            Ok(Some(error)) => Err(error),
+            Ok(Some(error)) => {
+                if !error.is::<Interrupted>() {
+                    missing.iter().for_each(|wish| Partial::discard(&self.store.root, &wish.blob.digest));
+                }
+                Err(error)
+            }
             Err(_) => bail!("a thread has ended unexpectedly"),
         }
     }
@@ -103,6 +108,9 @@ impl Fetching<'_> {
         };
         // Another command may have got it while we waited for our turn.
         if layer::exists(root, &wish.diff_id) {
+            if let Some(partial) = partial {
+                partial.remove();
+            }
             self.remember(wish);
             self.tell(wish, Step::AlreadyExists);
             return Ok(());
@@ -123,13 +131,18 @@ impl Fetching<'_> {
             Ok(aside) => aside,
         };
         self.tell(wish, Step::DownloadComplete);
-        if let Some(partial) = partial {
-            partial.remove();
+        if let Some(partial) = &partial {
+            // Not needed any more, and nothing that the disk should be kept busy with.
+            partial.clear();
         }
         aside.sync()?;
         let making = root.lock_for_making()?;
         aside.publish(root)?;
         drop(making);
+        // Whoever waits for his turn finds the layer.
+        if let Some(partial) = partial {
+            partial.remove();
+        }
         self.remember(wish);
         self.tell(wish, Step::PullComplete);
         Ok(())

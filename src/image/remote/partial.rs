@@ -48,6 +48,16 @@ impl Partial {
         }
     }
 
+    /// Throws away what is kept of a blob, unless somebody receives it.
+    pub fn discard(root: &Root, blob: &Digest) {
+        let path = root.join("partial").join(blob.hex());
+        if path.exists()
+            && let Ok(Some(_alone)) = Lock::attempt(&path, LockMode::Exclusive)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Bytes that are there.
     pub fn length(&self) -> u64 {
         self.file.metadata().map_or(0, |m| m.len())

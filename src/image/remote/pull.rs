@@ -1,5 +1,6 @@
 //! Pulling: from a name to an image in the store.
 
+use super::download::{Around, Download, Fate};
 use super::fetch::{Fetching, Wish};
 use super::partial;
 use crate::image::config::ImageConfig;
@@ -9,12 +10,13 @@ use crate::image::index::{Entry, Names};
 use crate::image::layer;
 use crate::image::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::image::platform::Wanted;
-use crate::image::progress::Progress;
+use crate::image::progress::{Progress, Silent};
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::registry::{Refused, Registries, Repository};
 use crate::sys::file::read_all_limited;
 use anyhow::{Context, Error, Result, anyhow, bail};
+use std::sync::atomic::AtomicBool;
 
 /// Indexes in indexes in indexes are not followed further.
 const DEPTH_LIMIT: usize = 4;
@@ -118,15 +120,13 @@ impl Store {
         if descriptor.size > CONFIG_LIMIT {
             bail!("the image's configuration is said to have {} bytes, which is too large", descriptor.size);
         }
-        let mut result = Err(anyhow!("the configuration was not read"));
-        for _ in 0..3 {
-            let mut part = repository.blob(&descriptor.digest.to_string(), 0)?;
-            result = read_all_limited(&mut part.body, descriptor.size).context("read the image's configuration");
-            if result.as_ref().is_ok_and(|data| data.len() as u64 == descriptor.size) {
-                break;
-            }
-        }
-        let data = result?;
+        let (stop, fate) = (AtomicBool::new(false), Fate::default());
+        let patience = repository.settings().patience();
+        let around = Around { progress: &Silent, item: "", patience, stop: &stop, fate: &fate };
+        let digest = descriptor.digest.to_string();
+        let open = Box::new(|from| repository.blob(&digest, from));
+        let mut download = Download::new(open, descriptor.size, None, around)?;
+        let data = read_all_limited(&mut download, descriptor.size).context("get the image's configuration")?;
         let promised = (descriptor.digest, Some(descriptor.size));
         feed::check("the image's configuration", promised, Some(Digest::of(&data)), data.len() as u64)?;
         Ok(data)
