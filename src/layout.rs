@@ -13,6 +13,7 @@
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/partial       blobs that a pull has received in part, to be continued  (image room)
 //! <root>/tmp           everything half made; whole things are renamed out of it
+//! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
@@ -199,6 +200,9 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "trash",
         "trash.lock",
         "lock",
+        "events",
+        "events.1",
+        "events.lock",
         "lost+found",
     ];
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")

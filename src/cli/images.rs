@@ -8,6 +8,7 @@ use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
 use crate::image::progress::{Step, Watched};
 use crate::image::{Digest, Image, ImportOptions, LoadEvent, Reference, Removal, Store};
+use crate::journal;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -191,6 +192,10 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
         match store.remove(name, args.force, &|| containers.image_uses()) {
             Ok(steps) => {
                 for step in steps {
+                    match &step {
+                        Removal::Untagged(name) => journal::image(&app.root, "untag", name, name),
+                        Removal::Deleted(id) => journal::image(&app.root, "delete", &id.to_string(), &id.to_string()),
+                    }
                     output::line(&match step {
                         Removal::Untagged(name) => format!("Untagged: {name}"),
                         Removal::Deleted(id) => format!("Deleted: {id}"),
@@ -218,6 +223,7 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let source = Watched::new(source, &lines, String::new(), total, Step::Importing);
     let id = Store::open(&app.root).import(source, options)?;
     drop(lines);
+    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
     output::line(&id.to_string())?;
     Ok(0)
 }
@@ -231,6 +237,10 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
     let lines = Lines::new(Stream::Output, args.quiet);
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
+        if let LoadEvent::Image(loaded) = &event {
+            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
+        }
         let text = match event {
             LoadEvent::Image(loaded) => match &loaded.reference {
                 Some(reference) => format!("Loaded image: {}", reference.familiar()),
@@ -279,6 +289,7 @@ pub fn tag(app: &App, args: &TagArgs) -> Result<u8> {
         .map_err(|e| anyhow!("Error parsing reference: {:?} is not a valid repository/tag: {e:#}", args.name))?;
     let image = store.find(&args.image)?.ok_or_else(|| anyhow!("No such image: {}", args.image))?;
     store.tag(&image, &reference)?;
+    journal::image(&app.root, "tag", &image.id.to_string(), &reference.familiar());
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use super::progress::{Lines, Stream};
 use super::{App, output, surroundings};
 use crate::container::containers::Containers;
 use crate::image::{Interrupted, PullOptions, Reference, Store, Wanted};
+use crate::journal;
 use crate::registry::Registries;
 use anyhow::{Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
@@ -132,6 +133,7 @@ impl Pulling<'_> {
             }
         })?;
         let familiar = reference.familiar();
+        journal::image(&self.app.root, "pull", &pulled.image.to_string(), &familiar);
         say(&format!("Digest: {}", pulled.digest))?;
         say(&match pulled.is_new {
             true => format!("Status: Downloaded newer image for {familiar}"),
@@ -165,6 +167,7 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
     say(&format!("The push refers to repository [{}]", reference.name()))?;
     for tagged in &wanted {
         let pushed = store.push(&registries, tagged, &lines)?;
+        journal::image(&app.root, "push", &pushed.image.to_string(), &tagged.familiar());
         let tag = tagged.tag().unwrap_or_default();
         say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size))?;
         if args.quiet {

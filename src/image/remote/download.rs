@@ -104,7 +104,7 @@ impl<'a> Download<'a> {
             }
             let error = match self.try_network(buffer) {
                 Ok(0) if self.at < self.size => {
-                    anyhow!("the connection ended after {} of {} bytes", self.at, self.size)
+                    anyhow!("the connection ended")
                 }
                 Ok(count) if count as u64 > self.size - self.at => {
                     return Err(io::Error::other(format!("the blob is larger than the {} bytes promised", self.size)));
@@ -128,7 +128,7 @@ impl<'a> Download<'a> {
 
     fn give_up(&mut self, error: anyhow::Error) -> io::Error {
         self.around.fate.gave_up.store(true, Ordering::Relaxed);
-        io::Error::other(format!("{error:#}"))
+        io::Error::other(format!("{error:#}, after {} of {} bytes", self.at, self.size))
     }
 
     fn try_network(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {

@@ -23,6 +23,8 @@ const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// What was pushed.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed {
+    /// The image's id.
+    pub image: Digest,
     /// The digest of the manifest.
     pub digest: Digest,
     /// Its size in bytes.
@@ -63,7 +65,7 @@ impl Store {
         }
         let (descriptor, data) = self.put_manifest(&repository, tag, entry, &old, layers)?;
         self.remember_push(reference, &image, &descriptor, &data)?;
-        Ok(Pushed { digest: descriptor.digest, size: data.len() })
+        Ok(Pushed { image: image.id, digest: descriptor.digest, size: data.len() })
     }
 
     /// Each layer of the image as a blob that the repository has.
