@@ -9,7 +9,7 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs docker-registry openssl
 
 # Those whose engines run on minirun in tests.
-ENGINES := catatonit docker.io podman containerd runc iptables tini iproute2
+ENGINES := catatonit docker-registry docker.io podman containerd runc iptables tini iproute2
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench clean

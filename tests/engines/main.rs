@@ -6,6 +6,7 @@ mod commands;
 mod containerd;
 mod docker;
 mod podman;
+mod registry;
 mod support;
 
 #[path = "../integration/support.rs"]
