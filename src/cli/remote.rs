@@ -120,6 +120,9 @@ struct Pulling<'a> {
 
 impl Pulling<'_> {
     fn one(&self, reference: &Reference) -> Result<()> {
+        if reference.familiar_name() == "scratch" {
+            bail!("'scratch' is a reserved name");
+        }
         let lines = Lines::new(self.stream, self.quiet);
         let say = |text: &str| if self.quiet { Ok(()) } else { lines.line(text) };
         let begun = |name: &str| drop(say(&format!("{name}: Pulling from {}", reference.path())));

@@ -133,6 +133,9 @@ impl Session {
                 // What counts is why the second way did not work either.
                 new("http").greeted()
             }
+            Err(error) if format!("{error:#}").contains("InvalidContentType") => Err(error.context(format!(
+                "{host} does not speak TLS; if that is right, set plainHttp for it or use --tls-verify=false"
+            ))),
             other => other,
         }
     }

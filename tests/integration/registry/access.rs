@@ -253,7 +253,8 @@ fn without_tls_only_what_cannot_leave_the_machine_or_was_asked_for() {
         client.set(variable, &format!("http://127.0.0.1:{}", proxy.port));
     }
     let name = "registry.example:5000/app";
-    client.refuses(&["pull", name]);
+    let error = client.refuses(&["pull", name]);
+    assert!(error.contains("registry.example:5000 does not speak TLS; if that is right, set plainHttp"), "{error}");
     let seen = proxy.seen("");
     assert!(!seen.is_empty() && seen.iter().all(|m| m.first == "CONNECT registry.example:5000"), "{seen:?}");
     client.settings(r#"{"registries":{"registry.example:5000":{"plainHttp":true}}}"#);

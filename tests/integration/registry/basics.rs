@@ -1,6 +1,6 @@
 //! What works with a registry that works.
 
-use super::servers::{Client, Registry, sha256};
+use super::servers::{Action, Client, Proxy, Registry, sha256};
 use crate::support::{IMAGE, fixture, slurp};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
@@ -254,6 +254,40 @@ fn indexes_of_platforms_and_layers_of_every_kind() {
 fn docker_digest(registry: &Registry) -> String {
     let index: Value = serde_json::from_str(&registry.manifest("hand", "all").1).unwrap();
     index["manifests"][2]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_layer_that_is_kept_elsewhere() {
+    let client = Client::with_image();
+    let registry = Registry::open(&client.store);
+    let tar = slurp(fixture("busybox.tar"));
+    let gzip = compressed("gzip", &tar);
+    by_hand(&registry, ("application/vnd.docker.image.rootfs.diff.tar.gzip", &gzip), &sha256(&tar), "amd64", true);
+    let config = json!({ "architecture": "amd64", "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [sha256(&tar)] } });
+    let config = config.to_string();
+    let layer = json!({ "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "size": gzip.len(),
+        "digest": sha256(&gzip), "urls": ["ftp://localhost/layer", "http://localhost:PORT/layer"] });
+    let manifest = json!({ "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": { "mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(),
+            "digest": registry.put_blob("elsewhere", config.as_bytes()) },
+        "layers": [layer] });
+    let manifest = manifest.to_string();
+    let proxy = Proxy::start(registry.port, move |request| {
+        let port = request.header("host").unwrap().rsplit(':').next().unwrap();
+        match request.first.as_str() {
+            "GET /layer" => Action::Reply(200, String::new(), gzip.clone()),
+            first if first.contains("/manifests/") => {
+                Action::Reply(200, String::new(), manifest.replace("PORT", port).into_bytes())
+            }
+            _ => Action::Pass,
+        }
+    });
+    client.ok(&["rmi", IMAGE]);
+    client.ok(&["pull", &proxy.name("elsewhere")]);
+    assert_eq!(client.ok(&["run", "--rm", &proxy.name("elsewhere"), "echo", "foreign"]), "foreign");
+    assert_eq!(proxy.seen("GET /layer").len(), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::servers::{Action, Client, Message, Proxy, Registry, sha256};
 use crate::support::{IMAGE, eventually};
 use serde_json::{Value, json};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,28 @@ fn a_killed_pull_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_pull_may_be_killed_at_any_moment() {
+    let (source, registry) = stocked();
+    let target = Client::empty();
+    let name = registry.name("app");
+    for milliseconds in [10, 20, 30, 45, 60, 80, 100, 130, 160, 200] {
+        let mut pull = target.command(&["pull", "-q", &name]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        pull.kill().unwrap();
+        pull.wait().unwrap();
+        // Either there is no image, or all of it.
+        if !target.store.ok(&["images", "-q"]).is_empty() {
+            target.ok(&["run", "--rm", &name, "true"]);
+            target.ok(&["rmi", &name]);
+        }
+    }
+    target.ok(&["pull", &name]);
+    let sum = |client: &Client| client.ok(&["run", "--rm", &name, "sha256sum", "/noise"]);
+    assert_eq!(sum(&source), sum(&target));
+    assert_eq!(target.list("partial"), Vec::<String>::new());
+}
+
+#[test]
 fn a_part_that_was_spoilt_is_got_anew() {
     let (source, registry) = stocked();
     let target = Client::empty();
@@ -118,7 +141,8 @@ fn two_pulls_of_the_same_share_one_download() {
     let target = Client::empty();
     let proxy = faulty(&registry, 0, || Action::Pass);
     let name = proxy.name("app");
-    let pulls: Vec<_> = (0..4).map(|_| target.command(&["pull", "-q", &name]).spawn().unwrap()).collect();
+    let pull = || target.command(&["pull", "-q", &name]).stdout(Stdio::null()).spawn().unwrap();
+    let pulls: Vec<_> = (0..4).map(|_| pull()).collect();
     for mut pull in pulls {
         assert!(pull.wait().unwrap().success());
     }
