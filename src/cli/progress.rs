@@ -1,7 +1,7 @@
 //! What is shown while images move: lines that change in place on a terminal, plain lines elsewhere.
 
 use super::table::printable;
-use super::units::transfer;
+use super::units::exact_size;
 use crate::image::progress::{Amount, Progress, Step};
 use crate::sys::tty::{self, Size};
 use anyhow::{Context, Result};
@@ -242,7 +242,7 @@ fn amount(step: &Step) -> Option<Amount> {
 
 /// `[=====>     ]  1.2MB/60MB`, and without the bar where there is no room for it.
 fn shown(amount: Amount, bars: bool) -> String {
-    let done = transfer(amount.done);
+    let done = exact_size(amount.done);
     let Some(total) = amount.total.filter(|total| *total > 0) else {
         return if amount.done > 0 { format!("{done:>8}") } else { String::new() };
     };
@@ -254,7 +254,7 @@ fn shown(amount: Amount, bars: bool) -> String {
     let _ = write!(out, "{done:>8}");
     // More than all makes no sense to a reader.
     if amount.done <= total {
-        let _ = write!(out, "/{}", transfer(total));
+        let _ = write!(out, "/{}", exact_size(total));
     }
     out
 }

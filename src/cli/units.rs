@@ -40,8 +40,8 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 3)
 }
 
-/// A size in decimal units with four significant digits, as for what is being moved: `135.7MB`.
-pub fn transfer(bytes: u64) -> String {
+/// A size in decimal units with four significant digits: `3.306MB`.
+pub fn exact_size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 4)
 }
 
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn transfers() {
         for (bytes, text) in [(0, "0B"), (98_304, "98.3kB"), (7_797_760, "7.798MB"), (135_676_416, "135.7MB")] {
-            assert_eq!(transfer(bytes), text);
+            assert_eq!(exact_size(bytes), text);
         }
     }
 

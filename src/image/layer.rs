@@ -74,6 +74,11 @@ pub struct NewLayer {
 }
 
 impl NewLayer {
+    /// Bytes that may be written to it.
+    pub fn limit(&self) -> u64 {
+        self.scratch.limit()
+    }
+
     pub fn begin(root: &Root) -> Result<NewLayer> {
         NewLayer::inside(root.scratch()?)
     }
@@ -135,6 +140,7 @@ pub struct Promise {
 ///
 /// # Errors
 /// A stream that is not what was promised leaves nothing behind.
+#[cfg(test)]
 pub fn unpack(root: &Root, source: impl Read + Send, promise: Promise) -> Result<Meta> {
     let unpacked = unpack_aside(root.scratch()?, source, promise)?;
     unpacked.sync()?;
@@ -161,6 +167,14 @@ impl Aside {
     }
 }
 
+/// Makes layers durable together.
+pub fn sync_all(root: &Root, layers: &[Aside]) -> Result<()> {
+    if layers.iter().map(|layer| layer.meta.files).sum::<u64>() <= FEW {
+        return layers.iter().try_for_each(Aside::sync);
+    }
+    File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")
+}
+
 /// Unpacks a layer in a scratch folder.
 ///
 /// # Errors
@@ -170,7 +184,8 @@ pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise
     let recorder = Recorder::new(&layer.folder)?;
     let stored = promise.stored.filter(|(digest, _)| *digest != promise.diff_id);
     let wanted = Wanted { stored: stored.is_some(), plain: true };
-    let ((unpacked, recorder), seen) = with_feed(source, wanted, |feed| apply::unpack(feed, &layer.fs, recorder))?;
+    let ((unpacked, recorder), seen) =
+        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, recorder))?;
     if let Some((digest, size)) = promise.stored {
         // Without a hash of its own the stream must be the uncompressed tar itself.
         let size = if stored.is_some() { size } else { size.or(Some(seen.plain_bytes)) };
