@@ -48,6 +48,10 @@ fn an_image_comes_back_as_it_went() {
     assert_eq!(there.store.inspect(&name, "{{.Id}}"), id);
     assert_eq!(there.store.inspect(&name, "{{json .RepoDigests}}"), json!([format!("{name}@{digest}")]).to_string());
     assert_eq!(here.store.inspect(&name, "{{json .RepoDigests}}"), json!([format!("{name}@{digest}")]).to_string());
+    assert_eq!(
+        there.ok(&["images", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"]),
+        format!("{name} latest {digest}")
+    );
     let sum = |client: &Client| client.ok(&["run", "--rm", &name, "sha256sum", "/more/noise"]);
     assert_eq!(sum(&here), sum(&there));
     assert_eq!(there.list("partial"), Vec::<String>::new());
