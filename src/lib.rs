@@ -9,6 +9,7 @@ pub mod container;
 pub mod volume;
 
 pub mod image;
+pub mod registry;
 
 pub mod runtime;
 

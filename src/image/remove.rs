@@ -7,6 +7,7 @@ use super::digest::{Digest, Hasher};
 use super::index::{Entry, Names};
 use super::layer;
 use super::reference::Reference;
+use super::remote::sweep_partial;
 use super::store::{By, Store, resolve};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -102,6 +103,7 @@ impl Store {
 
     /// Removes documents and layers that no image and no container needs. Returns the layers.
     fn sweep(&self, in_use: &[ImageUse]) -> Result<BTreeSet<Digest>> {
+        sweep_partial(&self.root);
         let names = Names::read(&self.root)?;
         let mut documents = BTreeSet::new();
         let mut layers: BTreeSet<Digest> = in_use.iter().flat_map(|u| u.layers.iter().copied()).collect();

@@ -135,7 +135,7 @@ pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8
 
 /// A `flock` on a file, freed by the kernel when the last process that holds this descriptor is gone.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its kernel lock")] File);
+pub struct Lock(File);
 
 /// How a lock is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +164,22 @@ impl Lock {
 
     /// Takes the lock on `path` if it is free; `None` if somebody holds it.
     pub fn attempt(path: &Path, mode: LockMode) -> io::Result<Option<Lock>> {
-        let file = open_lock(path)?;
+        Lock::attempt_on(open_lock(path)?, mode)
+    }
+
+    /// The same, alone, for a folder that is there.
+    pub fn attempt_folder(path: &Path) -> io::Result<Option<Lock>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Lock::attempt_on(rustix::fs::open(path, flags, Mode::empty())?.into(), LockMode::Exclusive)
+    }
+
+    /// Whether `file` is the one that is locked: a name may have got another file meanwhile.
+    pub fn is_on(&self, file: &File) -> io::Result<bool> {
+        let (own, other) = (rustix::fs::fstat(&self.0)?, rustix::fs::fstat(file)?);
+        Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    }
+
+    fn attempt_on(file: File, mode: LockMode) -> io::Result<Option<Lock>> {
         let operation = match mode {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,

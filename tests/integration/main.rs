@@ -19,6 +19,7 @@ mod inspect;
 mod lifecycle;
 mod logs;
 mod oci;
+mod registry;
 mod run;
 mod seccomp;
 mod smoke;
