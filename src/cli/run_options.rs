@@ -1,5 +1,6 @@
 //! The flags of `run` and `create`, and what they mean.
 
+use super::network_options::NetworkArgs;
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, Resources, RunOptions};
 use anyhow::{Context, Result, bail};
@@ -11,9 +12,6 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct ContainerArgs {
-    /// Add a line to /etc/hosts (name:address)
-    #[arg(long)]
-    add_host: Vec<String>,
     /// Add a capability
     #[arg(long)]
     cap_add: Vec<String>,
@@ -89,9 +87,8 @@ pub struct ContainerArgs {
     /// The container's name
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The container's network: none or host
-    #[arg(long, alias = "net", default_value = "none")]
-    network: String,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Preference of the OOM killer (-1000 to 1000)
     #[arg(long, allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -101,8 +98,6 @@ pub struct ContainerArgs {
     /// All capabilities, all devices, nothing masked
     #[arg(long)]
     privileged: bool,
-    #[arg(short, long, hide = true)]
-    publish: Vec<String>,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -162,16 +157,13 @@ impl ContainerArgs {
     /// # Errors
     /// A value that makes no sense, and wishes that contradict each other.
     pub(super) fn options(&self) -> Result<RunOptions> {
-        if !self.publish.is_empty() {
-            bail!("ports cannot be published by this version: it knows the networks none and host");
-        }
         let restart = values::restart(&self.restart)?;
         if self.rm && restart != Default::default() {
             bail!("Conflicting options: --restart and --rm");
         }
         let host = |name: &str| std::env::var(name).ok();
         let caps = |flag, list: &[String]| list.iter().map(|c| values::capability(flag, c)).collect::<Result<_>>();
-        Ok(RunOptions {
+        let mut options = RunOptions {
             command: self.image_and_command.iter().skip(1).cloned().collect(),
             entrypoint: self.entrypoint.clone(),
             env: environment::env(&self.env, &self.env_file, &host)?,
@@ -190,8 +182,7 @@ impl ContainerArgs {
             cap_drop: caps("CapDrop", &self.cap_drop)?,
             security: values::security_opts(&self.security_opt)?,
             mounts: self.mounts()?,
-            network: values::network(&self.network)?,
-            extra_hosts: self.add_host.clone(),
+            extra_hosts: self.network.extra_hosts()?,
             labels: environment::labels(&self.label, &self.label_file)?,
             stop_signal: self.stop_signal.as_deref().map(values::signal).transpose()?,
             stop_timeout: self.stop_timeout,
@@ -203,7 +194,10 @@ impl ContainerArgs {
             oom_score_adj: self.oom_score_adj,
             cgroup_parent: self.cgroup_parent.clone(),
             log: values::log_opts(&self.log_opt)?,
-        })
+            ..RunOptions::default()
+        };
+        self.network.apply(&mut options)?;
+        Ok(options)
     }
 
     fn mounts(&self) -> Result<Vec<MountRequest>> {

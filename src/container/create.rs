@@ -2,7 +2,7 @@
 
 use super::containers::{Container, Containers};
 use super::names;
-use super::options::{MountRequest, MountSource, RunOptions};
+use super::options::{MountRequest, MountSource, NetworkMode, RunOptions};
 use super::record::{MountPoint, Record, VERSION};
 use super::state::now;
 use crate::image::union::Union;
@@ -39,6 +39,8 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
     let mounts = decide_mounts(&found, &options)?;
+    let options = settle_network(root, options)?;
+    let networks = Record::asked_networks(&options);
     let mut record = Record {
         version: VERSION,
         name: String::new(),
@@ -48,6 +50,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
         base: found.config.clone(),
         options,
         mounts,
+        networks,
         id,
     };
     if record.command_line().is_empty() {
@@ -66,6 +69,19 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
         return Err(error);
     }
     Ok(Container { root: root.clone(), record })
+}
+
+/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id.
+fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
+    if let NetworkMode::Container(name) = &options.network {
+        let owner = Containers::open(root).find(name)?.record;
+        options.hostname = Some(owner.hostname());
+        options.network = NetworkMode::Container(owner.id);
+    }
+    for attachment in Record::asked_networks(&options) {
+        super::connection::networks(root).check(&attachment)?;
+    }
+    Ok(options)
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

@@ -16,6 +16,7 @@
 pub mod attach;
 pub mod commit;
 pub mod compose;
+pub mod connection;
 pub mod containers;
 pub mod create;
 pub mod exec;

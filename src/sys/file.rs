@@ -70,7 +70,7 @@ pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8
 
 /// A `flock` on a file, freed by the kernel when the last process that holds this descriptor is gone.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its kernel lock")] File);
+pub struct Lock(File);
 
 /// How a lock is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +109,14 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Whether the file at `path` is still the one that was locked: another one may have taken its place meanwhile.
+    pub fn is_of(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let there = std::fs::metadata(path).map(id);
+        there.is_ok_and(|there| self.0.metadata().is_ok_and(|own| id(own) == there))
     }
 }
 

@@ -117,6 +117,11 @@ impl Batch {
                 a.big(6, value).big(7, value_length);
             }
             a.big(10, id);
+            if set.key == [Kind::Interface] {
+                // For those who list it: names are not numbers.
+                const KEY_IN_ORDER_OF_HOST: [u8; 6] = [0, 4, 1, 0, 0, 0];
+                a.put(13, &KEY_IN_ORDER_OF_HOST);
+            }
         });
     }
 
@@ -215,6 +220,24 @@ impl Rule<'_, '_> {
     pub fn payload(&mut self, base: i32, offset: u32, length: u32, register: u32) -> &mut Self {
         self.expression("payload", |a| {
             a.big(1, register).big(2, base as u32).big(3, offset).big(4, length);
+        })
+    }
+
+    /// Loads a value.
+    pub fn load(&mut self, value: &[u8], register: u32) -> &mut Self {
+        self.expression("immediate", |a| {
+            a.big(1, register).nest(2, |data| {
+                data.put(1, value);
+            });
+        })
+    }
+
+    /// Replaces an address in the network header, and corrects the checksums above that cover it.
+    pub fn set_address(&mut self, offset: u32, length: u32, register: u32) -> &mut Self {
+        const CORRECT_TRANSPORT: u32 = 1;
+        self.expression("payload", |a| {
+            a.big(2, libc::NFT_PAYLOAD_NETWORK_HEADER as u32).big(3, offset).big(4, length);
+            a.big(5, register).big(6, 0).big(7, 0).big(8, CORRECT_TRANSPORT);
         })
     }
 

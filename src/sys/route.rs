@@ -126,16 +126,6 @@ pub fn add_default_route(request: &mut Request, index: u32, gateway: IpAddr) {
     });
 }
 
-/// What arrives at this interface for `address` is for this host. Less dear than the address's own route, so nothing
-/// else changes.
-pub fn add_local_route(request: &mut Request, index: u32, address: IpAddr) {
-    let prefix = if address.is_ipv4() { 32 } else { 128 };
-    let header = route_header(address, prefix, libc::RT_TABLE_LOCAL, libc::RTN_LOCAL);
-    request.message("add the local route", (libc::RTM_NEWROUTE, libc::NLM_F_CREATE), &header, |a| {
-        a.put(libc::RTA_DST, &octets(address)).number(libc::RTA_OIF, index).number(libc::RTA_PRIORITY, 4096);
-    });
-}
-
 /// A route of the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {

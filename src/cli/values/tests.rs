@@ -192,14 +192,6 @@ fn security() -> Result<()> {
 }
 
 #[test]
-fn networks() -> Result<()> {
-    assert_eq!(network("none")?, NetworkMode::None);
-    assert_eq!(network("host")?, NetworkMode::Host);
-    assert_eq!(message(network("n1")), "network \"n1\" not found: this version knows \"none\" and \"host\"");
-    Ok(())
-}
-
-#[test]
 fn logs() -> Result<()> {
     assert_eq!(log_opts(&[])?, LogOptions::default());
     let found = log_opts(&strings(&["max-size=10k", "max-file=2", "mode=blocking"]))?;
