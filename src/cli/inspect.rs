@@ -1,9 +1,9 @@
 //! `inspect`: the whole truth about containers and images, in Docker's form.
 
 use super::template::render_one;
-use super::{App, output};
+use super::{App, output, ports};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
-use crate::container::options::{MountSource, NetworkMode, RestartPolicy, Seccomp, SecurityOptions};
+use crate::container::options::{MountSource, RestartPolicy, Seccomp, SecurityOptions};
 use crate::container::record::MountPoint;
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
@@ -58,7 +58,7 @@ pub fn run(app: &App, args: &InspectArgs, kind: Option<&str>) -> Result<u8> {
     Ok(u8::from(!errors.is_empty()))
 }
 
-fn pretty(document: &Value) -> Result<String> {
+pub(super) fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -165,7 +165,7 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
         },
         "Mounts": record.mounts.iter().filter_map(|m| mount(app, m)).collect::<Vec<_>>(),
         "Config": config(container)?,
-        "NetworkSettings": network(container),
+        "NetworkSettings": ports::settings(app, container)?,
     });
     if size {
         let store = Store::open(&app.root);
@@ -228,10 +228,14 @@ fn host_config(container: &Container) -> Value {
         "MemoryReservation": r.memory_reservation.unwrap_or(0),
         "MemorySwap": r.memory_swap.or(r.memory.map(|m| m.saturating_mul(2))).unwrap_or(0),
         "NanoCpus": r.nano_cpus.unwrap_or(0),
-        "NetworkMode": if o.network == NetworkMode::Host { "host" } else { "none" },
+        "NetworkMode": o.network.word(),
         "OomScoreAdj": o.oom_score_adj.unwrap_or(0),
         "PidsLimit": r.pids_limit,
-        "PortBindings": {},
+        "PortBindings": ports::bindings(container),
+        "PublishAllPorts": o.publish_all,
+        "Dns": o.resolver.servers,
+        "DnsOptions": o.resolver.options,
+        "DnsSearch": o.resolver.search,
         "Privileged": o.privileged,
         "ReadonlyRootfs": o.read_only,
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": retries },
@@ -306,10 +310,4 @@ fn config(container: &Container) -> Result<Value> {
     config["StopTimeout"] = stop_settings(record).1.into();
     config["Env"] = serde_json::to_value(crate::container::compose::environment(record, "/root"))?;
     Ok(config)
-}
-
-fn network(container: &Container) -> Value {
-    let name = if container.record.options.network == NetworkMode::Host { "host" } else { "none" };
-    let endpoint = json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" });
-    json!({ "Ports": {}, "IPAddress": "", "Gateway": "", "MacAddress": "", "Networks": { name: endpoint } })
 }

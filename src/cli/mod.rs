@@ -13,7 +13,9 @@ mod logs;
 mod moment;
 mod mount_spec;
 mod network_options;
+mod networks;
 mod output;
+mod ports;
 mod ps;
 mod publish;
 pub mod reaper;
@@ -90,6 +92,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(networks::NetworkCommand),
 }
 
 /// Everything that the other face understands.
@@ -142,6 +147,8 @@ enum ContainerCommand {
     Top(containers::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Show the ports that lead to a container
+    Port(ports::PortArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -250,6 +257,7 @@ impl Command {
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Network(c) => networks::run(app, &c),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::Oci(a) => Ok(a.run()),
@@ -279,6 +287,7 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => containers::top(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Port(a) => ports::run(app, &a),
         }
     }
 }

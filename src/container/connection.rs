@@ -15,6 +15,20 @@ pub fn networks(root: &Root) -> Networks {
     Networks::open(root, |root, id| Ownership::is_taken(&root.join("containers").join(id).join("lock")).unwrap_or(true))
 }
 
+/// Takes the default network's bridge away if no container is left that would use it. Call it when the user has his
+/// answer: the kernel takes its time.
+pub fn tidy(root: &Root) {
+    let is_idle = || {
+        Containers::open(root)
+            .list()
+            .is_ok_and(|(all, bad)| bad.is_empty() && all.iter().all(|c| c.record.networks.is_empty()))
+    };
+    if root.state().join("network").exists() && is_idle() {
+        // What cannot be taken away now is the next one's.
+        let _ = networks(root).release_idle();
+    }
+}
+
 /// What a container calls itself, and what it calls its host.
 struct Names {
     own: Vec<String>,
