@@ -9,8 +9,7 @@ use crate::network::ports::{Protocol, Published};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// `port`.
 #[derive(Debug, Args)]
@@ -52,60 +51,56 @@ fn published(endpoints: &[Endpoint]) -> Vec<Published> {
 }
 
 fn places(port: &Published) -> Vec<String> {
-    let place = |address| match address {
-        // As Docker prints it, without the brackets.
-        IpAddr::V6(v6) if v6.is_unspecified() => format!(":::{}", port.host),
-        address => SocketAddr::new(address, port.host).to_string(),
-    };
-    port.addresses(ipv6_is_on()).into_iter().map(place).collect()
+    port.addresses(ipv6_is_on()).into_iter().map(|a| format!("{}:{}", bracketed(a), port.host)).collect()
 }
 
-/// The column of `ps`: what leads to a running container, and what else it serves; ranges folded.
+/// A port in a listing: where it is published, if it is, and what it is in the container.
+type Shown = (u16, Option<IpAddr>, u16, Protocol);
+
+/// The column of `ps`, as Docker writes it: consecutive ports that are not published, or have the same number outside,
+/// are folded; then the others one by one.
 pub fn column(container: &Container, endpoints: &[Endpoint]) -> String {
-    let ports = published(endpoints);
-    let mut groups: Vec<(Option<IpAddr>, Vec<Published>)> = Vec::new();
-    for port in &ports {
-        for address in port.addresses(ipv6_is_on()) {
-            match groups.iter_mut().find(|(a, _)| *a == Some(address)) {
-                Some((_, list)) => list.push(*port),
-                None => groups.push((Some(address), vec![*port])),
-            }
+    let published = published(endpoints);
+    let is_published = |c, p| published.iter().any(|o| o.container == c && o.protocol == p);
+    let silent = container.record.exposed_ports().into_iter().filter(|(c, p)| !is_published(*c, *p));
+    let mut all: Vec<Shown> = silent.map(|(c, p)| (c, None, 0, p)).collect();
+    for port in &published {
+        let addresses = port.addresses(ipv6_is_on()).into_iter();
+        all.extend(addresses.map(|address| (port.container, Some(address), port.host, port.protocol)));
+    }
+    all.sort();
+    let (other, same): (Vec<Shown>, Vec<Shown>) = all.into_iter().partition(|(c, a, h, _)| a.is_some() && c != h);
+    let mut groups: Vec<(Option<IpAddr>, Protocol, Vec<(u16, u16)>)> = Vec::new();
+    for (port, address, _, protocol) in same {
+        match groups.iter_mut().find(|(a, p, _)| (*a, *p) == (address, protocol)) {
+            Some((_, _, spans)) => match spans.last_mut() {
+                Some(last) if last.1 + 1 == port => last.1 = port,
+                _ => spans.push((port, port)),
+            },
+            None => groups.push((address, protocol, vec![(port, port)])),
         }
     }
-    let is_published = |c, p| ports.iter().any(|o| o.container == c && o.protocol == p);
-    let silent: BTreeSet<_> = container.record.exposed_ports();
-    let silent = silent.into_iter().filter(|(c, p)| !is_published(*c, *p));
-    let silent: Vec<Published> =
-        silent.map(|(container, protocol)| Published { address: None, host: 0, container, protocol }).collect();
-    groups.push((None, silent));
-    groups.into_iter().flat_map(|(address, list)| folded(address, list)).collect::<Vec<_>>().join(", ")
+    let span = |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let mut parts = Vec::new();
+    for (address, protocol, spans) in groups {
+        parts.extend(spans.into_iter().map(span).map(|span| match address {
+            None => format!("{span}/{protocol}"),
+            Some(address) => format!("{}:{span}->{span}/{protocol}", bracketed(address)),
+        }));
+    }
+    let one = |(port, address, host, protocol): Shown| {
+        format!("{}:{host}->{port}/{protocol}", address.map(bracketed).unwrap_or_default())
+    };
+    parts.extend(other.into_iter().map(one));
+    parts.join(", ")
 }
 
-fn folded(address: Option<IpAddr>, mut list: Vec<Published>) -> Vec<String> {
-    list.sort_by_key(|p| (p.protocol, p.container, p.host));
-    let mut runs: Vec<(Published, Published)> = Vec::new();
-    for port in list {
-        match runs.last_mut() {
-            Some((_, last))
-                if last.protocol == port.protocol
-                    && last.container + 1 == port.container
-                    && (address.is_none() || last.host + 1 == port.host) =>
-            {
-                *last = port;
-            }
-            _ => runs.push((port, port)),
-        }
+/// As Docker prints it: all addresses of IPv6 without brackets.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V6(v6) if !v6.is_unspecified() => format!("[{v6}]"),
+        other => other.to_string(),
     }
-    let span = |a: u16, b: u16| if a == b { a.to_string() } else { format!("{a}-{b}") };
-    let text = |(first, last): (Published, Published)| {
-        let inner = format!("{}/{}", span(first.container, last.container), first.protocol);
-        match address {
-            None => inner,
-            Some(IpAddr::V6(v6)) if !v6.is_unspecified() => format!("[{v6}]:{}->{inner}", span(first.host, last.host)),
-            Some(address) => format!("{address}:{}->{inner}", span(first.host, last.host)),
-        }
-    };
-    runs.into_iter().map(text).collect()
 }
 
 /// `NetworkSettings` of a container.

@@ -7,6 +7,10 @@ pub fn obstacle(own: &str, interface: &str) -> Option<String> {
     let mut netlink = nftables::open().ok()?;
     let chains = nftables::base_chains(&mut netlink).ok()?;
     let chain = chains.iter().find(|c| is_in_the_way(c, own))?;
+    if nftables::mentions(&mut netlink, chain.family, &chain.table, interface).unwrap_or(false) {
+        // Somebody has thought of it.
+        return None;
+    }
     let advice = match (chain.name.as_str(), chain.family) {
         // What the iptables programs make, and Docker fills.
         ("FORWARD", libc::NFPROTO_IPV4) => advice("iptables", &chains, interface),

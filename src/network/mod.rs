@@ -51,14 +51,19 @@ impl Networks {
 
     /// The name of the default network's bridge, and of the table of packet filters.
     pub fn tag(&self) -> String {
-        if self.root.path() == Path::new("/var/lib/minirun") {
-            return "minirun0".into();
-        }
-        format!("mr-{}", &digest(self.root.path().as_os_str().as_encoded_bytes())[..8])
+        tag(self.root.path())
     }
 
     fn hosts_file(&self, container: &str) -> PathBuf {
         self.root.state().join(container).join("hosts")
+    }
+}
+
+/// What the store at `root` calls the default network's bridge, and its table of packet filters.
+pub fn tag(root: &Path) -> String {
+    match root.to_str() {
+        Some("/var/lib/minirun") => "minirun0".into(),
+        _ => format!("mr-{}", &digest(root.as_os_str().as_encoded_bytes())[..8]),
     }
 }
 

@@ -60,15 +60,20 @@ pub(super) fn plug(index: u32, bridge: &Bridge, endpoint: &Endpoint, pid: i32, i
         mtu: bridge.mtu,
     };
     let mut host = route::open().context("open a connection to the kernel's routing")?;
-    let mut request = Request::default();
-    route::add_cable(&mut request, &cable);
-    let mut made = host.transact(request)?;
+    let turns_back = !endpoint.ports.is_empty() && bridges_are_filtered();
+    let request = || {
+        let mut request = Request::default();
+        route::add_cable(&mut request, &cable);
+        if turns_back {
+            route::let_turn_back(&mut request, &name);
+        }
+        request
+    };
+    let mut made = host.transact(request())?;
     if made.first().is_some_and(|r| r.errno == libc::EEXIST) {
         // Of a namespace that the kernel has not taken away yet.
         unplug_by_name(&mut host, &name)?;
-        let mut request = Request::default();
-        route::add_cable(&mut request, &cable);
-        made = host.transact(request)?;
+        made = host.transact(request())?;
     }
     if let Some(refused) = made.into_iter().next() {
         return Err(explained(refused, "veth"));
@@ -87,6 +92,12 @@ pub(super) fn plug(index: u32, bridge: &Bridge, endpoint: &Endpoint, pid: i32, i
         plug_v6(&mut inside, own, v6.into(), (range.subnet.prefix_len(), range.gateway.into()), is_main)?;
     }
     Ok(())
+}
+
+/// Packets that stay on a bridge go through the filters all the same: one for a port of the container's own is led back
+/// to it there.
+fn bridges_are_filtered() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|t| t.starts_with(b"1"))
 }
 
 /// A container may have switched IPv6 off for itself.

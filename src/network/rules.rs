@@ -28,7 +28,9 @@ const PORTS4: Set = Set { name: "ports4", key: &[Kind::Protocol, Kind::Port], va
 const PORTS6: Set = Set { name: "ports6", key: &[Kind::Protocol, Kind::Port], value: TO6 };
 const BOUND4: Set = Set { name: "bound4", key: &[Kind::Ipv4, Kind::Protocol, Kind::Port], value: TO4 };
 const BOUND6: Set = Set { name: "bound6", key: &[Kind::Ipv6, Kind::Protocol, Kind::Port], value: TO6 };
-const SETS: [&Set; 7] = [&BRIDGES, &INTERNAL, &SAME, &PORTS4, &PORTS6, &BOUND4, &BOUND6];
+const SELF4: Set = Set { name: "self4", key: &[Kind::Ipv4, Kind::Ipv4], value: &[] };
+const SELF6: Set = Set { name: "self6", key: &[Kind::Ipv6, Kind::Ipv6], value: &[] };
+const SETS: [&Set; 9] = [&BRIDGES, &INTERNAL, &SAME, &PORTS4, &PORTS6, &BOUND4, &BOUND6, &SELF4, &SELF6];
 
 const CHAINS: [Chain; 8] = [
     Chain { name: "from_v6", hook: Some(("filter", libc::NF_INET_LOCAL_OUT, -300)) },
@@ -91,8 +93,8 @@ impl Table<'_> {
         for bridge in ledger.bridges.values() {
             add_bridge(&mut batch, bridge);
         }
-        for (set, elements) in ledger.endpoints.iter().flat_map(|e| elements(self.name, e, &e.ports)) {
-            batch.add_elements(set, &elements);
+        for endpoint in &ledger.endpoints {
+            add_endpoint(&mut batch, self.name, endpoint);
         }
         batch.carry_out(&mut self.netlink).map_err(explained).context("make the table of packet filters")
     }
@@ -128,9 +130,7 @@ impl Table<'_> {
         for (set, elements) in freed.iter().flat_map(|(e, p)| elements(self.name, e, &[*p])) {
             batch.remove_elements(set, &elements);
         }
-        for (set, elements) in elements(self.name, endpoint, &endpoint.ports) {
-            batch.add_elements(set, &elements);
-        }
+        add_endpoint(&mut batch, self.name, endpoint);
         // Somebody may have emptied the whole ruleset.
         batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
     }
@@ -138,8 +138,10 @@ impl Table<'_> {
     /// Leads them nowhere. The ledger has forgotten the endpoints already.
     pub fn withdraw(&mut self, endpoints: &[Endpoint], ledger: &Ledger) -> Result<()> {
         let mut batch = Batch::new(self.name);
-        for (set, elements) in endpoints.iter().flat_map(|e| elements(self.name, e, &e.ports)) {
-            batch.remove_elements(set, &elements);
+        for endpoint in endpoints.iter().filter(|e| !e.ports.is_empty()) {
+            for (set, elements) in elements(self.name, endpoint, &endpoint.ports).into_iter().chain(itself(endpoint)) {
+                batch.remove_elements(set, &elements);
+            }
         }
         batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
     }
@@ -178,6 +180,25 @@ fn add_bridge(batch: &mut Batch, bridge: &Bridge) {
     for (set, elements) in bridge_elements(bridge) {
         batch.add_elements(set, &elements);
     }
+}
+
+fn add_endpoint(batch: &mut Batch, table: &str, endpoint: &Endpoint) {
+    if endpoint.ports.is_empty() {
+        return;
+    }
+    for (set, elements) in elements(table, endpoint, &endpoint.ports).into_iter().chain(itself(endpoint)) {
+        batch.add_elements(set, &elements);
+    }
+}
+
+/// From an endpoint to itself.
+fn itself(endpoint: &Endpoint) -> Vec<(&'static Set, Vec<Element>)> {
+    let v4 = endpoint.v4.octets();
+    let mut all = vec![(&SELF4, vec![([v4, v4].concat(), Vec::new())])];
+    if let Some(v6) = endpoint.v6.map(|a| a.octets()) {
+        all.push((&SELF6, vec![([v6, v6].concat(), Vec::new())]));
+    }
+    all
 }
 
 /// The elements by which ports lead to an endpoint.
@@ -348,6 +369,13 @@ fn postrouting(batch: &mut Batch, stand_in: &[u8; 16]) {
     batch.add_rule("postrouting", |r| {
         is_led(between(r).within(R0, &SAME)).masquerade();
     });
+    // The same where the kernel filters what stays on a bridge: it comes from nowhere then.
+    for (number, offset, length, set) in [(V4, 12, 8, &SELF4), (V6, 8, 32, &SELF6)] {
+        batch.add_rule("postrouting", |r| {
+            let r = family(r, number).payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length, R0);
+            r.within(R0, set).masquerade();
+        });
+    }
     batch.add_rule("postrouting", |r| {
         let r = r.meta(libc::NFT_META_IIFNAME, R0).within(R0, &BRIDGES);
         r.meta(libc::NFT_META_OIFNAME, R0).without(R0, &BRIDGES).masquerade();

@@ -404,3 +404,14 @@ pub fn base_chains(netlink: &mut Netlink) -> Result<Vec<BaseChain>, Refused> {
     };
     Ok(netlink.list(request)?.into_iter().filter_map(chain).collect())
 }
+
+/// Whether a rule of a table has this text in it, such as the name of an interface.
+pub fn mentions(netlink: &mut Netlink, family: i32, table: &str, text: &str) -> Result<bool, Refused> {
+    let mut request = Request::default();
+    let kind = (SUBSYSTEM | libc::NFT_MSG_GETRULE as u16, libc::NLM_F_DUMP);
+    request.message("list the rules of the packet filters", kind, &header(family as u8, 0), |a| {
+        a.text(1, table);
+    });
+    let rules = netlink.list(request)?;
+    Ok(rules.iter().any(|(_, body)| body.windows(text.len()).any(|w| w == text.as_bytes())))
+}

@@ -78,6 +78,20 @@ pub fn add_cable(request: &mut Request, cable: &Cable<'_>) {
     });
 }
 
+/// Lets the bridge send frames back to where they came from, by the name of the interface that is plugged into it.
+pub fn let_turn_back(request: &mut Request, name: &str) {
+    const IFLA_INFO_SLAVE_KIND: u16 = 4;
+    const IFLA_INFO_SLAVE_DATA: u16 = 5;
+    const IFLA_BRPORT_MODE: u16 = 4;
+    request.message("let frames turn back", (libc::RTM_NEWLINK, 0), &link_header(0, 0), |a| {
+        a.text(libc::IFLA_IFNAME, name).nest(libc::IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
+                data.put(IFLA_BRPORT_MODE, &[1]);
+            });
+        });
+    });
+}
+
 /// Sets an interface up.
 pub fn set_up(request: &mut Request, index: u32) {
     request.message("set the interface up", (libc::RTM_NEWLINK, 0), &link_header(index, UP), |_| {});

@@ -7,6 +7,7 @@ mod exec;
 mod images;
 mod lifecycle;
 mod logs;
+mod network;
 mod oci;
 mod run;
 mod seccomp;

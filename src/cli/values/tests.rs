@@ -232,7 +232,7 @@ proptest! {
         for text in [&text, &shaped] {
             let _ = (bytes(text), memory_limit(text), cpus(text, 4), signal(text), restart(text));
             let _ = (ulimit(text), ulimit(&format!("nofile={text}")), capability("CapAdd", text), hostname(text));
-            let _ = (container_name(text), detach_keys(text), network(text));
+            let _ = (container_name(text), detach_keys(text));
             let _ = log_opts(&[format!("max-size={text}")]);
         }
         let _ = (security_opts(&list), log_opts(&list));
