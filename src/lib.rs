@@ -13,5 +13,6 @@ pub mod image;
 
 pub mod runtime;
 
+pub mod journal;
 pub mod layout;
 pub mod sys;

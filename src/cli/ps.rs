@@ -5,6 +5,7 @@ use super::template::Format;
 use super::{App, output, ports, units};
 use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers};
+use crate::container::health::{Health, Verdict};
 use crate::container::options::MountSource;
 use crate::container::state::{Snapshot, Status};
 use crate::image::Store;
@@ -37,6 +38,9 @@ pub struct PsArgs {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// A table without its headings
+    #[arg(long)]
+    noheading: bool,
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
@@ -62,8 +66,9 @@ const COLUMNS: [(&str, &str); 14] = [
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 
-const FILTERS: [&str; 12] = [
-    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network", "publish", "expose",
+const FILTERS: [&str; 14] = [
+    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "health", "is-task", "network",
+    "publish", "expose",
 ];
 
 /// `minirun ps`.
@@ -113,7 +118,10 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let with_size = args.size || args.format.contains(".Size");
     let ledger = networks(&app.root).ledger()?;
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images, &ledger));
-    output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
+    let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
+    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
+    output::print(body)?;
     Ok(0)
 }
 
@@ -130,6 +138,11 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     let exited = |wanted: &str| {
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
     };
+    const VERDICTS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+    if let Some(bad) = filters.get("health").iter().find(|h| !VERDICTS.contains(&h.as_str())) {
+        bail!("invalid filter 'health={bad}'");
+    }
+    let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
         record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
     };
@@ -137,6 +150,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
         && filters.allows_name(&record.name)
         && filters.allows_labels(&record.labels())
+        && filters.allows("is-task", "false")
+        && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume)
         && filters.allows_by("network", |wanted| networks_of(container).split(',').any(|n| n == wanted))
@@ -220,7 +235,7 @@ fn row(
         "RunningFor": ago(&record.created),
         "Ports": if s.status.is_up() { ports::column(c, &places) } else { String::new() },
         "State": s.status.word(),
-        "Status": status(s),
+        "Status": status(s, c.health().as_ref()),
         "Size": size,
         "Names": record.name,
         "Labels": labels.join(","),
@@ -260,7 +275,7 @@ fn ago(time: &str) -> String {
 }
 
 /// As Docker puts it: `Up 5 seconds`, `Exited (137) 2 minutes ago`.
-pub fn status(s: &Snapshot) -> String {
+pub fn status(s: &Snapshot, health: Option<&Health>) -> String {
     let ended = s.ended.as_ref();
     let since = |time: &str| match time.parse::<Timestamp>() {
         Ok(t) => units::age(Timestamp::now().as_second() - t.as_second()),
@@ -270,8 +285,14 @@ pub fn status(s: &Snapshot) -> String {
         Status::Created => "Created".into(),
         Status::Running | Status::Paused => {
             let up = s.running.as_ref().map(|r| since(&r.started_at)).unwrap_or_default();
-            let paused = if s.status == Status::Paused { " (Paused)" } else { "" };
-            format!("Up {up}{paused}")
+            let health = match health.map(|h| h.status) {
+                _ if s.status == Status::Paused => " (Paused)",
+                Some(Verdict::Starting) => " (health: starting)",
+                Some(Verdict::Healthy) => " (healthy)",
+                Some(Verdict::Unhealthy) => " (unhealthy)",
+                None => "",
+            };
+            format!("Up {up}{health}")
         }
         Status::Restarting => {
             let code = s.running.as_ref().and_then(|r| r.last_exit).unwrap_or(0);

@@ -16,6 +16,7 @@ pub mod nftables;
 pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod protect;
 pub mod random;
 pub mod route;
 pub mod schedule;
