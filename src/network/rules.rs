@@ -18,6 +18,7 @@ use crate::sys::netlink::{Netlink, Refused};
 use crate::sys::nftables::{self, Batch, Chain, Element, Kind, R0, Rule, Set};
 use anyhow::{Context, Result, anyhow};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Mutex;
 
 const BRIDGES: Set = Set { name: "bridges", key: &[Kind::Interface], value: &[] };
 const INTERNAL: Set = Set { name: "internal", key: &[Kind::Interface], value: &[] };
@@ -54,18 +55,39 @@ const R4: u32 = R0 + 4;
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     pub name: &'a str,
-    netlink: Netlink,
+    netlink: Option<Netlink>,
+}
+
+/// The one connection of this process, while nobody uses it. Closing one makes the caller wait until the kernel has
+/// forgotten all that was removed by anybody, 10 ms and more; so nobody closes it before the process ends.
+static CONNECTION: Mutex<Option<Netlink>> = Mutex::new(None);
+
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        if let (Some(netlink), Ok(mut idle)) = (self.netlink.take(), CONNECTION.lock()) {
+            *idle = Some(netlink);
+        }
+    }
 }
 
 impl Table<'_> {
     pub fn open(name: &str) -> Result<Table<'_>> {
-        let netlink = nftables::open().map_err(|e| explained(Refused::from(e)))?;
-        Ok(Table { name, netlink })
+        let idle = CONNECTION.lock().ok().and_then(|mut idle| idle.take());
+        let netlink = match idle {
+            Some(netlink) => netlink,
+            None => nftables::open().map_err(|e| explained(Refused::from(e)))?,
+        };
+        Ok(Table { name, netlink: Some(netlink) })
+    }
+
+    fn netlink(&mut self) -> Result<&mut Netlink> {
+        self.netlink.as_mut().context("no connection to the packet filters")
     }
 
     /// Makes the table unless it is there.
     pub fn ensure(&mut self, ledger: &Ledger) -> Result<()> {
-        match nftables::has_table(&mut self.netlink, self.name) {
+        let name = self.name;
+        match nftables::has_table(self.netlink()?, name) {
             Ok(true) => Ok(()),
             Ok(false) => self.rebuild(ledger),
             Err(refused) => Err(explained(refused)),
@@ -96,7 +118,7 @@ impl Table<'_> {
         for endpoint in &ledger.endpoints {
             add_endpoint(&mut batch, self.name, endpoint);
         }
-        batch.carry_out(&mut self.netlink).map_err(explained).context("make the table of packet filters")
+        batch.carry_out(self.netlink()?).map_err(explained).context("make the table of packet filters")
     }
 
     /// Removes the table; a missing one is fine.
@@ -104,14 +126,14 @@ impl Table<'_> {
         let mut batch = Batch::new(self.name);
         batch.add_table();
         batch.remove_table();
-        batch.carry_out(&mut self.netlink).map_err(explained).context("remove the table of packet filters")
+        batch.carry_out(self.netlink()?).map_err(explained).context("remove the table of packet filters")
     }
 
     /// Lets a new bridge take part.
     pub fn add_bridge(&mut self, bridge: &Bridge, ledger: &Ledger) -> Result<()> {
         let mut batch = Batch::new(self.name);
         add_bridge(&mut batch, bridge);
-        batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
+        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
     }
 
     /// Forgets a bridge that is not in the ledger any more.
@@ -120,7 +142,7 @@ impl Table<'_> {
         for (set, elements) in bridge_elements(bridge) {
             batch.remove_elements(set, &elements);
         }
-        batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
+        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
     }
 
     /// Leads the ports of an endpoint to it, `freed` ones no longer to where they led before. The ledger has the new
@@ -132,7 +154,7 @@ impl Table<'_> {
         }
         add_endpoint(&mut batch, self.name, endpoint);
         // Somebody may have emptied the whole ruleset.
-        batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
+        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
     }
 
     /// Leads them nowhere. The ledger has forgotten the endpoints already.
@@ -143,7 +165,7 @@ impl Table<'_> {
                 batch.remove_elements(set, &elements);
             }
         }
-        batch.carry_out(&mut self.netlink).or_else(|_| self.rebuild(ledger))
+        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
     }
 }
 
