@@ -9,11 +9,13 @@
 //! <root>/containers    one folder a container    (container room)
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
+//! <root>/networks      one file a network        (network room)
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
+//! <state>/network-…    addresses and ports in use (network room)
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
 
@@ -176,6 +178,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "containers",
         "names",
         "volumes",
+        "networks",
         "stubs",
         "rootfs",
         "tmp",

@@ -57,6 +57,9 @@ fn places(port: &Published) -> Vec<String> {
 /// A port in a listing: where it is published, if it is, and what it is in the container.
 type Shown = (u16, Option<IpAddr>, u16, Protocol);
 
+/// Consecutive ports with one address and protocol.
+type Group = (Option<IpAddr>, Protocol, Vec<(u16, u16)>);
+
 /// The column of `ps`, as Docker writes it: consecutive ports that are not published, or have the same number outside,
 /// are folded; then the others one by one.
 pub fn column(container: &Container, endpoints: &[Endpoint]) -> String {
@@ -70,7 +73,7 @@ pub fn column(container: &Container, endpoints: &[Endpoint]) -> String {
     }
     all.sort();
     let (other, same): (Vec<Shown>, Vec<Shown>) = all.into_iter().partition(|(c, a, h, _)| a.is_some() && c != h);
-    let mut groups: Vec<(Option<IpAddr>, Protocol, Vec<(u16, u16)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for (port, address, _, protocol) in same {
         match groups.iter_mut().find(|(a, p, _)| (*a, *p) == (address, protocol)) {
             Some((_, _, spans)) => match spans.last_mut() {

@@ -23,9 +23,10 @@ pub fn tidy(root: &Root) {
             .list()
             .is_ok_and(|(all, bad)| bad.is_empty() && all.iter().all(|c| c.record.networks.is_empty()))
     };
-    if root.state().join("network").exists() && is_idle() {
+    let networks = networks(root);
+    if networks.in_use() && is_idle() {
         // What cannot be taken away now is the next one's.
-        let _ = networks(root).release_idle();
+        let _ = networks.release_idle();
     }
 }
 
@@ -121,8 +122,10 @@ impl Container {
         if !self.is_in(&networks, &definition.id) {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
-        let names = Names::of(&self.record);
-        networks.leave(&guest(&self.record, &names, &[]), &definition)?;
+        if let Some(init) = self.snapshot()?.init() {
+            let names = Names::of(&self.record);
+            networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
+        }
         self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))
     }
 

@@ -49,11 +49,11 @@ impl Networks {
         let mut netlink = open()?;
         let tag = self.tag();
         let ledger = &mut open_ledger.ledger;
-        if let Some(bridge) = ledger.bridges.get(&definition.id) {
-            if let Ok(index) = route::index_of(&netlink, &bridge.interface) {
-                Table::open(&tag)?.ensure(ledger)?;
-                return Ok(Realized { index, warning: None });
-            }
+        if let Some(bridge) = ledger.bridges.get(&definition.id)
+            && let Ok(index) = route::index_of(&netlink, &bridge.interface)
+        {
+            Table::open(&tag)?.ensure(ledger)?;
+            return Ok(Realized { index, warning: None });
         }
         let interface = match definition.name == DEFAULT {
             true => tag.clone(),
@@ -182,7 +182,7 @@ impl Networks {
     /// Removes the default network's bridge if nobody is in it, and all that is left of ours in the kernel with the
     /// last bridge.
     pub fn release_idle(&self) -> Result<()> {
-        if !self.root.state().join("network").exists() {
+        if !self.in_use() {
             return Ok(());
         }
         let mut open_ledger = self.open_ledger()?;

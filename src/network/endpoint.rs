@@ -160,17 +160,17 @@ impl Networks {
         connection: &mut Connection,
     ) -> Result<()> {
         let alive = |id: &str| (self.alive)(&self.root, id);
-        let (claimed, freed) = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
+        let claimed = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
             format!("driver failed programming external connectivity on endpoint {} ({})", guest.name, guest.id)
         })?;
         let mut led_elsewhere = Vec::new();
-        for (index, port) in freed {
+        for (index, port) in claimed.freed {
             let owner = &mut ledger.endpoints[index];
             led_elsewhere.push((owner.clone(), port));
             owner.ports.retain(|p| *p != port);
         }
-        let published: Vec<Published> = claimed.iter().map(|(p, _)| *p).collect();
-        connection.holds.extend(claimed.into_iter().map(|(_, hold)| hold));
+        let published: Vec<Published> = claimed.ports.iter().map(|(p, _)| *p).collect();
+        connection.holds.extend(claimed.ports.into_iter().map(|(_, hold)| hold));
         place.endpoint.ports.clone_from(&published);
         let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == place.endpoint.network;
         if let Some(endpoint) = ledger.endpoints.iter_mut().find(mine) {
@@ -320,7 +320,9 @@ impl Networks {
     }
 
     /// Takes a running container out of a network.
-    pub fn leave(&self, guest: &Guest<'_>, network: &Definition) -> Result<()> {
+    ///
+    /// `pid` is its first process. If it had its way out there, it gets the next network's.
+    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<()> {
         let mut open = self.open_ledger()?;
         let is_it = |e: &Endpoint| e.container == guest.id && e.network == network.id;
         let (gone, left): (Vec<_>, Vec<_>) = open.ledger.endpoints.drain(..).partition(is_it);
@@ -332,7 +334,16 @@ impl Networks {
         open.save()?;
         names::own(self, guest.id, &open.ledger)?;
         self.tell_names(&mut open)?;
-        gone.iter().try_for_each(plug::unplug)
+        gone.iter().try_for_each(plug::unplug)?;
+        let outward =
+            |e: &&Endpoint| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal);
+        match open.ledger.endpoints.iter().find(outward) {
+            Some(next) => match open.ledger.bridges.get(&next.network) {
+                Some(bridge) => plug::lead_out(bridge, next, pid),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
     }
 }
 

@@ -86,8 +86,14 @@ pub struct Open {
 }
 
 impl Networks {
+    /// Several stores may have their state in one place.
     fn ledger_folder(&self) -> PathBuf {
-        self.root.state().join("network")
+        self.root.state().join(format!("network-{}", self.tag()))
+    }
+
+    /// Whether anything of a network is there since the host came up.
+    pub fn in_use(&self) -> bool {
+        self.ledger_folder().exists()
     }
 
     /// Opens the ledger to change it.

@@ -1,10 +1,10 @@
 //! Networks: bridges, addresses, published ports, and the names of those who share a network.
 //!
 //! ```text
-//! <root>/networks/<name>.json   what a user's network is                          (definition)
-//! <state>/network/lock          held while the following is changed
-//!                 state.json    bridges that are there, endpoints, ports          (ledger)
-//! <state>/<id>/hosts            names, kept current as long as its container runs  (names)
+//! <root>/networks/<name>.json         what a user's network is                          (definition)
+//! <state>/network-<tag>/lock          held while the following is changed
+//!                       state.json    bridges that are there, endpoints, ports          (ledger)
+//! <state>/<id>/hosts                  names, kept current as long as its container runs  (names)
 //! ```
 //!
 //! What is in the kernel follows from that file: a bridge for every network that was ever used since the host came

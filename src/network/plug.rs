@@ -128,6 +128,19 @@ fn unplug_by_name(host: &mut Netlink, name: &str) -> Result<()> {
     }
 }
 
+/// Gives a container its way out through a network that it is in, unless it has one.
+pub(super) fn lead_out(bridge: &Bridge, endpoint: &Endpoint, pid: i32) -> Result<()> {
+    let mut inside = inside(pid)?;
+    let own = route::index_of(&inside, &endpoint.interface).context("find the container's interface")?;
+    let mut request = Request::default();
+    route::add_default_route(&mut request, own, bridge.v4.gateway.into());
+    if let Some(v6) = bridge.v6.filter(|_| endpoint.v6.is_some()) {
+        route::add_default_route(&mut request, own, v6.gateway.into());
+    }
+    let refused = inside.transact(request)?.into_iter().find(|r| r.errno != libc::EEXIST && is_v6_on_inside(r));
+    refused.map_or(Ok(()), |r| Err(r).context("give the container another way out"))
+}
+
 /// Takes a running container out of a network.
 pub(super) fn unplug(endpoint: &Endpoint) -> Result<()> {
     let mut host = route::open().context("open a connection to the kernel's routing")?;

@@ -115,6 +115,15 @@ impl Published {
 /// What holds a port: gone with its last descriptor.
 pub type Hold = Option<OwnedFd>;
 
+/// What [`claim`] has found.
+#[derive(Default)]
+pub(super) struct Claimed {
+    /// The ports, with what holds them.
+    pub ports: Vec<(Published, Hold)>,
+    /// Those that were taken from endpoints, by their places in the ledger.
+    pub freed: Vec<(usize, Published)>,
+}
+
 /// Takes a port of the host for each that is asked for. Ports that the ledger gives to containers that have ended are
 /// taken from them, and named in `freed`.
 ///
@@ -125,8 +134,8 @@ pub(super) fn claim(
     ledger: &mut Ledger,
     alive: &dyn Fn(&str) -> bool,
     ipv6: bool,
-) -> Result<(Vec<(Published, Hold)>, Vec<(usize, Published)>)> {
-    let (mut claimed, mut freed): (Vec<(Published, Hold)>, Vec<_>) = (Vec::new(), Vec::new());
+) -> Result<Claimed> {
+    let Claimed { ports: mut claimed, mut freed } = Claimed::default();
     for one in wanted {
         let (first, last) = one.host.unwrap_or_else(any_port);
         let searching = first != last;
@@ -168,7 +177,7 @@ pub(super) fn claim(
             None => bail!("Bind for {}:{first} failed: port is already allocated", shown(one.address)),
         }
     }
-    Ok((claimed, freed))
+    Ok(Claimed { ports: claimed, freed })
 }
 
 /// The host's range of ports for nobody in particular.

@@ -149,7 +149,7 @@ impl Drop for Store {
             let _ = self.run(&["rm", "-f", "-v", id]);
         }
         // The default network stays until somebody takes it away; users' networks are the test's to remove.
-        if self.dir.join("state/network").exists() {
+        if self.dir.join("state").join(format!("network-{}", minirun::network::tag(&self.root()))).exists() {
             let _ = self.run(&["network", "prune", "-f"]);
         }
         // A failed test may leave anything; only a test that passed must have left nothing.

@@ -171,6 +171,11 @@ fn a_container_may_be_in_several_networks() {
     store.ok(&["network", "connect", "--alias", "spaet", "back", "later"]);
     store.ok(&["start", "later"]);
     store.ok(&["exec", "later", "ping", "-c", "1", "base"]);
+    // Its way out goes with its network, and comes with the next.
+    store.ok(&["network", "connect", "bridge", "later"]);
+    store.ok(&["network", "disconnect", "front", "later"]);
+    let gateway = store.inspect("later", "{{.NetworkSettings.Gateway}}");
+    assert!(store.ok(&["exec", "later", "ip", "route"]).contains(&format!("default via {gateway}")));
     let said = store.fails(125, &["run", "--rm", "--network", "front", "--network", "host", IMAGE, "true"]);
     assert!(said.contains("multiple networks"), "{said}");
     store.ok(&["rm", "-f", "both", "later"]);
