@@ -10,6 +10,7 @@
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
 //! <root>/networks      one file a network        (network room)
+//! <root>/volumes.lock  shared by those who begin to use volumes, exclusive for removing them
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
@@ -34,6 +35,7 @@ const FORMAT: &str = "minirun layout 1\n";
 pub struct Root {
     path: PathBuf,
     state: PathBuf,
+    unpack_limit: Option<u64>,
 }
 
 impl Root {
@@ -42,7 +44,7 @@ impl Root {
     /// # Errors
     /// A layout of another version is refused and not touched.
     pub fn open(path: &Path, state: &Path) -> Result<Root> {
-        let root = Root { path: absolute(path)?, state: absolute(state)? };
+        let root = Root { path: absolute(path)?, state: absolute(state)?, unpack_limit: None };
         match std::fs::read_to_string(root.path.join("format")) {
             Ok(text) if text == FORMAT => {}
             Ok(text) => bail!(
@@ -73,6 +75,16 @@ impl Root {
         make_stubs(&self.path.join("stubs"))?;
         use crate::sys::file::{Durability, write_atomic};
         Ok(write_atomic(&self.path.join("format"), FORMAT.as_bytes(), Durability::Synced)?)
+    }
+
+    /// Sets how many bytes one archive or layer may unpack to. Without a limit of the user's it is most of what is free.
+    pub fn with_unpack_limit(self, limit: Option<u64>) -> Root {
+        Root { unpack_limit: limit, ..self }
+    }
+
+    fn unpack_limit(&self) -> u64 {
+        let free = || rustix::fs::statvfs(&self.path).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        self.unpack_limit.unwrap_or_else(|| free().map_or(u64::MAX, |free| free / 10 * 9))
     }
 
     /// The store's folder.
@@ -113,7 +125,7 @@ impl Root {
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path.join("tmp").join(random::hex::<8>());
         std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, limit: self.unpack_limit() })
     }
 
     /// Renames `path` out of sight, to be deleted by [`Root::empty_trash`]. A missing path is fine.
@@ -150,12 +162,18 @@ impl Root {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    limit: u64,
 }
 
 impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes that one archive may unpack to in here.
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
 }
 
@@ -179,6 +197,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "names",
         "volumes",
         "networks",
+        "volumes.lock",
         "stubs",
         "rootfs",
         "tmp",

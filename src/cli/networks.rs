@@ -1,5 +1,6 @@
 //! `network …`.
 
+use super::confirm::confirm;
 use super::filter::Filters;
 use super::inspect::pretty;
 use super::template::{Format, render_one};
@@ -9,12 +10,11 @@ use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
 use crate::network::endpoint::Attachment;
 use crate::network::ledger::Ledger;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The commands about networks.
@@ -359,26 +359,21 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 }
 
 fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
-    let filters = Filters::parse(&args.filter, &["label"])?;
-    if !args.force {
-        output::print(
-            "WARNING! This will remove all custom networks not used by at least one container.\n\
-             Are you sure you want to continue? [y/N] ",
-        )?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(0);
-        }
+    let filters = Filters::parse(&args.filter, &["label", "label!"])?;
+    if args.force || confirm("This will remove all custom networks not used by at least one container.")? {
+        output::print(&told(&take(app, &filters)?))?;
     }
+    Ok(0)
+}
+
+/// Removes the networks that no container is in, running or not, and returns their names.
+pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
     let used = used_networks(app)?;
     let networks = networks(&app.root);
     let mut gone = Vec::new();
     for definition in networks.list()? {
-        if is_predefined(&definition)
-            || used.contains_key(&definition.name)
-            || !filters.allows_labels(&definition.labels)
-        {
+        let is_used = is_predefined(&definition) || used.contains_key(&definition.name);
+        if is_used || !filters.allows_labels(&definition.labels) {
             continue;
         }
         match networks.remove(&definition.name) {
@@ -387,10 +382,15 @@ fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
         }
     }
     networks.release_idle()?;
-    if !gone.is_empty() {
-        output::line(&format!("Deleted Networks:\n{}\n", gone.join("\n")))?;
+    Ok(gone)
+}
+
+/// What a prune says of networks, with an empty line at the end if there is anything.
+pub fn told(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("Deleted Networks:\n{}\n\n", names.join("\n")),
     }
-    Ok(0)
 }
 
 fn connect(app: &App, args: &ConnectArgs) -> Result<u8> {

@@ -46,7 +46,7 @@ pub fn run(app: &App, args: &PortArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn published(endpoints: &[Endpoint]) -> Vec<Published> {
+pub(super) fn published(endpoints: &[Endpoint]) -> Vec<Published> {
     endpoints.iter().flat_map(|e| e.ports.iter().copied()).collect()
 }
 
@@ -104,74 +104,6 @@ fn bracketed(address: IpAddr) -> String {
         IpAddr::V6(v6) if !v6.is_unspecified() => format!("[{v6}]"),
         other => other.to_string(),
     }
-}
-
-/// `NetworkSettings` of a container.
-pub fn settings(app: &App, container: &Container) -> Result<Value> {
-    let networks = networks(&app.root);
-    let ledger = networks.ledger()?;
-    let endpoints = networks.endpoints_of(&container.record.id)?;
-    let mut ports = Map::new();
-    if !endpoints.is_empty() {
-        for (number, protocol) in container.record.exposed_ports() {
-            ports.insert(format!("{number}/{protocol}"), Value::Null);
-        }
-    }
-    for port in published(&endpoints) {
-        let entry = ports.entry(format!("{}/{}", port.container, port.protocol)).or_insert(Value::Null);
-        let mut list = entry.as_array().cloned().unwrap_or_default();
-        for address in port.addresses(ipv6_is_on()) {
-            list.push(json!({ "HostIp": address.to_string(), "HostPort": port.host.to_string() }));
-        }
-        *entry = list.into();
-    }
-    let mut connected = Map::new();
-    for attachment in &container.record.networks {
-        let Ok(definition) = networks.find(&attachment.network) else { continue };
-        let place = endpoints.iter().find(|e| e.network == definition.id);
-        let bridge = place.and_then(|_| ledger.bridges.get(&definition.id));
-        let v4 = bridge.map(|b| b.v4);
-        let v6 = bridge.and_then(|b| b.v6);
-        let text = |value: Option<String>| value.unwrap_or_default();
-        let details = json!({
-            "IPAMConfig": { "IPv4Address": text(attachment.ip.map(|a| a.to_string())) },
-            "Links": null,
-            "Aliases": attachment.aliases,
-            "NetworkID": definition.id,
-            "EndpointID": text(place.map(|p| p.container.clone())),
-            "Gateway": text(v4.map(|r| r.gateway.to_string())),
-            "IPAddress": text(place.map(|p| p.v4.to_string())),
-            "IPPrefixLen": v4.map_or(0, |r| r.subnet.prefix_len()),
-            "IPv6Gateway": text(v6.map(|r| r.gateway.to_string())),
-            "GlobalIPv6Address": text(place.and_then(|p| p.v6).map(|a| a.to_string())),
-            "GlobalIPv6PrefixLen": v6.map_or(0, |r| r.subnet.prefix_len()),
-            "MacAddress": text(place.map(|p| p.mac.clone())),
-            "DNSNames": place.map(|p| p.names.clone()).unwrap_or_default(),
-        });
-        connected.insert(definition.name, details);
-    }
-    if container.record.networks.is_empty() {
-        let empty = json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" });
-        let mode = container.record.options.network.word();
-        if !mode.starts_with("container:") {
-            connected.insert(mode, empty);
-        }
-    }
-    Ok(with_default(ports, connected))
-}
-
-/// What the default network gives is repeated one level up, as Docker does for old templates.
-fn with_default(ports: Map<String, Value>, connected: Map<String, Value>) -> Value {
-    let mut all = json!({ "Bridge": "", "SandboxID": "", "Ports": ports });
-    let default = connected.get(crate::network::DEFAULT).cloned().unwrap_or_default();
-    for key in ["EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPv6Gateway", "MacAddress"] {
-        all[key] = default.get(key).cloned().unwrap_or_else(|| "".into());
-    }
-    for key in ["GlobalIPv6PrefixLen", "IPPrefixLen"] {
-        all[key] = default.get(key).cloned().unwrap_or_else(|| 0.into());
-    }
-    all["Networks"] = connected.into();
-    all
 }
 
 /// `PortBindings` of a container's `HostConfig`: what was asked for.

@@ -8,14 +8,13 @@ use crate::container::containers::{Container, Containers};
 use crate::container::health::{Health, Verdict};
 use crate::container::options::MountSource;
 use crate::container::state::{Snapshot, Status};
-use crate::image::Store;
+use crate::image::{Digest, Lookup, Store};
 use crate::network::ledger::{Endpoint, Ledger};
 use crate::network::ports::Protocol;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// `ps`.
 #[derive(Debug, Args)]
@@ -49,7 +48,8 @@ pub struct PsArgs {
     size: bool,
 }
 
-const COLUMNS: [(&str, &str); 14] = [
+/// What a row has.
+pub const COLUMNS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -89,7 +89,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
     let before = moment_of(&containers, &filters, "before")?;
     let since = moment_of(&containers, &filters, "since")?;
-    let mut images = Images { store: Store::open(&app.root), known: BTreeMap::new() };
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
     for container in list {
@@ -117,12 +118,27 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     }
     let with_size = args.size || args.format.contains(".Size");
     let ledger = networks(&app.root).ledger()?;
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images, &ledger));
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, &ledger));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
     let is_table = args.format.is_empty() || args.format.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
     output::print(body)?;
     Ok(0)
+}
+
+/// All containers with their rows, without sizes and with full ids.
+pub fn all(app: &App) -> Result<Vec<(Container, Snapshot, Value)>> {
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
+    let ledger = networks(&app.root).ledger()?;
+    let mut out = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        // One that was removed while we looked is not missed.
+        let Ok(snapshot) = container.snapshot() else { continue };
+        let row = row(&container, &snapshot, false, false, &images, &ledger)?;
+        out.push((container, snapshot, row));
+    }
+    Ok(out)
 }
 
 fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Option<String>> {
@@ -144,7 +160,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     }
     let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
-        record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
+        let is_source = |m: &MountSource| mount_name(m).is_some_and(|name| name == wanted);
+        record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
     Ok(filters.allows("status", snapshot.status.word())
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
@@ -172,35 +189,28 @@ fn is_port(wanted: &str, number: u16, protocol: Protocol) -> bool {
     (first..=last).contains(&number) && kind.parse() == Ok(protocol)
 }
 
-/// What the names of images mean now, looked up once each.
+/// What the names of images mean now.
 struct Images {
     store: Store,
-    known: BTreeMap<String, Option<crate::image::Digest>>,
+    lookup: Lookup,
 }
 
 impl Images {
-    fn id(&mut self, name: &str) -> Option<crate::image::Digest> {
-        let found = || self.store.find(name).ok().flatten().map(|i| i.id);
-        *self.known.entry(name.to_owned()).or_insert_with(found)
-    }
-
-    fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
+    fn ancestors(&self, names: &[String]) -> Result<Vec<Digest>> {
         let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
-        names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+        names.iter().map(|name| self.lookup.id(name)?.ok_or_else(|| missing(name))).collect()
     }
 
     /// Whether an image is one of these or was made from one of them here.
-    fn descends(&self, image: crate::image::Digest, ancestors: &[crate::image::Digest]) -> bool {
-        let parent = |id: &crate::image::Digest| self.store.find(&id.to_string()).ok().flatten()?.parent;
-        // An index that was tampered with may go round in circles.
-        std::iter::successors(Some(image), parent).take(1000).any(|id| ancestors.contains(&id))
+    fn descends(&self, image: Digest, ancestors: &[Digest]) -> bool {
+        self.lookup.lineage(image).any(|id| ancestors.contains(&id))
     }
 
     /// The name that the user gave, unless it now means another image.
-    fn shown(&mut self, container: &Container) -> String {
+    fn shown(&self, container: &Container) -> String {
         let record = &container.record;
-        match self.id(&record.image_name) {
-            Some(id) if id == record.image => record.image_name.clone(),
+        match self.lookup.id(&record.image_name) {
+            Ok(Some(id)) if id == record.image => record.image_name.clone(),
             _ => record.image.short(),
         }
     }
@@ -213,14 +223,7 @@ fn networks_of(container: &Container) -> String {
     if names.is_empty() { record.options.network.word() } else { names.join(",") }
 }
 
-fn row(
-    c: &Container,
-    s: &Snapshot,
-    full: bool,
-    with_size: bool,
-    images: &mut Images,
-    ledger: &Ledger,
-) -> Result<Value> {
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
     let places: Vec<Endpoint> = ledger.endpoints.iter().filter(|e| e.container == c.record.id).cloned().collect();
     let record = &c.record;
     let created: Option<Timestamp> = record.created.parse().ok();

@@ -1,5 +1,6 @@
 //! From a container to an image.
 
+use super::commit_volumes;
 use super::compose::add_environment;
 use super::containers::Container;
 use super::options::MountSource;
@@ -31,9 +32,15 @@ pub struct CommitOptions {
     pub pause: bool,
     /// The image's name.
     pub reference: Option<Reference>,
+    /// Make one layer of the changes and of the image's layers, but for so many of the lowest.
+    pub squash_above: Option<usize>,
+    /// When the image says it was made, so that the same changes make the same image; without it that is now.
+    pub date: Option<jiff::Timestamp>,
+    /// Add a layer with what is in the container's volumes.
+    pub with_volumes: bool,
 }
 
-/// Makes an image of a container's changes; volumes are not part of it. Returns the image's id.
+/// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.
 pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> {
     let record = &container.record;
     let mut config = config(record);
@@ -49,9 +56,18 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         author: options.author.clone(),
         message: options.message.clone(),
         created_by: record.command_line().join(" "),
-        container: record.id.clone(),
+        // What is to be the same each time says nothing of whose changes they were.
+        container: if options.date.is_some() { String::new() } else { record.id.clone() },
+        squash_above: options.squash_above,
+        date: options.date,
     };
-    let result = Store::open(&container.root).commit(source, image, options.reference.as_ref());
+    let with_volumes = options.with_volumes && record.volumes().next().is_some();
+    let reference = options.reference.as_ref();
+    let own = Store::open(&container.root).commit(source, image, reference.filter(|_| !with_volumes));
+    let result = match own {
+        Ok(id) if with_volumes => commit_volumes::add(container, id, reference),
+        other => other,
+    };
     drop(frozen);
     if let Ok(id) = &result {
         let name = options.reference.as_ref().map(Reference::familiar).unwrap_or_default();

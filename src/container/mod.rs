@@ -15,18 +15,22 @@
 
 pub mod attach;
 pub mod commit;
+mod commit_volumes;
 pub mod compose;
 pub mod connection;
 pub mod containers;
+pub mod copy;
 pub mod create;
 pub mod device_requests;
 pub mod exec;
+pub mod export;
 pub mod health;
 pub mod lifecycle;
 pub mod log;
 pub mod names;
 pub mod options;
 pub mod protocol;
+pub mod prune;
 pub mod record;
 pub mod resources;
 pub mod resume;
@@ -41,3 +45,5 @@ pub mod task;
 pub mod tell;
 pub mod update;
 pub mod users;
+pub mod view;
+pub mod volumes;

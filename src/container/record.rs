@@ -1,6 +1,6 @@
 //! A container's record: facts that do not change while it runs.
 
-use super::options::{MountSource, NetworkMode, RunOptions};
+use super::options::{MountSource, NetworkMode, RunOptions, Tuning};
 use crate::image::config::{ContainerConfig, ImageConfig};
 use crate::image::digest::Digest;
 use crate::network::DEFAULT;
@@ -52,6 +52,9 @@ pub struct MountPoint {
     pub read_only: bool,
     /// As in [`super::options::MountRequest::propagation`].
     pub propagation: Option<String>,
+    /// The rest.
+    #[serde(default)]
+    pub tuning: Tuning,
 }
 
 impl Record {

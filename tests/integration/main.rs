@@ -2,13 +2,18 @@
 //! store checks that nothing is left of it on the host.
 
 mod confinement;
+mod cp;
 mod crash;
 mod daily;
+mod diff;
 mod errors;
 mod events;
 mod exec;
 mod health;
+mod image_commands;
+mod image_tools;
 mod images;
+mod inspect;
 mod lifecycle;
 mod logs;
 mod network;
@@ -20,4 +25,5 @@ mod support;
 mod terminal;
 mod threats;
 mod update;
+mod volume_commands;
 mod volumes;
