@@ -9,6 +9,7 @@
 //! <root>/containers    one folder a container    (container room)
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
+//! <root>/networks      one file a network        (network room)
 //! <root>/volumes.lock  shared by those who begin to use volumes, exclusive for removing them
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
@@ -16,6 +17,7 @@
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
+//! <state>/network-…    addresses and ports in use (network room)
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
 
@@ -211,6 +213,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "containers",
         "names",
         "volumes",
+        "networks",
         "volumes.lock",
         "stubs",
         "rootfs",

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod oci;
 
 pub mod container;
+pub mod network;
 pub mod volume;
 
 pub mod image;

@@ -31,9 +31,13 @@ mod login;
 mod logs;
 mod moment;
 mod mount_spec;
+mod network_options;
+mod networks;
 mod output;
+mod ports;
 mod progress;
 mod ps;
+mod publish;
 pub mod reaper;
 mod remote;
 mod run;
@@ -137,6 +141,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(networks::NetworkCommand),
     /// Look after the whole installation
     #[command(subcommand, name = "system")]
     SystemGroup(SystemGroup),
@@ -195,6 +202,8 @@ enum ContainerCommand {
     Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Show the ports that lead to a container
+    Port(ports::PortArgs),
     /// Write a container's root file system to an archive
     Export(archives::ExportArgs),
     /// Show what containers use
@@ -378,6 +387,7 @@ impl Command {
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Network(c) => networks::run(app, &c),
             Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
             Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
             Command::ImageGroup(ImageGroup::Diff(a)) => image_tools::diff(app, &a),
@@ -423,6 +433,7 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Port(a) => ports::run(app, &a),
             ContainerCommand::Cp(a) => cp::run(app, &a),
             ContainerCommand::Diff(a) => diff::run(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),

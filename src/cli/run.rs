@@ -131,7 +131,7 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
     })?;
     if args.detach {
         output::line(&container.record.id)?;
-        wait_until_started(&socket)?;
+        warn(&wait_until_started(&socket)?);
         return Ok(0);
     }
     if !streams.output && !streams.errors {
@@ -339,7 +339,14 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
     let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?.0;
-    wait_until_started(&start_container(&container, how, &app.program, supervisor)?)
+    warn(&wait_until_started(&start_container(&container, how, &app.program, supervisor)?)?);
+    Ok(())
+}
+
+fn warn(texts: &[String]) {
+    for text in texts {
+        output::note(&format!("WARNING: {text}"));
+    }
 }
 
 fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<u8> {

@@ -190,6 +190,14 @@ impl Lock {
             Err(e) => Err(e.into()),
         }
     }
+
+    /// Whether the file at `path` is still the one that was locked: another one may have taken its place meanwhile.
+    pub fn is_of(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let there = std::fs::metadata(path).map(id);
+        there.is_ok_and(|there| self.0.metadata().is_ok_and(|own| id(own) == there))
+    }
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

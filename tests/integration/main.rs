@@ -18,6 +18,7 @@ mod images;
 mod inspect;
 mod lifecycle;
 mod logs;
+mod network;
 mod oci;
 mod registry;
 mod run;
