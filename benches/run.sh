@@ -87,7 +87,7 @@ runtimes() {
         with_runtime env "$e" run -d -b "$tmp/docker-bundle-stays" "stays-$e" </dev/null >/dev/null
     done
     for ((i = 0; i < rounds; i++)); do
-        time_of "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/bundle.run.floor"
+        time_of "$floor" bundle "$lower" "$tmp/floor" >>"$tmp/bundle.run.floor"
         for e in "${each[@]}"; do
             with_runtime "$floor time" "$e" run -b "$tmp/docker-bundle" "runs-$e" >>"$tmp/bundle.run.$e"
             with_runtime "$floor time" "$e" exec "stays-$e" true >>"$tmp/bundle.exec.$e"

@@ -193,7 +193,7 @@ enum ContainerCommand {
     /// Show what containers use
     Stats(stats::StatsArgs),
     /// Change what containers may use
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
     /// Copy files from and to containers, and out of images
     Cp(cp::CopyArgs),
     /// Show what a container has changed

@@ -14,10 +14,11 @@
 //! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
+//! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
-//! copy                   single files with all their attributes
+//! copy, content          single files with all their attributes
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
@@ -26,11 +27,13 @@
 
 mod apply;
 mod archive;
+mod borrow;
 pub mod change;
 mod changes;
 mod commit;
 mod compare;
 pub mod config;
+mod content;
 mod copy;
 mod diff;
 pub mod difference;
