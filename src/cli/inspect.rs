@@ -3,7 +3,7 @@
 use super::inspect_container::container_document;
 use super::inspect_image::image_document;
 use super::template::render_one;
-use super::{App, output, volume};
+use super::{App, inspect_mounts, output, volume};
 use crate::container::containers::{Containers, NoSuchContainer};
 use crate::image::Store;
 use crate::volume::Volumes;
@@ -125,6 +125,7 @@ const OPTIONAL: [(&str, &[&str]); 5] = [
 ];
 
 fn without_absent(document: &mut Value) {
+    inspect_mounts::without_absent(document);
     for (part, keys) in OPTIONAL {
         let part = if part.is_empty() { Some(&mut *document) } else { document.get_mut(part) };
         if let Some(Value::Object(map)) = part {
