@@ -13,6 +13,7 @@
 #   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
+# TURNS (3) of that with a registry,
 # MINIRUN, FLOOR and MANY name the binaries, BENCH_DIR where the temporary directory goes,
 # BENCH_STATE (/dev/shm) where the engines' volatile state does.
 # Best run when little was deleted on that file system in the last five minutes.
@@ -25,6 +26,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 minirun=${MINIRUN:-$repo/target/$triple/release/minirun}
 rounds=${ROUNDS:-15}
 starts=${STARTS:-100}
+turns=${TURNS:-3}
 few=5
 
 tmp=$(mktemp -d "${BENCH_DIR:-/var/tmp}/minirun-bench.XXXXXX")
@@ -411,7 +413,7 @@ registry() {
     command -v docker-registry >/dev/null && [ "$have_minirun" ] || { echo; echo "registry: needs docker-registry"; return 0; }
     start_registry
     source=("$minirun" --root "$tmp/source" --state "$volatile/source")
-    for ((i = 0; i < 3; i++)); do
+    for ((i = 0; i < turns; i++)); do
         halves "pull $i" "$registry/pulled:$i" "$tmp/pulled.tar"
         "${source[@]}" load -q -i "$tmp/pulled.tar" >>"$log"
         "${source[@]}" push -q "$registry/pulled:$i" >>"$log" 2>&1
@@ -435,7 +437,7 @@ registry() {
         measured=$(cd "$tmp/halves" && time_of sh -c "each() { $stage; }; each 1 & each 2; wait")
         slowest=$((measured > slowest ? measured : slowest))
     done
-    echo; echo "Debian in two layers from and to a registry on loopback, median of 3"
+    echo; echo "Debian in two layers from and to a registry on loopback, median of $turns"
     row '' time '/ minirun'
     row 'slowest stage' "$(ms "$slowest")" ''
     for i in pull push; do

@@ -21,7 +21,10 @@ impl Wanted {
     /// Reads `os/architecture[/variant]`, `os`, or `architecture`, with the names that kernels use as well.
     pub fn parse(text: &str) -> Result<Wanted> {
         let parts: Vec<&str> = text.split('/').collect();
-        let is_word = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let is_word = |p: &&str| {
+            p.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        };
         if parts.len() > 3 || !parts.iter().all(is_word) {
             bail!("{text:?} is an invalid platform: give os/architecture or os/architecture/variant");
         }

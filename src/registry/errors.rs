@@ -90,6 +90,8 @@ pub(super) struct Broken {
     pub reason: String,
     /// Whether trying again is pointless: nobody listens, or is not whom we want.
     pub settled: bool,
+    /// Whether the other side answered something else than TLS.
+    pub no_tls: bool,
 }
 
 impl fmt::Display for Broken {

@@ -152,7 +152,8 @@ fn broken(error: ureq::Error) -> Broken {
         E::BadUri(_) | E::Http(_) | E::InvalidProxyUrl | E::Pem(_) => (error.to_string(), true),
         other => (other.to_string(), false),
     };
-    Broken { reason, settled }
+    let no_tls = reason.contains("InvalidContentType");
+    Broken { settled: settled || no_tls, reason, no_tls }
 }
 
 /// Host and port of a URL, without a user.
@@ -178,7 +179,7 @@ pub fn refused(response: Response) -> Refused {
 pub fn body_of(response: Response, limit: u64) -> Result<Vec<u8>> {
     read_all_limited(&mut response.into_body().into_reader(), limit).map_err(|e| match e.kind() {
         ErrorKind::InvalidData => anyhow!(e),
-        _ => anyhow!(Broken { reason: e.to_string(), settled: false }),
+        _ => anyhow!(Broken { reason: e.to_string(), settled: false, no_tls: false }),
     })
 }
 

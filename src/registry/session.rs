@@ -128,11 +128,15 @@ impl Session {
         if scheme == "http" || (must_plain && scheme.is_empty()) {
             return new("http").greeted();
         }
+        if scheme.is_empty() && may_plain {
+            // Once: whoever does not speak TLS will not learn it.
+            return match new("https").greeted_once() {
+                Err(error) if speaks_no_tls(&error) => new("http").greeted(),
+                Err(error) if is_passing(&error) => new("https").greeted(),
+                other => other,
+            };
+        }
         match new("https").greeted() {
-            Err(error) if scheme.is_empty() && may_plain && speaks_no_tls(&error) => {
-                // What counts is why the second way did not work either.
-                new("http").greeted()
-            }
             Err(error) if format!("{error:#}").contains("InvalidContentType") => Err(error.context(format!(
                 "{host} does not speak TLS; if that is right, set plainHttp for it or use --tls-verify=false"
             ))),
@@ -142,20 +146,29 @@ impl Session {
 
     /// Asks for the front page, which tells how to get in.
     fn greeted(self) -> Result<Session> {
+        patiently(|| self.greet())?;
+        Ok(self)
+    }
+
+    fn greeted_once(self) -> Result<Session> {
+        self.greet()?;
+        Ok(self)
+    }
+
+    fn greet(&self) -> Result<()> {
         let ask = Ask::new("GET", self.url("")?);
-        let response = patiently(|| {
-            let response = self.http.once(&ask)?;
-            let status = response.status().as_u16();
-            let is_passing = status == 429 || status >= 500;
-            if is_passing { Err(anyhow!(refused(response)).context(ask.shown())) } else { Ok(response) }
-        })?;
+        let response = self.http.once(&ask)?;
+        let status = response.status().as_u16();
+        if status == 429 || status >= 500 {
+            return Err(anyhow!(refused(response)).context(ask.shown()));
+        }
         self.remember_ways(&response);
-        if response.status().as_u16() == 404 && header_of(&response, "docker-distribution-api-version").is_none() {
+        if status == 404 && header_of(&response, "docker-distribution-api-version").is_none() {
             bail!("{} is no registry: it has no /v2/", self.host);
         }
         // Read to its end, so that the connection can be used again.
         drop(refused(response));
-        Ok(self)
+        Ok(())
     }
 
     /// A URL below `/v2/`.
@@ -293,5 +306,5 @@ fn answer(response: Response) -> Result<Response> {
 
 /// Whether an error of the first contact may be that of somebody who does not speak TLS.
 fn speaks_no_tls(error: &Error) -> bool {
-    error.downcast_ref::<Broken>().is_some_and(|b| !b.settled)
+    error.downcast_ref::<Broken>().is_some_and(|b| !b.settled || b.no_tls)
 }
