@@ -13,6 +13,7 @@
 //! <root>/volumes.lock  shared by those who begin to use volumes, exclusive for removing them
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
+//! <root>/partial       blobs that a pull has received in part, to be continued  (image room)
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
@@ -125,7 +126,17 @@ impl Root {
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path.join("tmp").join(random::hex::<8>());
         std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path, limit: self.unpack_limit() })
+        Ok(Scratch { path, limit: self.unpack_limit(), _held: None })
+    }
+
+    /// The same for work that takes long: it is not swept while this process lives, also without the store's lock.
+    pub fn staging(&self) -> Result<Scratch> {
+        // While it is being made nobody sweeps.
+        let _making = self.lock_for_making()?;
+        let mut scratch = self.scratch()?;
+        let held = Lock::attempt_folder(&scratch.path).context("hold a scratch folder")?;
+        scratch._held = Some(held.context("a new scratch folder is held by somebody else")?);
+        Ok(scratch)
     }
 
     /// Renames `path` out of sight, to be deleted by [`Root::empty_trash`]. A missing path is fine.
@@ -153,7 +164,12 @@ impl Root {
     fn sweep(&self) {
         let Ok(tmp) = Dir::open(self.path.join("tmp")) else { return };
         for name in tmp.names().unwrap_or_default() {
-            let _ = self.discard(&self.path.join("tmp").join(name));
+            let path = self.path.join("tmp").join(name);
+            // Somebody works in there without the store's lock.
+            if path.is_dir() && matches!(Lock::attempt_folder(&path), Ok(None)) {
+                continue;
+            }
+            let _ = self.discard(&path);
         }
     }
 }
@@ -163,6 +179,7 @@ impl Root {
 pub struct Scratch {
     path: PathBuf,
     limit: u64,
+    _held: Option<Lock>,
 }
 
 impl Scratch {
@@ -200,6 +217,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "volumes.lock",
         "stubs",
         "rootfs",
+        "partial",
         "tmp",
         "trash",
         "trash.lock",

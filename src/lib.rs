@@ -10,6 +10,7 @@ pub mod network;
 pub mod volume;
 
 pub mod image;
+pub mod registry;
 
 pub mod runtime;
 

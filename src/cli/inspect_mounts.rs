@@ -11,6 +11,14 @@ pub(super) fn mounts(app: &App, record: &Record) -> Value {
     record.mounts.iter().filter(|m| !is_plain_tmpfs(m)).filter_map(|m| mount(app, m)).collect()
 }
 
+/// Takes away what only templates may ask for.
+pub(super) fn without_absent(document: &mut Value) {
+    let mounts = document.get_mut("Mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        mount.retain(|key, value| value != "" || !["Name", "Driver"].contains(&key.as_str()));
+    }
+}
+
 /// `HostConfig.Tmpfs`.
 pub(super) fn tmpfs(record: &Record) -> Value {
     let options = |m: &MountPoint| match &m.source {
@@ -54,8 +62,10 @@ fn mount(app: &App, point: &MountPoint) -> Option<Value> {
     let common = |kind: &str, source: String| {
         json!({
             "Type": kind,
+            "Name": "",
             "Source": source,
             "Destination": point.target,
+            "Driver": "",
             "Mode": point.tuning.mode,
             "RW": !point.read_only,
             "Propagation": if kind == "bind" { point.propagation.as_deref().unwrap_or("rprivate") } else { "" },

@@ -27,6 +27,7 @@ mod inspect_host;
 mod inspect_image;
 mod inspect_mounts;
 mod inspect_network;
+mod login;
 mod logs;
 mod moment;
 mod mount_spec;
@@ -38,10 +39,12 @@ mod progress;
 mod ps;
 mod publish;
 pub mod reaper;
+mod remote;
 mod run;
 mod run_more;
 mod run_options;
 mod stats;
+mod surroundings;
 mod system_df;
 mod system_prune;
 mod system_volumes;
@@ -105,6 +108,10 @@ enum Command {
     Images(image_list::ListArgs),
     /// Remove images
     Rmi(image_remove::RemoveArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -202,7 +209,7 @@ enum ContainerCommand {
     /// Show what containers use
     Stats(stats::StatsArgs),
     /// Change what containers may use
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
     /// Copy files from and to containers, and out of images
     Cp(cp::CopyArgs),
     /// Show what a container has changed
@@ -239,6 +246,10 @@ enum ImageCommand {
     Load(archives::LoadArgs),
     /// Write images to an archive
     Save(archives::SaveArgs),
+    /// Get an image from a registry
+    Pull(remote::PullArgs),
+    /// Send an image to a registry
+    Push(remote::PushArgs),
     /// Give an image another name
     Tag(images::TagArgs),
     /// Show how an image came to be, step by step
@@ -368,6 +379,8 @@ impl Command {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             Command::Container(c) => c.run(app),
+            Command::Login(a) => login::login(app, &a),
+            Command::Logout(a) => login::logout(app, &a),
             Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => image_list::list(app, &a),
             Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => image_remove::remove(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
@@ -433,6 +446,8 @@ impl ContainerCommand {
 impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
+            ImageCommand::Pull(a) => remote::pull(app, &a),
+            ImageCommand::Push(a) => remote::push(app, &a),
             ImageCommand::Import(a) => archives::import(app, a),
             ImageCommand::Load(a) => archives::load(app, &a),
             ImageCommand::Save(a) => archives::save(app, &a),

@@ -4,7 +4,7 @@ use super::filter::Filters;
 use super::template::Format;
 use super::{App, output, ports, units};
 use crate::container::connection::networks;
-use crate::container::containers::{Container, Containers};
+use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
 use crate::container::options::MountSource;
 use crate::container::state::{Snapshot, Status};
@@ -93,8 +93,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
-    for container in list {
-        let snapshot = match container.snapshot() {
+    for (container, snapshot) in in_parallel(&list, &Container::snapshot) {
+        let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             // It was removed while we looked.
             Err(_) if !container.dir().exists() => continue,
@@ -104,7 +104,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         let fits = (everything || snapshot.status.is_up())
             && before.as_ref().is_none_or(|b| created < b)
             && since.as_ref().is_none_or(|s| created > s)
-            && fits(&container, &snapshot, &filters)?
+            && fits(container, &snapshot, &filters)?
             && (ancestors.is_empty() || images.descends(container.record.image, &ancestors));
         if fits {
             shown.push((container, snapshot));

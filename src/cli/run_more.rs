@@ -93,7 +93,7 @@ pub struct MoreArgs {
     pid: Option<String>,
     /// Say nothing about pulling
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Remove a container that has the name already
     #[arg(long)]
     pub(super) replace: bool,

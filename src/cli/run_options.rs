@@ -1,6 +1,7 @@
 //! The flags of `run` and `create`, and what they mean.
 
 use super::network_options::NetworkArgs;
+use super::remote::When;
 use super::run_more::{MoreArgs, pairs};
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, Resources, RunOptions};
@@ -96,9 +97,15 @@ pub struct ContainerArgs {
     /// Limit of processes; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// The image's platform, if it is not this machine's (os/architecture[/variant])
+    #[arg(long)]
+    pub(super) platform: Option<String>,
     /// All capabilities, all devices, nothing masked
     #[arg(long)]
     privileged: bool,
+    /// When to get the image from its registry
+    #[arg(long, value_enum, default_value = "missing")]
+    pub(super) pull: When,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,

@@ -1,5 +1,6 @@
 //! `volume`: the commands about volumes.
 
+use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::{Format, render_one};
 use super::{App, environment, inspect, mount_spec, output, units};
@@ -301,27 +302,23 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["all", "label", "label!"])?;
     let all = args.all || filters.flag("all")? == Some(true);
-    if !args.force {
-        let which = if all { "all local volumes" } else { "anonymous local volumes" };
-        output::print(&format!(
-            "WARNING! This will remove {which} not used by at least one container.\n\
-             Are you sure you want to continue? [y/N] "
-        ))?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("read the answer")?;
-        if !["y", "Y"].contains(&answer.trim()) {
-            output::line(&format!("Total reclaimed space: {}", units::size(0)))?;
-            return Ok(0);
-        }
+    let which = if all { "all local volumes" } else { "anonymous local volumes" };
+    let warning = format!("This will remove {which} not used by at least one container.");
+    if !args.force && !confirm(&warning)? {
+        output::line(&format!("Total reclaimed space: {}", units::size(0)))?;
+        return Ok(0);
     }
     let wanted = |v: &Volume| (all || v.is_anonymous()) && filters.allows_labels(&v.meta.labels);
     let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
-    if !names.is_empty() {
-        output::print(&format!("Deleted Volumes:\n{}\n\n", names.join("\n")))?;
-    }
+    output::print(&told(&names))?;
     output::line(&format!("Total reclaimed space: {}", units::size(freed)))?;
     app.root.empty_trash();
     Ok(0)
+}
+
+/// What a prune says of volumes, with an empty line at the end if there is anything.
+pub fn told(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("Deleted Volumes:\n{}\n\n", names.join("\n")) }
 }
 
 fn export(volumes: &Volumes, args: &ExportArgs) -> Result<u8> {

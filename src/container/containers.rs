@@ -92,11 +92,12 @@ impl Containers {
     /// All containers, newest first, and those that cannot be read.
     pub fn list(&self) -> Result<(Vec<Container>, Vec<Damaged>)> {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for id in self.ids()? {
-            match self.read(&id) {
+        let ids = self.ids()?;
+        for (id, read) in in_parallel(&ids, &|id: &String| self.read(id)) {
+            match read {
                 Ok(Some(container)) => found.push(container),
                 Ok(None) => {}
-                Err(error) => damaged.push(Damaged { id, error }),
+                Err(error) => damaged.push(Damaged { id: id.clone(), error }),
             }
         }
         found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
@@ -296,6 +297,26 @@ impl Container {
         Ok(())
     }
 }
+
+/// Does the same for each item, on all processors if there are many.
+pub fn in_parallel<'a, T: Sync, R: Send>(items: &'a [T], work: &(dyn Fn(&T) -> R + Sync)) -> Vec<(&'a T, R)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len() / FEW);
+    if threads < 2 {
+        return items.iter().map(|item| (item, work(item))).collect();
+    }
+    std::thread::scope(|scope| {
+        let do_part = |part: &'a [T]| part.iter().map(|item| (item, work(item))).collect::<Vec<_>>();
+        let parts: Vec<_> = items.chunks(items.len().div_ceil(threads)).collect();
+        let running: Vec<_> = parts.iter().map(|&part| scope.spawn(move || do_part(part))).collect();
+        // A part whose thread could not do it is done here.
+        let ended =
+            running.into_iter().zip(parts).map(|(thread, part)| thread.join().unwrap_or_else(|_| do_part(part)));
+        ended.flatten().collect()
+    })
+}
+
+/// So many are done before a thread would have started.
+const FEW: usize = 64;
 
 fn tree_size(dir: &Dir, seen: &mut std::collections::BTreeSet<u64>) -> std::io::Result<u64> {
     let mut sum = 0;

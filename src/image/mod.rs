@@ -3,6 +3,7 @@
 //! From top to bottom:
 //!
 //! ```text
+//! remote                 pull and push
 //! load, import, commit   archives and containers become images
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
@@ -14,23 +15,26 @@
 //! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
+//! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
-//! copy                   single files with all their attributes
+//! copy, content          single files with all their attributes
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
-//! change, config, reference, digest, manifest   documents and names
+//! change, config, reference, digest, manifest, platform   documents and names
 //! ```
 
 mod apply;
 mod archive;
+mod borrow;
 pub mod change;
 mod changes;
 mod commit;
 mod compare;
 pub mod config;
+mod content;
 mod copy;
 mod diff;
 pub mod difference;
@@ -46,10 +50,12 @@ mod manifest;
 mod members;
 mod mounts;
 mod place;
+mod platform;
 pub mod progress;
 mod prune;
 mod recipe;
 pub mod reference;
+mod remote;
 mod remove;
 mod save;
 mod squash;
@@ -72,8 +78,10 @@ pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
 pub use lookup::Lookup;
 pub use members::{FolderMembers, Members, TarMembers};
+pub use platform::Wanted;
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
+pub use remote::{Interrupted, PullOptions, Pulled, Pushed};
 pub use remove::{ImageUse, Removal, RemoveHow};
 pub use save::{Saving, Selected};
 pub use squash::kept_layers;

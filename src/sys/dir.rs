@@ -31,6 +31,23 @@ impl From<OwnedFd> for Dir {
     }
 }
 
+/// Directories of one tree that are open at once while it is removed.
+const DEEP: usize = 200;
+
+/// A directory that is being removed.
+struct Removing {
+    name: OsString,
+    dir: Dir,
+    /// What was not removed yet.
+    names: Vec<OsString>,
+}
+
+impl Removing {
+    fn new(name: &OsStr, dir: Dir) -> io::Result<Removing> {
+        Ok(Removing { name: name.to_owned(), names: dir.names()?, dir })
+    }
+}
+
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
 impl Dir {
@@ -193,6 +210,15 @@ impl Dir {
         }
     }
 
+    /// The bytes of this directory's path from the host's root, or more than any path has.
+    pub fn path_length(&self) -> io::Result<usize> {
+        match rustix::fs::readlink(format!("/proc/self/fd/{}", self.0.as_raw_fd()), Vec::new()) {
+            Ok(path) => Ok(path.as_bytes().len()),
+            Err(Errno::NAMETOOLONG) => Ok(usize::MAX),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Whether something is mounted on `name`, here in the mount namespace that this directory was opened in.
     pub fn is_mounted_on(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
         let name = component(name.as_ref())?;
@@ -323,22 +349,47 @@ impl Dir {
 
     /// Removes `name` and, if it is a directory, all below it, following no link. A missing name is fine.
     pub fn remove_tree(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let name = component(name.as_ref())?;
+        let name = name.as_ref();
+        if self.remove_simple(name)? {
+            return Ok(());
+        }
+        // Whoever has made the tree may have made it deeper than any stack, and than descriptors can be open.
+        let mut open = vec![Removing::new(name, self.child(name)?)?];
+        while let Some(last) = open.last_mut() {
+            let Some(child) = last.names.pop() else {
+                let name = open.pop().map(|done| done.name).unwrap_or_default();
+                open.last().map_or(self, |parent| &parent.dir).rmdir(&name)?;
+                continue;
+            };
+            if last.dir.remove_simple(&child)? {
+                continue;
+            }
+            if open.len() < DEEP {
+                let last = &open[open.len() - 1].dir;
+                let child = Removing::new(&child, last.child(&child)?)?;
+                open.push(child);
+            } else {
+                let name = OsString::from(super::random::hex::<16>());
+                open[DEEP - 1].dir.rename(&child, &open[0].dir, &name)?;
+                open[0].names.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is no directory, or an empty one. False if it is a directory with something in it.
+    fn remove_simple(&self, name: &OsStr) -> io::Result<bool> {
+        let name = component(name)?;
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(true),
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
         }
         match rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(e) => Err(e.into()),
         }
-        let dir = self.child(name)?;
-        for child in dir.names()? {
-            dir.remove_tree(&child)?;
-        }
-        self.rmdir(name)
     }
 
     /// Makes this directory's entries durable.

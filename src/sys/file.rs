@@ -124,7 +124,8 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Reads the rest of a stream that should not exceed `limit` bytes.
 pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
+    // Most documents are smaller, and need no second read but the one that finds their end.
+    let mut out = Vec::with_capacity(8192);
     source.take(limit + 1).read_to_end(&mut out)?;
     if out.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
@@ -163,7 +164,22 @@ impl Lock {
 
     /// Takes the lock on `path` if it is free; `None` if somebody holds it.
     pub fn attempt(path: &Path, mode: LockMode) -> io::Result<Option<Lock>> {
-        let file = open_lock(path)?;
+        Lock::attempt_on(open_lock(path)?, mode)
+    }
+
+    /// The same, alone, for a folder that is there.
+    pub fn attempt_folder(path: &Path) -> io::Result<Option<Lock>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Lock::attempt_on(rustix::fs::open(path, flags, Mode::empty())?.into(), LockMode::Exclusive)
+    }
+
+    /// Whether `file` is the one that is locked: a name may have got another file meanwhile.
+    pub fn is_on(&self, file: &File) -> io::Result<bool> {
+        let (own, other) = (rustix::fs::fstat(&self.0)?, rustix::fs::fstat(file)?);
+        Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    }
+
+    fn attempt_on(file: File, mode: LockMode) -> io::Result<Option<Lock>> {
         let operation = match mode {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,

@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary, as root, on real mounts. Each test has a store of its own, and dropping the
 //! store checks that nothing is left of it on the host.
 
+mod archives;
 mod confinement;
 mod cp;
 mod crash;
@@ -10,6 +11,7 @@ mod errors;
 mod events;
 mod exec;
 mod health;
+mod hostile_archives;
 mod image_commands;
 mod image_tools;
 mod images;
@@ -18,6 +20,7 @@ mod lifecycle;
 mod logs;
 mod network;
 mod oci;
+mod registry;
 mod run;
 mod seccomp;
 mod smoke;

@@ -91,6 +91,11 @@ fn unused_volumes_are_pruned_those_with_names_only_if_asked() {
     let pruned = store.ok(&["volume", "prune", "-a", "-f", "--filter", "label!=keep"]);
     assert_eq!(pruned, "Deleted Volumes:\nnamed\n\nTotal reclaimed space: 6B");
     assert_eq!(volumes(&store).len(), 3, "those in use and the labelled one");
+    store.ok(&["system", "prune", "-f"]);
+    assert_eq!(volumes(&store).len(), 3, "a container is pruned without its volumes");
+    let pruned = store.ok(&["system", "prune", "-f", "--volumes"]);
+    assert!(pruned.starts_with("Deleted Volumes:\n"), "{pruned}");
+    assert_eq!(volumes(&store), ["kept", "labelled"]);
 }
 
 #[test]
