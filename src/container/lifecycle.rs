@@ -131,12 +131,12 @@ impl Container {
             cgroup.kill_all()?;
             cgroup.remove()?;
         }
-        self.release_networks()?;
+        let released = self.release_networks();
         if self.dir().exists() {
             self.remove_files(volumes)?;
         }
         self.forget_running();
-        Ok(())
+        released
     }
 
     /// Its cgroup.

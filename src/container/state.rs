@@ -144,7 +144,8 @@ impl Container {
         let cgroup = Cgroup::at(Path::new(&left.cgroup))?;
         cgroup.kill_all()?;
         cgroup.remove()?;
-        self.release_networks()?;
+        // What it cannot give back now, the networks take from the dead when they need it.
+        let _ = self.release_networks();
         let ended = Ended {
             exit_code: 137,
             error: "its supervisor was killed".into(),

@@ -74,6 +74,9 @@ impl Networks {
         if result.is_err() {
             open_ledger.ledger.bridges.remove(&definition.id);
             let _ = remove(&mut netlink, &bridge.interface);
+            if open_ledger.ledger.bridges.is_empty() {
+                let _ = Table::open(&tag).and_then(|mut table| table.remove());
+            }
         }
         result
     }

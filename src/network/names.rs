@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const FIRST: &str = "# Names in this container's networks, kept current:\n";
+/// A container may write anything there; what is larger is left to it.
+const LIMIT: u64 = 1 << 20;
 const LAST: &str = "# The end of them.\n";
 
 impl Networks {
@@ -45,7 +47,10 @@ fn update(path: &Path, ledger: &Ledger, container: &str) -> Result<()> {
         other => other.with_context(what)?,
     };
     let mut old = Vec::new();
-    file.read_to_end(&mut old).with_context(what)?;
+    file.by_ref().take(LIMIT + 1).read_to_end(&mut old).with_context(what)?;
+    if old.len() as u64 > LIMIT {
+        return Ok(());
+    }
     let old = String::from_utf8_lossy(&old).into_owned();
     let mut new = merged(&old, &lines(ledger, container));
     if new == old {

@@ -165,7 +165,11 @@ impl Table<'_> {
                 batch.remove_elements(set, &elements);
             }
         }
-        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
+        match batch.carry_out(self.netlink()?) {
+            // Without a bridge there need be no table.
+            Err(_) if !ledger.bridges.is_empty() => self.rebuild(ledger),
+            _ => Ok(()),
+        }
     }
 }
 
