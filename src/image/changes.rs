@@ -206,7 +206,7 @@ fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option
 }
 
 /// Whether a name means the same above as below: attributes, and then content.
-fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
+pub(super) fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
     // Names that were linked in the container stay linked.
     let is_linked = stat.st_nlink > 1;
     if is_linked || stat.st_size != found.stat.st_size || !has_same_attributes(upper, name, stat, below, found)? {
@@ -223,7 +223,13 @@ fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found
     }
 }
 
-fn has_same_attributes(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
+pub(super) fn has_same_attributes(
+    upper: &Dir,
+    name: &OsStr,
+    stat: &Stat,
+    below: &Merged,
+    found: &Found,
+) -> Result<bool> {
     let key = |s: &Stat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
     Ok(key(stat) == key(&found.stat) && diff::xattrs(upper, name)? == diff::xattrs(below.holder(found), name)?)
 }

@@ -201,7 +201,7 @@ impl Loading<'_> {
             layer::unpack(&self.store.root, source, Promise { diff_id: *diff_id, stored: layer.stored })
                 .with_context(|| format!("read the layer {}", layer.member))?;
         }
-        Ok(())
+        layer::settle(&self.store.root, diff_ids)
     }
 
     /// Stores an image's documents as they are and gives it its names.

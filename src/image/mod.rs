@@ -3,6 +3,7 @@
 //! From top to bottom:
 //!
 //! ```text
+//! adopt, cache           what builds make, and what they remember
 //! load, import, commit   archives and containers become images
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
@@ -16,8 +17,10 @@
 //! change, config, reference, digest, manifest   documents and names
 //! ```
 
+mod adopt;
 mod apply;
 mod archive;
+mod cache;
 pub mod change;
 mod changes;
 mod commit;
@@ -42,6 +45,8 @@ mod tar;
 mod tests;
 pub mod union;
 
+pub use adopt::Draft;
+pub use cache::{CacheEntry, Remembered};
 pub use commit::{CommitSource, NewImage};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;

@@ -70,7 +70,13 @@ pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8
 
 /// A `flock` on a file, freed by the kernel when the last process that holds this descriptor is gone.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its kernel lock")] File);
+pub struct Lock(File);
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// How a lock is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
