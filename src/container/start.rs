@@ -112,7 +112,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         devices: if record.options.privileged { host_devices()? } else { Vec::new() },
     };
     let spec = compose::compose(record, &world)?;
-    write_network_files(container)?;
+    write_network_files(record, &container.bundle())?;
     let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
     write_new(&container.bundle().join("config.json"), &json, 0o600)?;
     reset_work_directory(container)
@@ -156,8 +156,8 @@ fn reset_work_directory(container: &Container) -> Result<()> {
     dir.mkdir("work", 0o700).context("make the work directory")
 }
 
-fn write_network_files(container: &Container) -> Result<()> {
-    let record = &container.record;
+/// Writes the files that are mounted over the image's `hosts`, `hostname` and `resolv.conf`.
+pub fn write_network_files(record: &Record, bundle: &Path) -> Result<()> {
     let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let mut hosts = if record.options.network == NetworkMode::Host {
         host("/etc/hosts")
@@ -173,13 +173,13 @@ fn write_network_files(container: &Container) -> Result<()> {
     }
     let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", host("/etc/resolv.conf"))];
     for (name, text) in files {
-        write_new(&container.bundle().join(name), text.as_bytes(), 0o644)?;
+        write_new(&bundle.join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())
 }
 
 /// The folder is ours alone for this start: nobody reads a file in it before it is whole.
-fn write_new(path: &Path, data: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write_new(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     let write = || {
         let mut file = std::fs::File::create(path)?;
         file.write_all(data)?;

@@ -85,6 +85,7 @@ impl Store {
         let new = draft.0;
         let ((files, size), diff_id, tar) = feed::hashing(|sink| {
             let mut walk = Walk { out: sink, levels: Vec::new(), links: Links::default(), files: 0, size: 0, latest };
+            walk.strip(&new.fs, OsStr::new("."), false)?;
             walk.directory(&new.fs, below.top(), Vec::new())?;
             walk.out.write_all(&END)?;
             Ok((walk.files, walk.size))
