@@ -1,5 +1,6 @@
 //! The program's entry: which face was asked for, and its exit status.
 
+use minirun::build::worker;
 use minirun::container::{exec, supervisor};
 use minirun::{cli, oci};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
         REAPER => return cli::reaper::main(args),
         supervisor::NAME => supervisor::main(args),
         exec::NAME => exec::main(args),
+        worker::NAME => worker::main(args),
         name if oci::NAMES.contains(&name) => {
             return ExitCode::from(oci::main(&std::env::args_os().collect::<Vec<_>>()));
         }

@@ -10,9 +10,9 @@ use crate::container::record::MountPoint;
 use crate::image::Digest;
 use crate::image::union::Union;
 use crate::layout::Root;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -57,6 +57,8 @@ pub struct Mounts {
     pub env: Vec<String>,
     /// Caches that are ours meanwhile.
     pub held: Vec<Held>,
+    /// Sources that are no folders, but that the worker has yet to make.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where a mount without a target is.
@@ -94,7 +96,7 @@ impl Mounts {
             let what = || format!("mount {target}");
             match wanted.mount.kind {
                 MountKind::Bind => mounts.bind(sandbox, number, wanted),
-                MountKind::Cache => mounts.cache(root, sandbox, wanted),
+                MountKind::Cache => mounts.cache(root, wanted),
                 MountKind::Tmpfs => {
                     let source = MountSource::Tmpfs { size: wanted.mount.size, mode: None, options: vec!["exec".into()] };
                     mounts.point(source, &wanted.target, false);
@@ -127,17 +129,17 @@ impl Mounts {
         let source = Path::new(wanted.mount.source.as_deref().unwrap_or("/"));
         let read_only = wanted.mount.read_only;
         let origin = wanted.origin.context("it has no source")?;
-        let (lower, inside) = match origin {
+        let (lower, inside, is_file) = match origin {
             Origin::Folder(folder) => {
                 let place = inside(&folder, source)?;
                 if read_only || !place.is_dir() {
                     return self.bind_path(&place, &wanted.target, read_only);
                 }
-                (vec![place], PathBuf::new())
+                (vec![place], PathBuf::new(), false)
             }
             Origin::Tree(_, below) => {
-                let inside = in_tree(&below.union, source)?;
-                (below.dirs, inside)
+                let (inside, is_file) = in_tree(&below.union, source)?;
+                (below.dirs, inside, is_file)
             }
         };
         let at = sandbox.folder(&format!("mount-{number}"))?;
@@ -153,10 +155,12 @@ impl Mounts {
             _ => lower,
         };
         self.prepared.push(Prepared::Overlay { lower, writable, at: at.clone() });
-        self.bind_path(&at.join(inside), &wanted.target, read_only)
+        let place = at.join(inside);
+        self.files.extend(is_file.then(|| place.clone()));
+        self.bind_path(&place, &wanted.target, read_only)
     }
 
-    fn cache(&mut self, root: &Root, _sandbox: &Sandbox, wanted: Wanted) -> Result<()> {
+    fn cache(&mut self, root: &Root, wanted: Wanted) -> Result<()> {
         let mount = &wanted.mount;
         let id = mount.id.clone().unwrap_or_else(|| wanted.target.clone());
         let held = cache_mounts::hold(root, &id, mount.sharing)?;
@@ -205,6 +209,7 @@ impl Mounts {
         }
         let name = files.len().to_string();
         let place = sandbox.path().join("secrets").join(&name);
+        self.files.push(place.clone());
         files.push(MemoryFile {
             name,
             content: content.clone(),
@@ -241,10 +246,13 @@ fn inside(folder: &Path, source: &Path) -> Result<PathBuf> {
 }
 
 /// The same in a tree that is not mounted yet.
-fn in_tree(union: &Union, source: &Path) -> Result<PathBuf> {
+fn in_tree(union: &Union, source: &Path) -> Result<(PathBuf, bool)> {
     let path = resolve(union, source).with_context(|| format!("find {}", source.display()))?;
     match union.stat(&path) {
-        Ok(Some(_)) => Ok(path.strip_prefix("/").unwrap_or(&path).to_owned()),
+        Ok(Some(stat)) => {
+            let is_file = file_type(&stat) != FileType::Directory;
+            Ok((path.strip_prefix("/").unwrap_or(&path).to_owned(), is_file))
+        }
         _ => bail!("{}: there is no such file or folder", source.display()),
     }
 }

@@ -1,7 +1,8 @@
 //! The container that a command of a build runs in: what `run` would make, on the layers so far, with a fresh layer
 //! above them that is kept when the command has succeeded.
 
-use super::worker::{Prepared, Task};
+use super::mounts::Mounts;
+use super::worker::Task;
 use crate::container::compose::{self, World};
 use crate::container::create::prepare_bind;
 use crate::container::options::{MountSource, NetworkMode, RunOptions};
@@ -88,10 +89,11 @@ impl Sandbox {
         upper: &Path,
         command: Command,
         shared: &RunOptions,
-        prepared: Vec<Prepared>,
+        mounts: &mut Mounts,
     ) -> Result<Task> {
         let record = self.record(&command, shared)?;
-        self.make_places(&record.mounts, &below.union, &prepared)?;
+        self.make_places(&record.mounts, &below.union, &mounts.files)?;
+        let prepared = std::mem::take(&mut mounts.prepared);
         let identity = identify(&below.union, &command.user, &shared.group_add)?;
         let mut layers = vec![self.scratch.path().join("places"), root.join("stubs")];
         layers.extend(below.dirs.iter().cloned());
@@ -166,12 +168,16 @@ impl Sandbox {
 
     /// Makes the places that are mounted on in a layer below all others: where the image has none they are seen, and
     /// the command's own layer stays free of them.
-    fn make_places(&self, mounts: &[MountPoint], union: &Union, prepared: &[Prepared]) -> Result<()> {
+    fn make_places(&self, mounts: &[MountPoint], union: &Union, files: &[PathBuf]) -> Result<()> {
         let places = Dir::open(self.scratch.path().join("places")).context("open the mount points")?;
         for mount in mounts {
             let place = resolve(union, Path::new(&mount.target)).with_context(|| format!("find {}", mount.target))?;
             let is_file = match &mount.source {
-                MountSource::Bind { path, .. } => is_file(Path::new(path), prepared),
+                // What the worker has yet to make cannot be looked at.
+                MountSource::Bind { path, .. } => {
+                    let path = Path::new(path);
+                    files.iter().any(|file| file == path) || std::fs::metadata(path).is_ok_and(|m| !m.is_dir())
+                }
                 _ => false,
             };
             let what = || format!("make the mount point {}", mount.target);
@@ -187,16 +193,6 @@ impl Sandbox {
         }
         Ok(())
     }
-}
-
-/// Sources that the worker has yet to make are known from what it will make.
-fn is_file(source: &Path, prepared: &[Prepared]) -> bool {
-    let is_in_memory = prepared.iter().any(|p| match p {
-        Prepared::Memory { at, files } => files.iter().any(|f| at.join(&f.name) == source),
-        Prepared::Overlay { .. } => false,
-    });
-    let is_other_than_folder = |m: std::fs::Metadata| !m.is_dir();
-    is_in_memory || std::fs::metadata(source).is_ok_and(is_other_than_folder)
 }
 
 /// What a command runs on.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 /// What became of a stage.
 enum Outcome<'s> {
+    /// Nobody is known to need it.
+    Unplanned,
     Done(Shared<'s>),
     Failed,
 }
@@ -20,19 +22,31 @@ pub struct Outcomes<'s> {
 }
 
 impl<'s> Outcomes<'s> {
-    /// Waits for a stage.
+    /// Waits for a stage. One that only a trigger of a base image asks for is built on the spot.
     ///
     /// # Errors
     /// [`Canceled`] if it has failed.
-    pub fn wait(&self, index: usize) -> Result<Shared<'s>> {
+    pub fn wait(&'s self, session: &'s Session<'s>, index: usize) -> Result<Shared<'s>> {
         let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());
         loop {
             match &slots[index] {
                 Some(Outcome::Done(state)) => return Ok(state.clone()),
                 Some(Outcome::Failed) => return Err(Canceled.into()),
+                Some(Outcome::Unplanned) => {
+                    slots[index] = None;
+                    drop(slots);
+                    let built = stage::build(session, self, index).map(Arc::new);
+                    self.put(index, built.as_ref().map_or(Outcome::Failed, |state| Outcome::Done(state.clone())));
+                    return built;
+                }
                 None => slots = self.changed.wait(slots).unwrap_or_else(|e| e.into_inner()),
             }
         }
+    }
+
+    fn plan(&self, needed: &BTreeSet<usize>) {
+        let mut slots = self.slots.lock().unwrap_or_else(|e| e.into_inner());
+        needed.iter().for_each(|index| slots[*index] = None);
     }
 
     fn put(&self, index: usize, outcome: Outcome<'s>) {
@@ -95,6 +109,7 @@ fn needed(file: &Dockerfile, globals: &Globals, target: usize) -> Result<BTreeSe
 /// Builds the stage `target` and what it needs.
 pub fn solve<'s>(session: &'s Session<'s>, outcomes: &'s Outcomes<'s>, target: usize) -> Result<State<'s>> {
     let needed = needed(session.file, session.globals, target)?;
+    outcomes.plan(&needed);
     let errors = Mutex::new(Vec::new());
     let build = |index: usize| {
         let result = stage::build(session, outcomes, index);
@@ -129,12 +144,12 @@ pub fn solve<'s>(session: &'s Session<'s>, outcomes: &'s Outcomes<'s>, target: u
     if !errors.is_empty() {
         bail!("the build was canceled");
     }
-    let done = outcomes.wait(target).map_err(|_| anyhow!("the build was canceled"))?;
+    let done = outcomes.wait(session, target).map_err(|_| anyhow!("the build was canceled"))?;
     Ok(State::clone(&*done))
 }
 
 /// Nothing is known about any stage of the file yet.
 pub fn outcomes<'s>(file: &Dockerfile) -> Outcomes<'s> {
-    let slots = file.stages.iter().map(|_| None).collect();
+    let slots = file.stages.iter().map(|_| Some(Outcome::Unplanned)).collect();
     Outcomes { slots: Mutex::new(slots), changed: Condvar::new() }
 }

@@ -81,7 +81,7 @@ fn start<'s>(
     let own = stage.instructions.iter().filter(|i| is_part(i)).count();
     let builder = |state, done, total| Builder { session, outcomes, index, state, has_command: false, done, total };
     if let Some(earlier) = outcomes.stage_named(session.file, &base.name, index) {
-        let state = State::clone(&*outcomes.wait(earlier)?);
+        let state = State::clone(&*outcomes.wait(session, earlier)?);
         return Ok((builder(state, 0, own), Vec::new()));
     }
     if base.name == "scratch" {
@@ -229,7 +229,7 @@ impl<'s> Builder<'s> {
     /// Where a name after `--from=` or `from=` leads.
     pub fn origin(&self, name: &str) -> Result<Found> {
         if let Some(earlier) = self.outcomes.stage_named(self.session.file, name, self.index) {
-            return Ok(Found::Layers(self.outcomes.wait(earlier)?.layers().to_vec()));
+            return Ok(Found::Layers(self.outcomes.wait(self.session, earlier)?.layers().to_vec()));
         }
         match self.session.wishes.named.get(name) {
             Some(super::session::Named::Folder(folder)) => Ok(Found::Folder(folder.clone())),
@@ -256,4 +256,13 @@ pub type Shared<'s> = Arc<State<'s>>;
 /// An instruction on one line.
 fn shown(text: &str) -> String {
     text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+impl Builder<'_> {
+    /// wip
+    pub fn transfer(&mut self, _name: &str, _k: &str, _t: &super::dockerfile::Transfer) -> Result<()> { bail!("wip") }
+    /// wip
+    pub fn context_of_mount(&self, _m: &super::dockerfile::Mount) -> Result<(super::mounts::Origin, String)> { bail!("wip") }
+    /// wip
+    pub fn digest_of_folder(&self, _f: &std::path::Path, _s: &str) -> Result<String> { bail!("wip") }
 }

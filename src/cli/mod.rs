@@ -2,6 +2,11 @@
 //!
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
+mod build;
+mod build_live;
+mod build_plain;
+mod builder;
+mod confirm;
 mod containers;
 mod environment;
 mod exec;
@@ -88,6 +93,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Manage builds and what they keep
+    #[command(subcommand, name = "builder")]
+    BuilderGroup(builder::BuilderGroup),
 }
 
 /// Everything that the other face understands.
@@ -156,6 +164,8 @@ enum ContainerGroup {
 /// Commands about images, at the top and under `image`.
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
+    /// Make an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
     /// Make an image of a root file system in a tar archive
     Import(images::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
@@ -250,6 +260,7 @@ impl Command {
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            Command::BuilderGroup(c) => c.run(app),
             Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
@@ -284,6 +295,7 @@ impl ContainerCommand {
 impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
+            ImageCommand::Build(a) => build::run(app, *a),
             ImageCommand::Import(a) => images::import(app, a),
             ImageCommand::Load(a) => images::load(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),

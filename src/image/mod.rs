@@ -51,6 +51,7 @@ pub use commit::{CommitSource, NewImage};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
+pub use manifest::host_architecture;
 pub use load::{LoadEvent, Loaded};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal};
