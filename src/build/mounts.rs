@@ -7,7 +7,6 @@ use super::sandbox::{Below, Sandbox, resolve};
 use super::worker::{MemoryFile, Prepared};
 use crate::container::options::MountSource;
 use crate::container::record::MountPoint;
-use crate::image::Digest;
 use crate::image::union::Union;
 use crate::layout::Root;
 use crate::sys::dir::{Dir, file_type};
@@ -31,7 +30,7 @@ pub enum Origin {
     /// A folder of the host: the context.
     Folder(PathBuf),
     /// A stage or an image.
-    Tree(Vec<Digest>, Below),
+    Tree(Below),
 }
 
 /// A mount whose origin is known.
@@ -137,7 +136,7 @@ impl Mounts {
                 }
                 (vec![place], PathBuf::new(), false)
             }
-            Origin::Tree(_, below) => {
+            Origin::Tree(below) => {
                 let (inside, is_file) = in_tree(&below.union, source)?;
                 (below.dirs, inside, is_file)
             }
@@ -167,7 +166,7 @@ impl Mounts {
         if held.is_new {
             let source = Path::new(mount.source.as_deref().unwrap_or("/"));
             match &wanted.origin {
-                Some(Origin::Tree(_, below)) => {
+                Some(Origin::Tree(below)) => {
                     below.union.copy_tree(source, &Dir::open(&held.data)?)?;
                 }
                 Some(Origin::Folder(_)) => bail!("a cache cannot begin with the context"),

@@ -40,8 +40,10 @@ struct Job {
 impl Builder<'_> {
     /// Carries a `RUN` out, or finds what came out of it before.
     pub fn run(&mut self, name: &str, lines: Lines, run: &Run, mounts: Vec<Mount>) -> Result<()> {
+        // Stages that it mounts something of are waited for before it begins.
+        let job = self.job(run, mounts);
         let step = self.session.reporter.begin(name);
-        let job = match self.job(run, mounts) {
+        let job = match job {
             Ok(job) => job,
             Err(error) => return Err(self.give_up(step, name, lines, error, None)),
         };
@@ -158,7 +160,7 @@ impl Builder<'_> {
             Found::Layers(layers) => {
                 let content = layers.iter().map(Digest::to_string).collect::<Vec<_>>().join(" ");
                 let below = Below::open(&self.session.store, &layers)?;
-                Ok((Origin::Tree(layers, below), content))
+                Ok((Origin::Tree(below), content))
             }
             Found::Folder(folder) => {
                 let content = self.digest_of_folder(&folder, mount.source.as_deref().unwrap_or("/"))?;
