@@ -201,8 +201,7 @@ impl Builder<'_> {
         command.mounts = std::mem::take(&mut mounts.points);
         let draft = session.store.draft(&session.workshop, &below.union)?;
         let named = command.args.join(" ");
-        let shared = &session.wishes.container;
-        let task = sandbox.task(session.root, &below, &draft.path(), command, shared, &mut mounts)?;
+        let task = sandbox.task(session, &below, &draft.path(), command, &mut mounts)?;
         let ended = self.execute(&task, step).map_err(|error| explain(error, &named))?;
         drop(mounts);
         match ended {

@@ -2,7 +2,8 @@
 //! above them that is kept when the command has succeeded.
 
 use super::mounts::Mounts;
-use super::worker::Task;
+use super::session::Session;
+use super::worker::{PREFIX, Task};
 use crate::container::compose::{self, World};
 use crate::container::create::prepare_bind;
 use crate::container::options::{MountSource, NetworkMode, RunOptions};
@@ -84,13 +85,13 @@ impl Sandbox {
     /// A user that the image does not have, a mount that cannot be.
     pub fn task(
         &self,
-        root: &Root,
+        session: &Session<'_>,
         below: &Below,
         upper: &Path,
         command: Command,
-        shared: &RunOptions,
         mounts: &mut Mounts,
     ) -> Result<Task> {
+        let (root, shared) = (session.root, &session.wishes.container);
         let record = self.record(&command, shared)?;
         self.make_places(&record.mounts, &below.union, &mounts.files)?;
         let prepared = std::mem::take(&mut mounts.prepared);
@@ -113,7 +114,7 @@ impl Sandbox {
         write_network_files(&record, &bundle)?;
         let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
         write_new(&bundle.join("config.json"), &json, 0o600)?;
-        Ok(Task { id: format!("build-{}", self.id), bundle, state: root.state().to_owned(), prepared })
+        Ok(Task { id: format!("{PREFIX}{}", self.id), bundle, state: root.state().to_owned(), prepared, descriptors: session.descriptors })
     }
 
     /// The upper directory is where the new layer is, the work directory here; a container's folder has both.
@@ -155,7 +156,7 @@ impl Sandbox {
         let config = ContainerConfig { env: command.env.clone(), ..ContainerConfig::default() };
         Ok(Record {
             version: VERSION,
-            id: format!("build-{}", self.id),
+            id: format!("{PREFIX}{}", self.id),
             name: String::new(),
             created: String::new(),
             image: Digest::of(b""),

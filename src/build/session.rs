@@ -7,6 +7,7 @@ use super::worker::Workers;
 use crate::container::options::RunOptions;
 use crate::image::{Digest, Image, Reference, Store};
 use crate::layout::{Root, Workshop};
+use crate::sys::process;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -76,6 +77,8 @@ pub struct Session<'a> {
     pub globals: &'a Globals,
     /// Who brings images.
     pub fetch: &'a dyn Fetch,
+    /// How many descriptors a process may have open that has not asked for more.
+    pub descriptors: u64,
     canceled: AtomicBool,
     images: Mutex<BTreeMap<String, Image>>,
 }
@@ -130,6 +133,9 @@ impl<'a> Session<'a> {
         globals: &'a Globals,
         fetch: &'a dyn Fetch,
     ) -> Result<Session<'a>> {
+        let descriptors = process::descriptor_limit();
+        // Comparing with a tall stack of layers keeps a directory of each open.
+        process::raise_descriptor_limit();
         Ok(Session {
             root,
             store: Store::open(root),
@@ -140,6 +146,7 @@ impl<'a> Session<'a> {
             file,
             globals,
             fetch,
+            descriptors,
             canceled: AtomicBool::new(false),
             images: Mutex::default(),
         })

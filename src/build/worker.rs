@@ -35,8 +35,8 @@ use std::sync::Mutex;
 /// The name that this program runs under as a worker.
 pub const NAME: &str = "minirun-build";
 
-/// What notes in the state folder are called before the number of their container.
-const NOTE: &str = "build-";
+/// What the names of containers begin with, and those of the notes about them in the state folder.
+pub const PREFIX: &str = "build-";
 
 /// The largest task in bytes.
 const LIMIT: u64 = 64 << 20;
@@ -52,6 +52,8 @@ pub struct Task {
     pub state: PathBuf,
     /// What is mounted before, where only the container and the worker see it.
     pub prepared: Vec<Prepared>,
+    /// Descriptors that a process may open unless it asks for more.
+    pub descriptors: u64,
 }
 
 /// A mount that must be there before the container's own can be made of it.
@@ -225,6 +227,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
 
 /// Runs a container to its end; `None` if nobody wants to know any more.
 fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
+    // The build has raised its own limit.
+    process::set_descriptor_limit(task.descriptors).context("limit the number of descriptors")?;
     prepare(&task.prepared)?;
     let spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
     let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, manner: MANNER };
@@ -310,7 +314,7 @@ struct Note {
 impl Note {
     fn leave(state: &Path, id: &str, cgroup: Option<PathBuf>) -> Result<Note> {
         mkdir_all(state)?;
-        let path = state.join(format!("{NOTE}{id}"));
+        let path = state.join(id);
         let owned = Ownership::take(&path).context("leave a note")?.context("another build has this number")?;
         let cgroup = cgroup.unwrap_or_default();
         std::fs::write(&path, cgroup.as_os_str().as_encoded_bytes()).context("leave a note")?;
@@ -327,7 +331,7 @@ impl Drop for Note {
 /// Takes away the cgroups of workers that were killed; their containers died with them.
 fn clean_up_after_others(state: &Path) {
     for entry in std::fs::read_dir(state).into_iter().flatten().flatten() {
-        let is_note = entry.file_name().to_str().is_some_and(|name| name.starts_with(NOTE));
+        let is_note = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         if !is_note || !matches!(Ownership::is_taken(&entry.path()), Ok(false)) {
             continue;
         }

@@ -299,8 +299,6 @@ impl Fetch for NoFetch {
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
-    // Comparing with a tall stack of layers keeps a directory of each open.
-    crate::sys::process::raise_descriptor_limit();
     let source = read_dockerfile(&args)?;
     let mut view = View::new(&args)?;
     let built = dockerfile::parse(source).map_err(anyhow::Error::from).and_then(|file| {
