@@ -25,9 +25,15 @@ static: ## the release binary, static and stripped: target/minirun
 	install -m 755 target/$(TRIPLE)/release/minirun target/minirun
 	@ls -l target/minirun
 
-install: static ## minirun below PREFIX (/usr/local)
+install: static ## minirun below PREFIX (/usr/local), with completions for shells and man pages
 	install -D -m 755 target/minirun $(DESTDIR)$(PREFIX)/bin/minirun
 	ln -sf minirun $(DESTDIR)$(PREFIX)/bin/minirun-oci
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions \
+		fish/vendor_completions.d man/man1)
+	target/minirun completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/minirun
+	target/minirun completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_minirun
+	target/minirun completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/minirun.fish
+	target/minirun man $(DESTDIR)$(PREFIX)/share/man/man1
 
 deps: ## the Debian packages the tests need, if some are missing
 	@rootfs-fixtures/deps.sh $(PACKAGES)

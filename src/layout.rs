@@ -12,6 +12,7 @@
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
+//! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
@@ -250,6 +251,9 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "trash",
         "trash.lock",
         "lock",
+        "events",
+        "events.1",
+        "events.lock",
         "lost+found",
     ];
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")

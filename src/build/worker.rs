@@ -18,13 +18,12 @@ use crate::runtime::plan::{Face, Plan};
 use crate::sys::file::{Ownership, in_memory, read_all_limited};
 use crate::sys::mount::{self, Attributes, Overlay, Propagation};
 use crate::sys::poll::{self, Interest};
-use crate::sys::process;
+use crate::sys::process::{self, Child};
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -127,12 +126,13 @@ impl std::error::Error for NotRun {}
 #[derive(Debug)]
 pub struct Workers {
     root: Root,
-    idle: Mutex<Vec<Socket>>,
+    idle: Mutex<Vec<(Socket, Child)>>,
 }
 
 /// A task that is being carried out.
 pub struct Running {
     socket: Socket,
+    child: Child,
     /// What the command writes.
     pub output: OwnedFd,
     is_last: bool,
@@ -150,16 +150,17 @@ impl Workers {
         // One at a time: what one is given must not reach another.
         let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
         let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-        process::spawn_self(NAME, &theirs, self.root.path().as_os_str()).context("start a worker")?;
-        idle.push(ours);
+        let about = self.root.path().as_os_str();
+        let child = process::spawn_self(NAME, &theirs, about, main).context("start a worker")?;
+        idle.push((ours, child));
         Ok(())
     }
 
     /// Gives a task to a worker.
     pub fn start(&self, task: &Task, workshop: &Workshop) -> Result<Running> {
         let taken = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let socket = match taken {
-            Some(socket) => socket,
+        let (socket, child) = match taken {
+            Some(worker) => worker,
             None => {
                 self.prepare()?;
                 let made = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
@@ -171,7 +172,7 @@ impl Workers {
         let (output, theirs) = pipe.context("make a pipe")?;
         let fds = [text.as_fd(), theirs.as_fd(), workshop.lock().as_fd()];
         socket.send_with(&[IoSlice::new(b"T")], &fds).context("give the worker its task")?;
-        Ok(Running { socket, output, is_last: !task.prepared.is_empty() })
+        Ok(Running { socket, child, output, is_last: !task.prepared.is_empty() })
     }
 
     /// Waits for the end of a task whose output has ended.
@@ -181,8 +182,10 @@ impl Workers {
         if length == 0 {
             bail!("the process that ran the command was killed");
         }
-        if !running.is_last {
-            self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(running.socket);
+        if running.is_last {
+            process::reap(&running.child.pidfd).context("wait for the worker")?;
+        } else {
+            self.idle.lock().unwrap_or_else(|e| e.into_inner()).push((running.socket, running.child));
         }
         match serde_json::from_slice(&buffer[..length]).context("understand the worker")? {
             Answer::Ended(ended) => Ok(ended),
@@ -191,13 +194,14 @@ impl Workers {
     }
 }
 
-/// The worker process, from the arguments that it was started with.
-///
-/// # Errors
-/// A start by anybody but a build.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+/// The worker process, with its end of the connection to the build; returns its exit status.
+pub fn main(build: OwnedFd) -> i32 {
     process::set_name(c"minirun-build");
-    let socket = Socket::from(process::inherited(arguments).context("take over the build's connection")?);
+    // There is nobody to tell: the build hears of failures over its connection.
+    i32::from(serve(&Socket::from(build)).is_err())
+}
+
+fn serve(socket: &Socket) -> Result<()> {
     rustix::process::setsid().map_err(io::Error::from).context("start a session")?;
     while let (1.., fds) = socket.receive(&mut [0]).context("wait for a task")? {
         let mut fds = fds.into_iter();
@@ -206,7 +210,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
         };
         let text = read_all_limited(&mut File::from(text), LIMIT).context("read the task")?;
         let task: Task = serde_json::from_slice(&text).context("understand the task")?;
-        let answer = match carry_out(&task, output, &socket) {
+        let answer = match carry_out(&task, output, socket) {
             Ok(Some(ended)) => Answer::Ended(ended),
             Ok(None) => return Ok(()),
             Err(error) => {

@@ -6,6 +6,7 @@ use super::{App, output, units};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
 use crate::image::{Digest, Image, ImportOptions, LoadEvent, Reference, Removal, Store};
+use crate::journal;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -189,6 +190,10 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
         match store.remove(name, args.force, &|| containers.image_uses()) {
             Ok(steps) => {
                 for step in steps {
+                    match &step {
+                        Removal::Untagged(name) => journal::image(&app.root, "untag", name, name),
+                        Removal::Deleted(id) => journal::image(&app.root, "delete", &id.to_string(), &id.to_string()),
+                    }
                     output::line(&match step {
                         Removal::Untagged(name) => format!("Untagged: {name}"),
                         Removal::Deleted(id) => format!("Deleted: {id}"),
@@ -212,6 +217,7 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
     let options = ImportOptions { reference, changes: args.change, message: args.message };
     let id = Store::open(&app.root).import(source, options)?;
+    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
     output::line(&id.to_string())?;
     Ok(0)
 }
@@ -224,6 +230,10 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
     };
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
+        if let LoadEvent::Image(loaded) = &event {
+            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
+        }
         let text = match event {
             LoadEvent::Image(loaded) => match &loaded.reference {
                 Some(reference) => format!("Loaded image: {}", reference.familiar()),
@@ -272,6 +282,7 @@ pub fn tag(app: &App, args: &TagArgs) -> Result<u8> {
         .map_err(|e| anyhow!("Error parsing reference: {:?} is not a valid repository/tag: {e:#}", args.name))?;
     let image = store.find(&args.image)?.ok_or_else(|| anyhow!("No such image: {}", args.image))?;
     store.tag(&image, &reference)?;
+    journal::image(&app.root, "tag", &image.id.to_string(), &reference.familiar());
     Ok(0)
 }
 

@@ -3,8 +3,10 @@
 use super::template::render_one;
 use super::{App, output};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
-use crate::container::options::{MountSource, NetworkMode, RestartPolicy, Seccomp, SecurityOptions};
-use crate::container::record::MountPoint;
+use crate::container::options::{
+    LogDriver, MountSource, NetworkMode, RestartPolicy, RunOptions, Seccomp, SecurityOptions,
+};
+use crate::container::record::{MountPoint, Record};
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
 use crate::image::{Image, Store};
@@ -146,7 +148,7 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
         "Created": record.created,
         "Path": command.first(),
         "Args": command.get(1..).unwrap_or_default(),
-        "State": state(&snapshot),
+        "State": state(container, &snapshot),
         "Image": record.image.to_string(),
         "ResolvConfPath": of_run("resolv.conf"),
         "HostnamePath": of_run("hostname"),
@@ -179,11 +181,11 @@ fn container_document(app: &App, container: &Container, size: bool) -> Result<Va
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-fn state(snapshot: &Snapshot) -> Value {
+fn state(container: &Container, snapshot: &Snapshot) -> Value {
     let (running, ended) = (snapshot.running.as_ref(), snapshot.ended.as_ref());
     let or_never = |t: Option<&String>| t.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| NEVER.to_owned());
     let is_up = snapshot.status.is_up();
-    json!({
+    let mut state = json!({
         "Status": snapshot.status.word(),
         "Running": is_up,
         "Paused": snapshot.status == Status::Paused,
@@ -195,7 +197,12 @@ fn state(snapshot: &Snapshot) -> Value {
         "Error": if is_up { "" } else { ended.map_or("", |e| e.error.as_str()) },
         "StartedAt": or_never(running.map(|r| &r.started_at).or(ended.map(|e| &e.started_at))),
         "FinishedAt": or_never(ended.map(|e| &e.finished_at)),
-    })
+    });
+    // Before the first start nobody knows anything.
+    if let Some(health) = container.health().filter(|_| is_up || ended.is_some()) {
+        state["Health"] = json!(health);
+    }
+    state
 }
 
 fn host_config(container: &Container) -> Value {
@@ -208,7 +215,7 @@ fn host_config(container: &Container) -> Value {
         RestartPolicy::OnFailure(n) => ("on-failure", n),
     };
     let r = &o.resources;
-    json!({
+    let mut config = json!({
         "Binds": binds,
         "AutoRemove": o.remove,
         "CapAdd": o.cap_add,
@@ -221,7 +228,11 @@ fn host_config(container: &Container) -> Value {
         "GroupAdd": o.group_add,
         "Init": o.init,
         "LogConfig": {
-            "Type": "cri",
+            "Type": match o.log_driver {
+                LogDriver::JsonFile => "json-file",
+                LogDriver::Local => "local",
+                LogDriver::None => "none",
+            },
             "Config": { "max-size": o.log.max_size.to_string(), "max-file": o.log.max_files.to_string() },
         },
         "Memory": r.memory.unwrap_or(0),
@@ -240,6 +251,46 @@ fn host_config(container: &Container) -> Value {
         "Sysctls": o.sysctls,
         "Ulimits": o.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard })).collect::<Vec<_>>(),
         "VolumesFrom": null,
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut config, finer_host_config(o)) {
+        all.extend(more);
+    }
+    config
+}
+
+/// What is asked for less often.
+fn finer_host_config(o: &RunOptions) -> Value {
+    let r = &o.resources;
+    let rates = |list: &[(String, u64)]| -> Vec<Value> {
+        list.iter().map(|(path, rate)| json!({ "Path": path, "Rate": rate })).collect()
+    };
+    let weights = r.block_io.weight_devices.iter().map(|(path, weight)| json!({ "Path": path, "Weight": weight }));
+    let devices = o
+        .devices
+        .iter()
+        .map(|d| json!({ "PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.access }));
+    json!({
+        "Annotations": o.annotations,
+        "BlkioDeviceReadBps": rates(&r.block_io.read_bps),
+        "BlkioDeviceReadIOps": rates(&r.block_io.read_iops),
+        "BlkioDeviceWriteBps": rates(&r.block_io.write_bps),
+        "BlkioDeviceWriteIOps": rates(&r.block_io.write_iops),
+        "BlkioWeight": r.block_io.weight.unwrap_or(0),
+        "BlkioWeightDevice": weights.collect::<Vec<_>>(),
+        "CgroupnsMode": o.cgroup_namespace.shown("private"),
+        "CpuPeriod": r.cpu_period.unwrap_or(0),
+        "CpuQuota": r.cpu_quota.unwrap_or(0),
+        "CpuRealtimePeriod": r.cpu_realtime_period.unwrap_or(0),
+        "CpuRealtimeRuntime": r.cpu_realtime_runtime.unwrap_or(0),
+        "DeviceCgroupRules": o.device_rules,
+        "Devices": devices.collect::<Vec<_>>(),
+        "IpcMode": o.ipc.shown("private"),
+        "MemorySwappiness": r.memory_swappiness,
+        "OomKillDisable": r.oom_kill_disable,
+        "PidMode": o.pid.shown(""),
+        "Runtime": "minirun",
+        "UTSMode": o.uts.shown(""),
+        "UsernsMode": "",
     })
 }
 
@@ -304,8 +355,32 @@ fn config(container: &Container) -> Result<Value> {
     config["Image"] = record.image_name.clone().into();
     config["Labels"] = serde_json::to_value(record.labels())?;
     config["StopTimeout"] = stop_settings(record).1.into();
+    if let Some(health) = health(record) {
+        config["Healthcheck"] = health;
+    }
     config["Env"] = serde_json::to_value(crate::container::compose::environment(record, "/root"))?;
     Ok(config)
+}
+
+/// The check as it is done, in the form of an image's.
+fn health(record: &Record) -> Option<Value> {
+    if record.options.health.off {
+        return Some(json!({ "Test": ["NONE"] }));
+    }
+    let check = record.check()?;
+    let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let test = match &record.options.health.command {
+        Some(line) => json!(["CMD-SHELL", line]),
+        None => json!(record.config().healthcheck.unwrap_or_default().test),
+    };
+    Some(json!({
+        "Test": test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "Retries": check.retries,
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+    }))
 }
 
 fn network(container: &Container) -> Value {

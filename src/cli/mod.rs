@@ -8,9 +8,12 @@ mod build_plain;
 mod builder;
 mod confirm;
 mod containers;
+mod disk;
 mod environment;
+mod events;
 mod exec;
 mod filter;
+mod generate;
 mod images;
 mod info;
 mod inspect;
@@ -21,11 +24,15 @@ mod output;
 mod ps;
 pub mod reaper;
 mod run;
+mod run_more;
 mod run_options;
+mod stats;
 mod table;
 mod template;
 mod template_functions;
+mod top;
 mod units;
+mod update;
 mod values;
 
 use crate::layout::Root;
@@ -84,6 +91,18 @@ enum Command {
     Info(info::InfoArgs),
     /// Show the version
     Version(info::VersionArgs),
+    /// Show what happens to containers and images
+    Events(events::EventsArgs),
+    /// Start what its restart policy wants up, after the host has come up
+    Resume(containers::ResumeArgs),
+    /// Print a completion script for a shell
+    Completion(generate::CompletionArgs),
+    /// Write man pages to a folder
+    #[command(hide = true)]
+    Man(generate::ManArgs),
+    /// Manage health checks
+    #[command(subcommand, name = "healthcheck")]
+    Healthcheck(HealthcheckGroup),
     /// Be an OCI runtime: runc's command line
     #[command(disable_help_flag = true)]
     Oci(OciArgs),
@@ -141,13 +160,23 @@ enum ContainerCommand {
     /// Give a container another name
     Rename(containers::RenameArgs),
     /// Freeze all processes of containers
-    Pause(containers::Names),
+    Pause(containers::NamesOrAll),
     /// Let the processes of paused containers run again
-    Unpause(containers::Names),
+    Unpause(containers::NamesOrAll),
     /// Show the processes of a container
-    Top(containers::TopArgs),
+    Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Show what containers use
+    Stats(stats::StatsArgs),
+    /// Change what containers may use
+    Update(update::UpdateArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum HealthcheckGroup {
+    /// Run a container's health check now
+    Run(containers::HealthcheckArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,6 +237,10 @@ pub fn main() -> ExitCode {
     if let Command::Oci(args) = cli.command {
         return ExitCode::from(args.run());
     }
+    if let Some(status) = cli.command.run_alone() {
+        return status.map_or_else(|error| fail(1, &error), ExitCode::from);
+    }
+    disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
     let status = app(&cli).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => ExitCode::from(code),
@@ -248,6 +281,15 @@ fn app(cli: &Cli) -> Result<App> {
 }
 
 impl Command {
+    /// Runs what needs no store.
+    fn run_alone(&self) -> Option<Result<u8>> {
+        match self {
+            Command::Completion(a) => Some(generate::completion(a)),
+            Command::Man(a) => Some(generate::man(a)),
+            _ => None,
+        }
+    }
+
     /// Runs it and returns the exit status.
     fn run(self, app: &App) -> Result<u8> {
         match self {
@@ -261,6 +303,11 @@ impl Command {
             Command::Info(a) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::BuilderGroup(c) => c.run(app),
+            // They are done before there is a store.
+            Command::Completion(_) | Command::Man(_) => Ok(0),
+            Command::Events(a) => events::run(app, &a),
+            Command::Resume(a) => containers::resume(app, &a),
+            Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
@@ -286,8 +333,10 @@ impl ContainerCommand {
             ContainerCommand::Rename(a) => containers::rename(app, &a),
             ContainerCommand::Pause(a) => containers::pause(app, &a),
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
-            ContainerCommand::Top(a) => containers::top(app, &a),
+            ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Stats(a) => stats::run(app, &a),
+            ContainerCommand::Update(a) => update::run(app, &a),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::filter::Filters;
 use super::template::Format;
 use super::{App, output, units};
 use crate::container::containers::{Container, Containers};
+use crate::container::health::{Health, Verdict};
 use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
 use crate::image::Store;
@@ -34,6 +35,9 @@ pub struct PsArgs {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// A table without its headings
+    #[arg(long)]
+    noheading: bool,
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
@@ -59,7 +63,8 @@ const COLUMNS: [(&str, &str); 14] = [
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 
-const FILTERS: [&str; 9] = ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume"];
+const FILTERS: [&str; 11] =
+    ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "health", "is-task"];
 
 /// `minirun ps`.
 pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
@@ -107,7 +112,10 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     }
     let with_size = args.size || args.format.contains(".Size");
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
-    output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
+    let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
+    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
+    output::print(body)?;
     Ok(0)
 }
 
@@ -124,6 +132,11 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     let exited = |wanted: &str| {
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
     };
+    const VERDICTS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+    if let Some(bad) = filters.get("health").iter().find(|h| !VERDICTS.contains(&h.as_str())) {
+        bail!("invalid filter 'health={bad}'");
+    }
+    let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
         record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
     };
@@ -131,6 +144,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
         && filters.allows_name(&record.name)
         && filters.allows_labels(&record.labels())
+        && filters.allows("is-task", "false")
+        && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume))
 }
@@ -183,7 +198,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Im
         "RunningFor": ago(&record.created),
         "Ports": "",
         "State": s.status.word(),
-        "Status": status(s),
+        "Status": status(s, c.health().as_ref()),
         "Size": size,
         "Names": record.name,
         "Labels": labels.join(","),
@@ -223,7 +238,7 @@ fn ago(time: &str) -> String {
 }
 
 /// As Docker puts it: `Up 5 seconds`, `Exited (137) 2 minutes ago`.
-pub fn status(s: &Snapshot) -> String {
+pub fn status(s: &Snapshot, health: Option<&Health>) -> String {
     let ended = s.ended.as_ref();
     let since = |time: &str| match time.parse::<Timestamp>() {
         Ok(t) => units::age(Timestamp::now().as_second() - t.as_second()),
@@ -233,8 +248,14 @@ pub fn status(s: &Snapshot) -> String {
         Status::Created => "Created".into(),
         Status::Running | Status::Paused => {
             let up = s.running.as_ref().map(|r| since(&r.started_at)).unwrap_or_default();
-            let paused = if s.status == Status::Paused { " (Paused)" } else { "" };
-            format!("Up {up}{paused}")
+            let health = match health.map(|h| h.status) {
+                _ if s.status == Status::Paused => " (Paused)",
+                Some(Verdict::Starting) => " (health: starting)",
+                Some(Verdict::Healthy) => " (healthy)",
+                Some(Verdict::Unhealthy) => " (unhealthy)",
+                None => "",
+            };
+            format!("Up {up}{health}")
         }
         Status::Restarting => {
             let code = s.running.as_ref().and_then(|r| r.last_exit).unwrap_or(0);

@@ -53,6 +53,11 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
     };
     let result = Store::open(&container.root).commit(source, image, options.reference.as_ref());
     drop(frozen);
+    if let Ok(id) = &result {
+        let name = options.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+        let comment = options.message.clone();
+        container.tell("commit", &[("comment", comment), ("imageID", id.to_string()), ("imageRef", name)]);
+    }
     result
 }
 

@@ -4,7 +4,11 @@
 mod build;
 mod confinement;
 mod crash;
+mod daily;
+mod errors;
+mod events;
 mod exec;
+mod health;
 mod images;
 mod lifecycle;
 mod logs;
@@ -15,4 +19,5 @@ mod smoke;
 mod support;
 mod terminal;
 mod threats;
+mod update;
 mod volumes;

@@ -437,3 +437,10 @@ impl Store {
         self.text(&format!("{name}.tar"))
     }
 }
+
+impl Store {
+    /// A container's full id, without looking at its state.
+    pub fn inspect_id(&self, name: &str) -> String {
+        std::fs::read_link(self.root().join("names").join(name)).unwrap().display().to_string()
+    }
+}
