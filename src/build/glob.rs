@@ -131,7 +131,7 @@ impl Glob {
 fn class(chars: &mut std::iter::Peekable<std::str::Chars>, pattern: &str) -> Result<Token> {
     let is_negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
-    let mut one = |chars: &mut std::iter::Peekable<std::str::Chars>| match chars.next() {
+    let one = |chars: &mut std::iter::Peekable<std::str::Chars>| match chars.next() {
         Some('\\') => chars.next(),
         other => other,
     };

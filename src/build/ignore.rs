@@ -91,14 +91,20 @@ impl Ignore {
         Level(self.patterns.iter().zip(&above.0).map(|(p, above)| *above || p.glob.matches(path)).collect())
     }
 
+    /// The level of the folder `path`.
+    pub fn level_of(&self, path: &[u8]) -> Level {
+        let mut level = self.top();
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]).filter(|end| *end > 0) {
+            level = self.enter(&level, &path[..end]);
+        }
+        level
+    }
+
     /// Whether a path without its folders being looked at is ignored.
     pub fn is_ignored(&self, path: &[u8]) -> bool {
-        let mut level = self.top();
-        let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/');
-        for (at, _) in slashes {
-            level = self.enter(&level, &path[..at]);
-        }
-        self.verdict(&level, path) != Verdict::Kept
+        let parent = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        self.verdict(&self.level_of(&path[..parent]), path) != Verdict::Kept
     }
 }
 
