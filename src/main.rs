@@ -1,7 +1,10 @@
 //! The program's entry: which face was asked for, and its exit status.
 
 use minirun::container::{exec, supervisor};
+use minirun::sys::process;
 use minirun::{cli, oci};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -9,17 +12,18 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let name = std::path::Path::new(&name).file_name().unwrap_or_default().to_string_lossy();
-    let done = match &*name {
-        REAPER => return cli::reaper::main(args),
-        supervisor::NAME => supervisor::main(args),
-        exec::NAME => exec::main(args),
-        name if oci::NAMES.contains(&name) => {
-            return ExitCode::from(oci::main(&std::env::args_os().collect::<Vec<_>>()));
-        }
-        _ => return cli::main(),
-    };
-    // There is nobody to tell: whoever started it hears of failures over his connection.
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match &*name {
+        REAPER => cli::reaper::main(args),
+        supervisor::NAME => helper(args, supervisor::main),
+        exec::NAME => helper(args, exec::main),
+        name if oci::NAMES.contains(&name) => ExitCode::from(oci::main(&std::env::args_os().collect::<Vec<_>>())),
+        _ => cli::main(),
+    }
+}
+
+/// A supervisor that was executed anew.
+fn helper(args: impl Iterator<Item = OsString>, task: fn(OwnedFd) -> i32) -> ExitCode {
+    process::inherited(args).map_or(ExitCode::FAILURE, |client| ExitCode::from(task(client) as u8))
 }
 
 const REAPER: &str = "docker-init";

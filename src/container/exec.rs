@@ -20,7 +20,7 @@ use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, Spec, UserBuilder};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// What a user asks of `exec`.
@@ -58,7 +58,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     let cgroup = super::compose::cgroup_path(&container.record);
     let bundle = container.bundle();
     let task = Task { process, init, cgroup, bundle, interactive: options.interactive, detach: options.detach };
-    Waiting::start(NAME, &container.root)?.give(&task, &[])
+    Waiting::start(NAME, &container.root, main)?.give(&task, &[])
 }
 
 /// The name that this program runs under as a command's supervisor.
@@ -75,16 +75,15 @@ struct Task {
     detach: bool,
 }
 
-/// The supervisor of a command, from the arguments that it was started with.
-///
-/// # Errors
-/// A start by anybody but a client.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+/// The supervisor of a command, with its end of the connection to the client; returns its exit status.
+pub fn main(client: OwnedFd) -> i32 {
     process::set_name(c"minirun-exec");
-    match task::take::<Task>(arguments)? {
+    let done = task::take::<Task>(client).and_then(|taken| match taken {
         Some((task, client, _)) => supervise(&task, client),
         None => Ok(()),
-    }
+    });
+    // There is nobody to tell: the client hears of failures over its connection.
+    i32::from(done.is_err())
 }
 
 fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {

@@ -20,7 +20,7 @@ use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -40,13 +40,15 @@ pub struct Task {
     pub start: Start,
 }
 
-/// The supervisor process, from the arguments that it was started with.
-///
-/// # Errors
-/// A start by anybody but a client.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+/// The supervisor process, with its end of the connection to the client; returns its exit status.
+pub fn main(client: OwnedFd) -> i32 {
     process::set_name(c"minirun-super");
-    let Some((task, client, mut fds)) = task::take::<Task>(arguments)? else { return Ok(()) };
+    // There is nobody to tell: the client hears of failures over its connection.
+    i32::from(take_task(client).is_err())
+}
+
+fn take_task(client: OwnedFd) -> Result<()> {
+    let Some((task, client, mut fds)) = task::take::<Task>(client)? else { return Ok(()) };
     let ownership = fds.next().context("the supervisor was given no lock")?;
     let root = Root::open(&task.root, &task.state)?;
     let container = Containers::open(&root).find(&task.id)?;

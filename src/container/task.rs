@@ -9,7 +9,6 @@ use crate::sys::socket::Socket;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,11 +21,10 @@ pub struct Waiting(Socket);
 const LIMIT: u64 = 64 << 20;
 
 impl Waiting {
-    /// Starts a supervisor under `name`. The calling process must have one thread: the descriptor that is meant for
-    /// the supervisor would else reach the children of others.
-    pub fn start(name: &str, root: &Root) -> Result<Waiting> {
+    /// Starts a supervisor under `name`, which does `task` with its end of the connection.
+    pub fn start(name: &str, root: &Root, task: fn(OwnedFd) -> i32) -> Result<Waiting> {
         let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-        process::spawn_self(name, &theirs, root.path().as_os_str()).context("start a supervisor")?;
+        process::spawn_self(name, &theirs, root.path().as_os_str(), task).context("start a supervisor")?;
         Ok(Waiting(ours))
     }
 
@@ -43,8 +41,8 @@ impl Waiting {
 pub type Taken<T> = (T, Socket, std::vec::IntoIter<OwnedFd>);
 
 /// The supervisor's side of [`Waiting`]: waits for the task; `None` if the client has changed its mind.
-pub fn take<T: DeserializeOwned>(arguments: impl Iterator<Item = OsString>) -> Result<Option<Taken<T>>> {
-    let socket = Socket::from(process::inherited(arguments).context("take over the client's connection")?);
+pub fn take<T: DeserializeOwned>(client: OwnedFd) -> Result<Option<Taken<T>>> {
+    let socket = Socket::from(client);
     let (n, fds) = socket.receive(&mut [0]).context("wait for a task")?;
     if n == 0 {
         return Ok(None);

@@ -21,7 +21,7 @@ mod spec;
 mod start;
 mod values;
 
-use crate::sys::process;
+use crate::sys::{process, protect};
 use anyhow::{Context, Result, bail};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -203,7 +203,7 @@ impl Command {
             bail!("invalid value for --rootless: {:?} is none of true, false, auto", global.rootless);
         }
         if matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
-            process::run_protected().context("protect the own executable")?;
+            protect::own_program().context("protect the own executable")?;
         }
         let store = Store::at(&global.root);
         let done = |result: Result<()>| result.map(|()| 0);

@@ -14,6 +14,7 @@ pub mod net;
 pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod protect;
 pub mod random;
 pub mod schedule;
 pub mod seccomp;

@@ -5,7 +5,6 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::process::Stdio;
 
 /// What [`fork_into`] returns on its two sides.
@@ -101,27 +100,60 @@ fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Re
     }
 }
 
-/// Starts this program anew, in the background, under another name and with an empty environment. It keeps `fd`, whose
-/// number is its first argument (see [`inherited`]); `about` only tells those who list processes what it is for.
+/// Starts this program in the background under another name and with an empty environment, to do `task` with `fd`, the
+/// only descriptor that it keeps beside its streams, which are empty. `about` only tells those who list processes what
+/// it is for.
 ///
-/// It runs from a detached read-only view of the program's file. A process that later enters a container still has
-/// this program as its `/proc/PID/exe`, until it executes the user's; through such a view nobody can write to the
-/// host's file, whatever he may do in the container.
-pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr) -> io::Result<()> {
-    use super::mount::{Attributes, copy_tree, set_attributes};
+/// It runs from a detached read-only view of the program's file, see [`super::protect`]: usually as a fork of the
+/// caller. Where that cannot be, as from a process with several threads, the program is executed anew: `fd`'s number is
+/// then its first argument (see [`inherited`]).
+pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) -> i32) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
-    let view = copy_tree(Path::new("/proc/self/exe"), false)?;
-    set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
-    // What the caller left open to us is not for the new process, and a container of its least of all.
-    close_on_exec_from(3)?;
-    // A copy without the mark that closes it; the process has one thread, so no other child can get it.
-    let kept = rustix::io::dup(fd)?;
-    // With nothing asked for but arguments and streams the library needs no copy of our memory to start it from.
-    let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
-    command.arg0(name).args([kept.as_raw_fd().to_string().as_ref(), OsStr::new("--"), about]);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Nobody waits for it: it outlives us, or ends as our child when we do.
-    command.spawn().map(drop)
+    let view = super::protect::view()?;
+    let words = |fd: RawFd| [name.into(), fd.to_string().into(), "--".into(), about.to_owned()];
+    match fork_into(0, None) {
+        Ok(Forked::Parent(_)) => Ok(()),
+        Ok(Forked::Child) => exit_now(begin_anew(&view, fd, words).map_or(1, task)),
+        Err(e) if e.raw_os_error() == Some(libc::EDEADLK) => {
+            // What the caller left open to us is not for the new process, and a container of its least of all.
+            close_on_exec_from(3)?;
+            let kept = rustix::io::dup(fd)?;
+            let [name, words @ ..] = words(kept.as_raw_fd());
+            let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
+            command.arg0(name).args(words);
+            command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            // Nobody waits for it: it outlives us, or ends as our child when we do.
+            command.spawn().map(drop)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// In the child of [`spawn_self`]: forgets the caller, as far as others can see or anything here could use it.
+fn begin_anew(view: &OwnedFd, fd: impl AsFd, words: impl Fn(RawFd) -> [OsString; 4]) -> io::Result<OwnedFd> {
+    use rustix::io::{FdFlags, dup, fcntl_setfd};
+    use std::os::unix::ffi::OsStringExt;
+    let kept = dup(fd)?;
+    close_all_but(3, &[kept.as_raw_fd() as u32, view.as_raw_fd() as u32])?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    super::signal::reset();
+    super::signal::ignore_pipe();
+    // Whatever folder our starter was in is not to be held.
+    rustix::process::chdir("/")?;
+    // SAFETY: the process has one thread, so nobody else reads the environment.
+    unsafe { libc::clearenv() };
+    let words: Vec<CString> =
+        words(kept.as_raw_fd()).into_iter().map(|w| CString::new(w.into_vec())).collect::<Result<_, _>>()?;
+    let title: Vec<u8> = words.iter().flat_map(|w| w.as_bytes_with_nul()).copied().collect();
+    // It is the command line from now on, for as long as the process lives.
+    if super::protect::move_to(view, Some(title.leak())).is_ok() {
+        fcntl_setfd(&kept, FdFlags::CLOEXEC)?;
+        return Ok(kept);
+    }
+    Err(exec(&CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()))?, &words, &[]))
 }
 
 /// The descriptor that [`spawn_self`] left to this process, by its first argument.
@@ -386,7 +418,7 @@ pub fn release_program_pages() {
 }
 
 /// Where constants begin that the loader may have written to before it made them read-only.
-fn relocated_from() -> usize {
+pub(super) fn relocated_from() -> usize {
     unsafe extern "C" {
         // Marks the end of the code, which stands before them in every layout of the linker's.
         static etext: u8;
@@ -406,50 +438,4 @@ pub fn new_session_keyring(name: &CStr) -> io::Result<()> {
         },
         _ => Ok(()),
     }
-}
-
-/// Executes this program once more from a file that nobody can write through, unless it runs from such a one already.
-///
-/// A process that enters a container is this program until it executes the user's; whoever looks at its
-/// `/proc/PID/exe` there must not get a file that he could change for the host.
-///
-/// # Errors
-/// The kernel allows neither a view of the file nor a copy in memory.
-pub fn run_protected() -> io::Result<()> {
-    use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
-    use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
-    use std::os::unix::ffi::OsStringExt;
-    const NAME: &str = "/memfd:minirun";
-    let own = Path::new("/proc/self/exe");
-    let file = rustix::fs::open(own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let in_memory = std::fs::read_link(own)?.as_os_str().as_encoded_bytes().starts_with(NAME.as_bytes());
-    if in_memory || is_read_only(&file)? {
-        return Ok(());
-    }
-    let view = copy_tree(own, false).and_then(|view| {
-        set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
-        Ok(view)
-    });
-    let protected = match view {
-        Ok(view) => view,
-        // Without the right to mount, a copy that can no longer be written.
-        Err(_) => {
-            let copy = memfd_create("minirun", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-            let mut copy = std::fs::File::from(copy);
-            io::copy(&mut std::fs::File::open(own)?, &mut copy)?;
-            fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-            copy.into()
-        }
-    };
-    let text = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
-        words.map(|w| Ok(CString::new(w.into_vec())?)).collect()
-    };
-    let args = text(&mut std::env::args_os())?;
-    let env = text(&mut std::env::vars_os().map(|(mut name, value)| {
-        name.push("=");
-        name.push(value);
-        name
-    }))?;
-    let path = CString::new(format!("/proc/self/fd/{}", protected.as_raw_fd()))?;
-    Err(exec(&path, &args, &env))
 }

@@ -114,3 +114,9 @@ pub fn default_pipe() {
     // SAFETY: restores a default disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
+
+/// Has a write to a closed pipe fail instead of killing the process, as Rust programs start.
+pub fn ignore_pipe() {
+    // SAFETY: no handler is set, only a disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
