@@ -109,8 +109,16 @@ impl Builder<'_> {
         let network = match run.network {
             None | Some(RunNetwork::Default) => shared.network.clone(),
             Some(RunNetwork::None) => NetworkMode::None,
-            Some(RunNetwork::Host) => NetworkMode::Host,
+            Some(RunNetwork::Host) => {
+                if shared.network != NetworkMode::Host {
+                    self.require("network.host")?;
+                }
+                NetworkMode::Host
+            }
         };
+        if run.security == Some(RunSecurity::Insecure) {
+            self.require("security.insecure")?;
+        }
         let args_in_effect: Vec<String> =
             self.state.scope.args().map(|(name, value)| format!("{name}={value}")).collect();
         let quiet_env = self.state.scope.proxies().map(|(name, value)| format!("{name}={value}")).collect();
@@ -126,6 +134,14 @@ impl Builder<'_> {
             mounts: Vec::new(),
         };
         Ok(Job { command, script, wanted, quiet_env, told })
+    }
+
+    /// A Dockerfile may be somebody else's: what it is not confined in is the user's to allow.
+    fn require(&self, right: &str) -> Result<()> {
+        match self.session.wishes.allow.contains(right) {
+            true => Ok(()),
+            false => bail!("{right} is not allowed: give --allow {right} if you trust this Dockerfile"),
+        }
     }
 
     /// Finds where the sources of mounts are.

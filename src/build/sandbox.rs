@@ -5,6 +5,8 @@ use super::mounts::Mounts;
 use super::session::Session;
 use super::worker::{PREFIX, Task};
 use crate::container::compose::{self, World};
+use crate::container::device_requests::Granted;
+use crate::container::sharing::Joined;
 use crate::container::create::prepare_bind;
 use crate::container::options::{MountSource, NetworkMode, RunOptions};
 use crate::container::record::{MountPoint, Record, VERSION};
@@ -109,6 +111,8 @@ impl Sandbox {
             program: PathBuf::new(),
             kernel: seccomp_profile::running_kernel(),
             devices: Vec::new(),
+            granted: Granted::default(),
+            joined: Joined::default(),
         };
         let spec = compose::compose(&record, &world)?;
         write_network_files(&record, &bundle)?;

@@ -1,26 +1,38 @@
 //! One build: what was asked for, what it works with, and what its stages share.
 
+use super::Subject;
+use super::context::Context;
+use super::copy::{Fetched, Memo};
 use super::dockerfile::{Dockerfile, Globals, Lines, Problem};
 use super::mounts::Secrets;
 use super::progress::Reporter;
 use super::worker::Workers;
 use crate::container::options::RunOptions;
 use crate::image::{Digest, Image, Reference, Store};
-use crate::layout::{Root, Workshop};
+use crate::layout::{Root, Workshop, mkdir_all};
 use crate::sys::process;
-use anyhow::{Context, Result, anyhow, bail};
-use std::collections::BTreeMap;
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Brings images into the store.
+/// Where it is kept what files were known by.
+const HASHES: &str = "build/hashes";
+
+/// Brings in what is elsewhere.
 pub trait Fetch: Sync {
     /// Brings the image of this name in, or looks whether there is a newer one.
     ///
     /// # Errors
     /// There is none, or it cannot be had.
     fn fetch(&self, name: &Reference) -> Result<()>;
+
+    /// Gets the content of an address, for `ADD`.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn download(&self, address: &str) -> Result<Fetched>;
 }
 
 /// What a build was asked for, beside its Dockerfile and context.
@@ -44,6 +56,8 @@ pub struct Wishes {
     pub container: RunOptions,
     /// `SOURCE_DATE_EPOCH`: nothing in the image is younger.
     pub epoch: Option<i64>,
+    /// `--allow`: what commands may be that are not confined.
+    pub allow: BTreeSet<String>,
     /// `--squash`: the layers of the build become one.
     pub squash: bool,
 }
@@ -65,6 +79,10 @@ pub struct Session<'a> {
     pub store: Store,
     /// Where everything half made is.
     pub workshop: Workshop,
+    /// Its files.
+    pub context: Context,
+    /// What files of contexts were known by.
+    pub memo: Memo,
     /// Who runs commands.
     pub workers: Workers,
     /// Who hears of it.
@@ -127,19 +145,22 @@ impl<'a> Session<'a> {
     /// Nothing is done yet.
     pub fn new(
         root: &'a Root,
+        subject: Subject,
         reporter: Reporter<'a>,
         wishes: &'a Wishes,
         file: &'a Dockerfile,
         globals: &'a Globals,
         fetch: &'a dyn Fetch,
-    ) -> Result<Session<'a>> {
+    ) -> Session<'a> {
         let descriptors = process::descriptor_limit();
         // Comparing with a tall stack of layers keeps a directory of each open.
         process::raise_descriptor_limit();
-        Ok(Session {
+        Session {
             root,
             store: Store::open(root),
-            workshop: root.workshop()?,
+            workshop: subject.workshop,
+            context: subject.context,
+            memo: Memo::open(&root.join(HASHES)),
             workers: Workers::new(root),
             reporter,
             wishes,
@@ -149,7 +170,13 @@ impl<'a> Session<'a> {
             descriptors,
             canceled: AtomicBool::new(false),
             images: Mutex::default(),
-        })
+        }
+    }
+
+    /// Keeps what files were known by.
+    pub fn save_hashes(&self) -> Result<()> {
+        mkdir_all(&self.root.join("build"))?;
+        self.memo.save().context("keep what files are known by")
     }
 
     /// Gives up everything that is going on.

@@ -257,12 +257,3 @@ pub type Shared<'s> = Arc<State<'s>>;
 fn shown(text: &str) -> String {
     text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
 }
-
-impl Builder<'_> {
-    /// wip
-    pub fn transfer(&mut self, _name: &str, _k: &str, _t: &super::dockerfile::Transfer) -> Result<()> { bail!("wip") }
-    /// wip
-    pub fn context_of_mount(&self, _m: &super::dockerfile::Mount) -> Result<(super::mounts::Origin, String)> { bail!("wip") }
-    /// wip
-    pub fn digest_of_folder(&self, _f: &std::path::Path, _s: &str) -> Result<String> { bail!("wip") }
-}

@@ -4,11 +4,13 @@ use super::build_live::Live;
 use super::build_plain::Plain;
 use super::run_options::ContainerArgs;
 use super::{App, environment, output};
-use crate::build::dockerfile::{self, Problem, Source};
+use crate::build::context::{DockerfileAt, Stream, tell_apart};
+use crate::build::copy::Fetched;
+use crate::build::dockerfile::Problem;
 use crate::build::output::Output;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Wishes};
-use crate::build::{Secrets, build};
+use crate::build::{ContextAt, Secrets, Subject, build};
 use crate::container::containers::Containers;
 use crate::container::options::RunOptions;
 use crate::image::{Reference, Store};
@@ -16,6 +18,7 @@ use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// `build`.
@@ -24,6 +27,9 @@ pub struct BuildArgs {
     /// Add a line to /etc/hosts of the commands (name:address)
     #[arg(long)]
     add_host: Vec<String>,
+    /// Allow the Dockerfile's commands to be less confined (network.host, security.insecure)
+    #[arg(long)]
+    allow: Vec<String>,
     /// Set a variable of the Dockerfile (NAME=value, or NAME to copy it from here)
     #[arg(long)]
     build_arg: Vec<String>,
@@ -161,6 +167,7 @@ impl BuildArgs {
             named: BTreeMap::new(),
             container: self.container()?,
             epoch,
+            allow: self.allow.iter().cloned().collect(),
             squash: false,
         })
     }
@@ -293,17 +300,19 @@ impl Fetch for NoFetch {
     fn fetch(&self, name: &Reference) -> Result<()> {
         bail!("{} is not in the store, and this version cannot pull", name.familiar())
     }
+
+    fn download(&self, address: &str) -> Result<Fetched> {
+        bail!("{address} cannot be got: this version adds only files")
+    }
 }
 
 /// `minirun build`.
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
-    let source = read_dockerfile(&args)?;
+    let subject = open_subject(app, &args)?;
     let mut view = View::new(&args)?;
-    let built = dockerfile::parse(source).map_err(anyhow::Error::from).and_then(|file| {
-        build(&app.root, &file, &wishes, &[Output::Image(names)], &view, &NoFetch)
-    });
+    let built = build(&app.root, subject, &wishes, &[Output::Image(names)], &view, &NoFetch);
     view.finish();
     let result = match built {
         Ok(Some(id)) => {
@@ -331,11 +340,42 @@ fn tag(name: &str) -> Result<Reference> {
     }
 }
 
-fn read_dockerfile(args: &BuildArgs) -> Result<std::sync::Arc<Source>> {
-    let path = args.file.clone().unwrap_or_else(|| args.path.join("Dockerfile"));
-    let text = std::fs::read(&path).with_context(|| format!("read the Dockerfile {}", path.display()))?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(Source::new(name, String::from_utf8_lossy(&text).into_owned()))
+/// Where the context and the Dockerfile are, by the path and by `-f`.
+fn open_subject(app: &App, args: &BuildArgs) -> Result<Subject> {
+    let is_stream = |path: &Path| path.as_os_str() == "-";
+    let file = args.file.as_deref();
+    let file_is_stream = file.is_some_and(is_stream);
+    if file_is_stream && is_stream(&args.path) {
+        bail!("the context and the Dockerfile cannot both come from the standard input");
+    }
+    let at = file.map_or(DockerfileAt::Default, DockerfileAt::Path);
+    if !is_stream(&args.path) {
+        if let Some(text) = args.path.to_str().filter(|text| is_address(text)) {
+            bail!("the context {text} is an address: get it first, and give the folder or the archive");
+        }
+        let context = ContextAt::Folder(&args.path);
+        if file_is_stream {
+            let mut text = Vec::new();
+            std::io::stdin().lock().take(DOCKERFILE_LIMIT).read_to_end(&mut text).context("read the Dockerfile")?;
+            return Subject::open(&app.root, context, DockerfileAt::Text(&String::from_utf8_lossy(&text)));
+        }
+        return Subject::open(&app.root, context, at);
+    }
+    if tty::is_terminal(rustix::stdio::stdin()) {
+        bail!("a context or a Dockerfile was expected at the standard input, but that is a terminal");
+    }
+    match tell_apart(std::io::stdin())? {
+        Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), at),
+        Stream::Dockerfile(_) if file.is_some() => bail!("-f names a file in the context, but there is none: the standard input is a Dockerfile"),
+        Stream::Dockerfile(text) => Subject::open(&app.root, ContextAt::Nowhere, DockerfileAt::Text(&text)),
+    }
+}
+
+/// Nobody's honest Dockerfile is larger.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+fn is_address(text: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| text.starts_with(start))
 }
 
 /// Says what has failed and where, and how to look around there.
@@ -377,6 +417,3 @@ fn open_shell(app: &App, args: &BuildArgs, before: &crate::build::session::Befor
     command.arg(before.image.short());
     command.status().context("open a shell").map(drop)
 }
-
-#[expect(dead_code, reason = "wip")]
-fn path_of(_: &Path) {}

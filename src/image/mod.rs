@@ -9,6 +9,7 @@
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
+//! unpack                 any archive into a folder
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
@@ -25,7 +26,7 @@ pub mod change;
 mod changes;
 mod commit;
 pub mod config;
-mod copy;
+pub mod copy;
 mod diff;
 pub mod digest;
 mod feed;
@@ -44,6 +45,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 pub mod union;
+pub mod unpack;
 
 pub use adopt::Draft;
 pub use cache::{CacheEntry, Remembered};

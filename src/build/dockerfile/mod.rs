@@ -25,6 +25,8 @@ mod pattern;
 mod scope;
 mod source;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use ast::*;
