@@ -32,8 +32,8 @@ pub mod session;
 mod solve;
 mod stage;
 mod transfer;
-pub mod worker;
 mod workdir;
+pub mod worker;
 
 use crate::image::Digest;
 use crate::layout::{Root, Workshop};

@@ -97,7 +97,8 @@ impl Mounts {
                 MountKind::Bind => mounts.bind(sandbox, number, wanted),
                 MountKind::Cache => mounts.cache(root, wanted),
                 MountKind::Tmpfs => {
-                    let source = MountSource::Tmpfs { size: wanted.mount.size, mode: None, options: vec!["exec".into()] };
+                    let source =
+                        MountSource::Tmpfs { size: wanted.mount.size, mode: None, options: vec!["exec".into()] };
                     mounts.point(source, &wanted.target, false);
                     Ok(())
                 }
@@ -144,9 +145,7 @@ impl Mounts {
         let at = sandbox.folder(&format!("mount-{number}"))?;
         let writable = match read_only {
             true => None,
-            false => {
-                Some((sandbox.folder(&format!("upper-{number}"))?, sandbox.folder(&format!("work-{number}"))?))
-            }
+            false => Some((sandbox.folder(&format!("upper-{number}"))?, sandbox.folder(&format!("work-{number}"))?)),
         };
         // An overlay without an upper directory wants two lower ones.
         let lower = match (lower.len(), read_only) {

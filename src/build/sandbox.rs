@@ -5,12 +5,12 @@ use super::mounts::Mounts;
 use super::session::Session;
 use super::worker::{PREFIX, Task};
 use crate::container::compose::{self, World};
-use crate::container::device_requests::Granted;
-use crate::container::sharing::Joined;
 use crate::container::create::prepare_bind;
+use crate::container::device_requests::Granted;
 use crate::container::options::{MountSource, NetworkMode, RunOptions};
 use crate::container::record::{MountPoint, Record, VERSION};
 use crate::container::seccomp_profile;
+use crate::container::sharing::Joined;
 use crate::container::start::{write_network_files, write_new};
 use crate::container::users::{Database, Identity};
 use crate::image::digest::Digest;
@@ -118,7 +118,13 @@ impl Sandbox {
         write_network_files(&record, &bundle)?;
         let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
         write_new(&bundle.join("config.json"), &json, 0o600)?;
-        Ok(Task { id: format!("{PREFIX}{}", self.id), bundle, state: root.state().to_owned(), prepared, descriptors: session.descriptors })
+        Ok(Task {
+            id: format!("{PREFIX}{}", self.id),
+            bundle,
+            state: root.state().to_owned(),
+            prepared,
+            descriptors: session.descriptors,
+        })
     }
 
     /// The upper directory is where the new layer is, the work directory here; a container's folder has both.

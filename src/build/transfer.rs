@@ -24,7 +24,11 @@ impl Builder<'_> {
         match done {
             Ok((known, is_cached)) => {
                 self.tell(told, Some(&known));
-                if is_cached { step.cached() } else { step.done() }
+                if is_cached {
+                    step.cached()
+                } else {
+                    step.done()
+                }
                 Ok(())
             }
             Err(error) => {
@@ -111,9 +115,10 @@ impl Builder<'_> {
 
     /// Everything but the files.
     fn base_key(&self, keyword: &str, transfer: &Transfer) -> Key {
-        let names_no_owner = transfer.chown.as_ref().is_none_or(|owner| {
-            owner.split(':').all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
-        });
+        let names_no_owner = transfer
+            .chown
+            .as_ref()
+            .is_none_or(|owner| owner.split(':').all(|part| part.bytes().all(|byte| byte.is_ascii_digit())));
         let below = if transfer.link && names_no_owner { &[] } else { self.state.layers() };
         let mut key = Key::new(keyword, below);
         key.part("workdir", &self.state.config().working_dir);

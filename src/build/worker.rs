@@ -256,8 +256,8 @@ fn run(plan: &Plan, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
     created.start()?;
     let pidfd = &created.child.pidfd;
     loop {
-        let interest = [(pidfd.as_fd(), true), (socket.as_fd(), true)]
-            .map(|(fd, read)| Interest { fd, read, write: false });
+        let interest =
+            [(pidfd.as_fd(), true), (socket.as_fd(), true)].map(|(fd, read)| Interest { fd, read, write: false });
         let ready = poll::wait(&interest, None).context("wait for the command")?;
         if ready[0].read {
             let exit = process::reap(pidfd).context("wait for the command")?;

@@ -366,7 +366,9 @@ fn open_subject(app: &App, args: &BuildArgs) -> Result<Subject> {
     }
     match tell_apart(std::io::stdin())? {
         Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), at),
-        Stream::Dockerfile(_) if file.is_some() => bail!("-f names a file in the context, but there is none: the standard input is a Dockerfile"),
+        Stream::Dockerfile(_) if file.is_some() => {
+            bail!("-f names a file in the context, but there is none: the standard input is a Dockerfile")
+        }
         Stream::Dockerfile(text) => Subject::open(&app.root, ContextAt::Nowhere, DockerfileAt::Text(&text)),
     }
 }

@@ -219,8 +219,17 @@ mod tests {
         state.event(1, Event::Done);
         let words: Vec<&str> = state.out.lines().map(|l| l.split(" 0.").next().unwrap()).collect();
         let expected = [
-            "#1 [a 1/1] RUN x", "#1", "#1 ...", "", "#2 [b 1/1] RUN y", "#2 CACHED", "", "#1 [a 1/1] RUN x", "#1",
-            "#1 DONE", "",
+            "#1 [a 1/1] RUN x",
+            "#1",
+            "#1 ...",
+            "",
+            "#2 [b 1/1] RUN y",
+            "#2 CACHED",
+            "",
+            "#1 [a 1/1] RUN x",
+            "#1",
+            "#1 DONE",
+            "",
         ];
         assert_eq!(words, expected);
     }

