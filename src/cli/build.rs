@@ -9,7 +9,7 @@ use crate::build::copy::Fetched;
 use crate::build::dockerfile::Problem;
 use crate::build::output::Output;
 use crate::build::progress::{Event, Progress, StepId};
-use crate::build::session::{Failed, Fetch, Wishes};
+use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::{ContextAt, Secrets, Subject, build};
 use crate::container::containers::Containers;
 use crate::container::options::RunOptions;
@@ -33,6 +33,12 @@ pub struct BuildArgs {
     /// Set a variable of the Dockerfile (NAME=value, or NAME to copy it from here)
     #[arg(long)]
     build_arg: Vec<String>,
+    /// Give a name to a folder or an image for FROM and --from (name=PATH, name=docker-image://IMAGE)
+    #[arg(long)]
+    build_context: Vec<String>,
+    /// What Docker's caches come from; ours is in the store
+    #[arg(long, hide = true)]
+    cache_from: Vec<String>,
     /// The cgroup above those of the commands
     #[arg(long)]
     cgroup_parent: Option<String>,
@@ -42,6 +48,8 @@ pub struct BuildArgs {
     /// Number of processors, such as 1.5
     #[arg(long)]
     cpus: Option<String>,
+    #[arg(long, hide = true)]
+    compress: bool,
     /// Processors to run on (0-3, 0,1)
     #[arg(long)]
     cpuset_cpus: Option<String>,
@@ -51,6 +59,12 @@ pub struct BuildArgs {
     /// The Dockerfile, or - for standard input [default: Dockerfile in the context]
     #[arg(short, long)]
     file: Option<PathBuf>,
+    // What the classic builder of Docker left behind does not exist here.
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    rm: bool,
     /// Write the image's id to a file
     #[arg(long)]
     iidfile: Option<PathBuf>,
@@ -69,6 +83,12 @@ pub struct BuildArgs {
     /// Do everything anew
     #[arg(long)]
     no_cache: bool,
+    /// Where the result goes (type=docker|oci|tar|local[,dest=PATH]); a path alone is a folder
+    #[arg(short, long)]
+    output: Vec<String>,
+    /// The platform: only the machine's own
+    #[arg(long)]
+    platform: Option<String>,
     /// What is shown: auto, plain or tty
     #[arg(long, default_value = "auto")]
     progress: String,
@@ -164,7 +184,7 @@ impl BuildArgs {
             pull: self.pull,
             labels: environment::labels(&self.label, &[])?,
             secrets: self.secrets()?,
-            named: BTreeMap::new(),
+            named: self.build_context.iter().map(|text| named(text)).collect::<Result<_>>()?,
             container: self.container()?,
             epoch,
             allow: self.allow.iter().cloned().collect(),
@@ -196,6 +216,24 @@ impl BuildArgs {
         }
         Ok(secrets)
     }
+}
+
+/// `name=PATH`, `name=docker-image://IMAGE`.
+fn named(text: &str) -> Result<(String, Named)> {
+    let Some((name, value)) = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty()) else {
+        bail!("invalid value {text:?} for --build-context: name=PATH or name=docker-image://IMAGE was expected");
+    };
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        return Ok((name.to_owned(), Named::Image(image.to_owned())));
+    }
+    if value.contains("://") {
+        bail!("the build context {value} is an address: get it first, and give the folder");
+    }
+    let metadata = std::fs::metadata(value).with_context(|| format!("look at the build context {value}"))?;
+    if !metadata.is_dir() {
+        bail!("the build context {value} is no folder");
+    }
+    Ok((name.to_owned(), Named::Folder(std::path::absolute(value)?)))
 }
 
 /// `id=name,src=FILE`, `id=name,env=NAME`; without a source the id names a variable or a file.
@@ -310,9 +348,13 @@ impl Fetch for NoFetch {
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
+    if let Some(platform) = &args.platform {
+        platform.split(',').try_for_each(check_platform)?;
+    }
+    let outputs = outputs(&args.output, names)?;
     let subject = open_subject(app, &args)?;
     let mut view = View::new(&args)?;
-    let built = build(&app.root, subject, &wishes, &[Output::Image(names)], &view, &NoFetch);
+    let built = build(&app.root, subject, &wishes, &outputs, &view, &NoFetch);
     view.finish();
     let result = match built {
         Ok(Some(id)) => {
@@ -330,6 +372,39 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let _ = Store::open(&app.root).sweep_up(&|| Containers::open(&app.root).image_uses());
     app.root.empty_trash();
     result
+}
+
+/// What `-o` asks for; an image in the store if it is not given.
+fn outputs(list: &[String], names: Vec<Reference>) -> Result<Vec<Output>> {
+    if list.is_empty() {
+        return Ok(vec![Output::Image(names)]);
+    }
+    list.iter().map(|text| one_output(text, &names).with_context(|| format!("the output {text:?}"))).collect()
+}
+
+fn one_output(text: &str, names: &[Reference]) -> Result<Output> {
+    if !text.contains('=') {
+        return match text {
+            "-" => bail!("an archive at the standard output needs its type: -o type=tar,dest=-"),
+            folder => Ok(Output::Folder(PathBuf::from(folder))),
+        };
+    }
+    let (mut kind, mut dest, mut names) = ("", None, names.to_vec());
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", value)) => kind = value,
+            Some(("dest", value)) => dest = Some(PathBuf::from(value)),
+            Some(("name", value)) => names.push(tag(value)?),
+            _ => bail!("unexpected field {field:?}: type, dest and name are known"),
+        }
+    }
+    match (kind, dest) {
+        ("docker" | "image", None) => Ok(Output::Image(names)),
+        ("local", Some(folder)) => Ok(Output::Folder(folder)),
+        ("docker" | "oci" | "tar", Some(_)) => bail!("archives are written by save and export"),
+        ("oci" | "tar" | "local", None) => bail!("dest is required for the type {kind}"),
+        (other, _) => bail!("unknown type {other:?}: docker, oci, tar and local are known"),
+    }
 }
 
 fn tag(name: &str) -> Result<Reference> {

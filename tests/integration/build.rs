@@ -1,6 +1,7 @@
 //! `minirun build`: from a Dockerfile to an image.
 
 mod cache;
+mod contexts;
 mod crash;
 mod mounts;
 mod steps;
