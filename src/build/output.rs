@@ -68,6 +68,9 @@ pub fn image(session: &Session<'_>, state: &State<'_>, names: &[Reference]) -> R
 /// The image as it is to be, with the labels of the command line.
 fn finish(session: &Session<'_>, state: &State<'_>) -> Result<ImageConfig> {
     let mut image = finished(&state.image, &session.wishes.epoch)?;
+    if session.wishes.squash {
+        image = session.store.squashed(&image, state.base_layers, session.wishes.epoch).context("squash the layers")?;
+    }
     if !session.wishes.labels.is_empty() {
         super::config::add_labels(image.config.get_or_insert_default(), &session.wishes.labels);
     }

@@ -74,9 +74,9 @@ pub struct Usage {
     pub total: usize,
     /// Of those, how many an image or a build uses.
     pub active: usize,
-    /// Bytes of all.
+    /// Bytes of those that no image holds.
     pub size: u64,
-    /// Bytes that `builder prune -a` would free.
+    /// Bytes that `builder prune` would free.
     pub reclaimable: u64,
 }
 
@@ -89,16 +89,17 @@ pub fn list(root: &Root) -> Result<Vec<Kept>> {
 }
 
 /// How much that is.
-pub fn usage(root: &Root) -> Result<Usage> {
+pub fn usage(kept: &[Kept]) -> Usage {
     let mut usage = Usage::default();
-    for kept in list(root)? {
+    for kept in kept {
         let is_active = kept.is_shared() || kept.is_in_use();
         usage.total += 1;
         usage.active += usize::from(is_active);
-        usage.size += kept.size();
+        // What an image holds is counted there.
+        usage.size += if kept.is_shared() { 0 } else { kept.size() };
         usage.reclaimable += if is_active { 0 } else { kept.size() };
     }
-    Ok(usage)
+    usage
 }
 
 /// What is to go.

@@ -110,6 +110,9 @@ pub struct BuildArgs {
     /// Size of /dev/shm
     #[arg(long)]
     shm_size: Option<String>,
+    /// Make one layer of all that the build adds to its base
+    #[arg(long)]
+    squash: bool,
     /// Give the commands an ssh agent (default, or id[=SOCKET])
     #[arg(long)]
     ssh: Vec<String>,
@@ -188,7 +191,7 @@ impl BuildArgs {
             container: self.container()?,
             epoch,
             allow: self.allow.iter().cloned().collect(),
-            squash: false,
+            squash: self.squash,
         })
     }
 

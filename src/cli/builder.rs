@@ -119,18 +119,35 @@ fn remove(app: &App, args: &PruneArgs) -> Result<u8> {
     if !args.force && !confirm(warning)? {
         return Ok(0);
     }
-    let containers = Containers::open(&app.root);
-    let gone = prune(&app.root, &wish, &|| containers.image_uses())?;
-    let mut text = String::new();
-    if !gone.is_empty() {
-        text.push_str("Deleted build cache objects:\n");
-        gone.iter().for_each(|kept| text.push_str(&(short(&kept.id()) + "\n")));
-        text.push('\n');
-    }
-    let freed: u64 = gone.iter().filter(|kept| !kept.is_shared()).map(Kept::size).sum();
-    output::print(&(text + &format!("Total reclaimed space: {}\n", units::size(freed))))?;
+    let gone = take_what(app, &wish)?;
+    output::print(&(told(&gone) + &format!("Total reclaimed space: {}\n", units::size(freed(&gone)))))?;
     app.root.empty_trash();
     Ok(0)
+}
+
+fn take_what(app: &App, wish: &Wish) -> Result<Vec<Kept>> {
+    let containers = Containers::open(&app.root);
+    prune(&app.root, wish, &|| containers.image_uses())
+}
+
+/// Removes what builds keep, as a part of a larger cleaning.
+pub fn take(app: &App, all: bool, until: &[String]) -> Result<Vec<Kept>> {
+    let filters: Vec<String> = until.iter().map(|moment| format!("until={moment}")).collect();
+    take_what(app, &wish(&filters, all, None)?)
+}
+
+/// What was removed, in Docker's words.
+pub fn told(gone: &[Kept]) -> String {
+    if gone.is_empty() {
+        return String::new();
+    }
+    let ids: String = gone.iter().map(|kept| short(&kept.id()) + "\n").collect();
+    format!("Deleted build cache objects:\n{ids}\n")
+}
+
+/// Bytes that are free now.
+pub fn freed(gone: &[Kept]) -> u64 {
+    gone.iter().filter(|kept| !kept.is_shared()).map(Kept::size).sum()
 }
 
 fn short(id: &str) -> String {

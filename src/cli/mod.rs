@@ -7,6 +7,7 @@ mod build_live;
 mod build_plain;
 mod builder;
 mod confirm;
+mod container_prune;
 mod containers;
 mod disk;
 mod environment;
@@ -14,9 +15,18 @@ mod events;
 mod exec;
 mod filter;
 mod generate;
+mod glob;
+mod history;
+mod image_list;
+mod image_remove;
+mod image_tools;
 mod images;
 mod info;
 mod inspect;
+mod inspect_container;
+mod inspect_host;
+mod inspect_image;
+mod inspect_network;
 mod logs;
 mod moment;
 mod mount_spec;
@@ -27,6 +37,9 @@ mod run;
 mod run_more;
 mod run_options;
 mod stats;
+mod system_df;
+mod system_prune;
+mod system_volumes;
 mod table;
 mod template;
 mod template_functions;
@@ -80,9 +93,9 @@ enum Command {
     #[command(flatten)]
     Container(ContainerCommand),
     /// List images
-    Images(images::ListArgs),
+    Images(image_list::ListArgs),
     /// Remove images
-    Rmi(images::RemoveArgs),
+    Rmi(image_remove::RemoveArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -115,6 +128,9 @@ enum Command {
     /// Manage builds and what they keep
     #[command(subcommand, name = "builder")]
     BuilderGroup(builder::BuilderGroup),
+    /// Look after the whole installation
+    #[command(subcommand, name = "system")]
+    SystemGroup(SystemGroup),
 }
 
 /// Everything that the other face understands.
@@ -188,6 +204,10 @@ enum ContainerGroup {
     Ls(ps::PsArgs),
     /// Show details of containers
     Inspect(inspect::InspectArgs),
+    /// Remove containers that are not running
+    Prune(container_prune::PruneArgs),
+    /// Tell by the exit status whether there is a container
+    Exists(container_prune::ExistsArgs),
 }
 
 /// Commands about images, at the top and under `image`.
@@ -201,6 +221,10 @@ enum ImageCommand {
     Load(images::LoadArgs),
     /// Give an image another name
     Tag(images::TagArgs),
+    /// Show how an image came to be, step by step
+    History(history::HistoryArgs),
+    /// Take names from an image, which stays
+    Untag(image_remove::UntagArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,12 +233,37 @@ enum ImageGroup {
     Command(ImageCommand),
     /// List images
     #[command(alias = "list")]
-    Ls(images::ListArgs),
+    Ls(image_list::ListArgs),
     /// Remove images
     #[command(alias = "remove")]
-    Rm(images::RemoveArgs),
+    Rm(image_remove::RemoveArgs),
     /// Show details of images
     Inspect(inspect::InspectArgs),
+    /// Remove images that nobody needs
+    Prune(image_remove::PruneArgs),
+    /// Make one layer of several
+    Squash(image_tools::SquashArgs),
+    /// Show what is different between the trees of two images
+    Diff(image_tools::DiffArgs),
+    /// Mount images on the host, read-only, or list those that are
+    Mount(image_tools::MountArgs),
+    /// Take mounts of images away
+    #[command(alias = "umount")]
+    Unmount(image_tools::UnmountArgs),
+    /// Tell by the exit status whether there is an image
+    Exists(image_tools::ExistsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum SystemGroup {
+    /// Show what takes room on the disk
+    Df(system_df::DfArgs),
+    /// Remove everything that nobody needs
+    Prune(system_prune::PruneArgs),
+    /// Show what this installation is and where it keeps things
+    Info(info::InfoArgs),
+    /// Tell what happens to containers, images, volumes and networks
+    Events(events::EventsArgs),
 }
 
 /// What every command may need.
@@ -294,18 +343,28 @@ impl Command {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             Command::Container(c) => c.run(app),
-            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => images::list(app, &a),
-            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => images::remove(app, &a),
+            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => image_list::list(app, &a),
+            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => image_remove::remove(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
-            Command::Info(a) => info::info(app, &a),
+            Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
+            Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
+            Command::ImageGroup(ImageGroup::Diff(a)) => image_tools::diff(app, &a),
+            Command::ImageGroup(ImageGroup::Mount(a)) => image_tools::mount(app, &a),
+            Command::ImageGroup(ImageGroup::Unmount(a)) => image_tools::unmount(app, &a),
+            Command::ImageGroup(ImageGroup::Exists(a)) => image_tools::exists(app, &a),
+            Command::ContainerGroup(ContainerGroup::Prune(a)) => container_prune::prune(app, &a),
+            Command::ContainerGroup(ContainerGroup::Exists(a)) => container_prune::exists(app, &a),
+            Command::SystemGroup(SystemGroup::Df(a)) => system_df::run(app, &a),
+            Command::SystemGroup(SystemGroup::Prune(a)) => system_prune::run(app, &a),
+            Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::BuilderGroup(c) => c.run(app),
             // They are done before there is a store.
             Command::Completion(_) | Command::Man(_) => Ok(0),
-            Command::Events(a) => events::run(app, &a),
+            Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),
             Command::Resume(a) => containers::resume(app, &a),
             Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
@@ -348,6 +407,8 @@ impl ImageCommand {
             ImageCommand::Import(a) => images::import(app, a),
             ImageCommand::Load(a) => images::load(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
+            ImageCommand::History(a) => history::run(app, &a),
+            ImageCommand::Untag(a) => image_remove::untag(app, &a),
         }
     }
 }

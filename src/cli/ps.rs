@@ -7,12 +7,11 @@ use crate::container::containers::{Container, Containers};
 use crate::container::health::{Health, Verdict};
 use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
-use crate::image::Store;
+use crate::image::{Digest, Lookup, Store};
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// `ps`.
 #[derive(Debug, Args)]
@@ -46,7 +45,8 @@ pub struct PsArgs {
     size: bool,
 }
 
-const COLUMNS: [(&str, &str); 14] = [
+/// What a row has.
+pub const COLUMNS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -84,7 +84,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
     let before = moment_of(&containers, &filters, "before")?;
     let since = moment_of(&containers, &filters, "since")?;
-    let mut images = Images { store: Store::open(&app.root), known: BTreeMap::new() };
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
     for container in list {
@@ -111,12 +112,26 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let with_size = args.size || args.format.contains(".Size");
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
     let is_table = args.format.is_empty() || args.format.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
     output::print(body)?;
     Ok(0)
+}
+
+/// All containers with their rows, without sizes and with full ids.
+pub fn all(app: &App) -> Result<Vec<(Container, Snapshot, Value)>> {
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
+    let mut out = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        // One that was removed while we looked is not missed.
+        let Ok(snapshot) = container.snapshot() else { continue };
+        let row = row(&container, &snapshot, false, false, &images)?;
+        out.push((container, snapshot, row));
+    }
+    Ok(out)
 }
 
 fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Option<String>> {
@@ -150,41 +165,34 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows_by("volume", volume))
 }
 
-/// What the names of images mean now, looked up once each.
+/// What the names of images mean now.
 struct Images {
     store: Store,
-    known: BTreeMap<String, Option<crate::image::Digest>>,
+    lookup: Lookup,
 }
 
 impl Images {
-    fn id(&mut self, name: &str) -> Option<crate::image::Digest> {
-        let found = || self.store.find(name).ok().flatten().map(|i| i.id);
-        *self.known.entry(name.to_owned()).or_insert_with(found)
-    }
-
-    fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
+    fn ancestors(&self, names: &[String]) -> Result<Vec<Digest>> {
         let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
-        names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+        names.iter().map(|name| self.lookup.id(name)?.ok_or_else(|| missing(name))).collect()
     }
 
     /// Whether an image is one of these or was made from one of them here.
-    fn descends(&self, image: crate::image::Digest, ancestors: &[crate::image::Digest]) -> bool {
-        let parent = |id: &crate::image::Digest| self.store.find(&id.to_string()).ok().flatten()?.parent;
-        // An index that was tampered with may go round in circles.
-        std::iter::successors(Some(image), parent).take(1000).any(|id| ancestors.contains(&id))
+    fn descends(&self, image: Digest, ancestors: &[Digest]) -> bool {
+        self.lookup.lineage(image).any(|id| ancestors.contains(&id))
     }
 
     /// The name that the user gave, unless it now means another image.
-    fn shown(&mut self, container: &Container) -> String {
+    fn shown(&self, container: &Container) -> String {
         let record = &container.record;
-        match self.id(&record.image_name) {
-            Some(id) if id == record.image => record.image_name.clone(),
+        match self.lookup.id(&record.image_name) {
+            Ok(Some(id)) if id == record.image => record.image_name.clone(),
             _ => record.image.short(),
         }
     }
 }
 
-fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Images) -> Result<Value> {
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images) -> Result<Value> {
     let record = &c.record;
     let created: Option<Timestamp> = record.created.parse().ok();
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();

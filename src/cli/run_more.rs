@@ -59,19 +59,19 @@ pub struct MoreArgs {
     #[arg(long)]
     health_cmd: Option<String>,
     /// Time between two checks (30s)
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     health_interval: Option<String>,
     /// Failures in a row until it is unhealthy (3)
     #[arg(long, allow_hyphen_values = true)]
     health_retries: Option<i64>,
     /// Time between two checks while it starts (5s)
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     health_start_interval: Option<String>,
     /// How long failures do not count after the start
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     health_start_period: Option<String>,
     /// How long one check may take (30s)
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     health_timeout: Option<String>,
     /// IPC namespace: private, shareable, host, none, container:NAME
     #[arg(long)]

@@ -40,6 +40,11 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 3)
 }
 
+/// A size in decimal units with four significant digits: `3.306MB`.
+pub fn exact_size(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &DECIMAL, 4)
+}
+
 /// A size in binary units with four significant digits: `23.54GiB`.
 pub fn memory(bytes: u64) -> String {
     scaled(bytes, 1024.0, &BINARY, 4)

@@ -26,6 +26,7 @@ pub mod log;
 pub mod names;
 pub mod options;
 pub mod protocol;
+pub mod prune;
 pub mod record;
 pub mod resources;
 pub mod resume;

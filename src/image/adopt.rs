@@ -5,7 +5,7 @@
 
 use super::apply::keeps_xattr;
 use super::changes::{has_same_attributes, is_same};
-use super::config::ImageConfig;
+use super::config::{History, ImageConfig};
 use super::copy::segments;
 use super::diff::{self, Links, describe, join, marker, show};
 use super::digest::Digest;
@@ -13,6 +13,7 @@ use super::feed::{self, HashSink};
 use super::index::Names;
 use super::layer::{self, Meta, NewLayer};
 use super::reference::Reference;
+use super::squash::squash_history;
 use super::store::{Image, Store};
 use super::tar::{END, Entry, Kind, encode, padding};
 use super::union::{Found, Merged, Union};
@@ -67,6 +68,24 @@ impl Store {
         let id = self.publish(image, names.next(), parent)?;
         names.try_for_each(|name| self.publish(image, Some(name), parent).map(drop))?;
         Ok(id)
+    }
+
+    /// The image with everything above its `kept` lowest layers in one layer. No file of it keeps a time after `latest`.
+    pub fn squashed(&self, image: &ImageConfig, kept: usize, latest: Option<i64>) -> Result<ImageConfig> {
+        let _making = self.root.lock_for_making()?;
+        let layers = &image.rootfs.diff_ids;
+        let layer = self.squashed_layer(self.open_layers(layers)?, &layers[..kept], latest)?;
+        let mut squashed = image.clone();
+        squashed.rootfs.diff_ids.truncate(kept);
+        squashed.rootfs.diff_ids.extend(layer);
+        squash_history(&mut squashed, kept);
+        squashed.history.push(History {
+            created: image.created.clone(),
+            comment: format!("squashed {} layers", layers.len() - kept),
+            empty_layer: layer.is_none(),
+            ..History::default()
+        });
+        Ok(squashed)
     }
 
     /// Begins a layer in a workshop, to lie on `below`: its top folder looks as theirs.

@@ -22,6 +22,8 @@ pub struct ImportOptions {
     pub changes: Vec<String>,
     /// A remark for the history; without one it is `Imported from -`.
     pub message: Option<String>,
+    /// When the image says it was made; without it that is now.
+    pub date: Option<jiff::Timestamp>,
 }
 
 impl Store {
@@ -49,7 +51,7 @@ impl Store {
         let ((), diff_id, tar) = hashed.context("read the unpacked archive")?;
         let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
         layer.publish(&self.root, &diff_id, &meta)?;
-        let created = Some(jiff::Timestamp::now().to_string());
+        let created = Some(options.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let comment = options.message.unwrap_or_else(|| "Imported from -".into());
         let image = ImageConfig {
             created: created.clone(),

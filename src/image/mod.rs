@@ -5,7 +5,11 @@
 //! ```text
 //! adopt, cache           what builds make, and what they remember
 //! load, import, commit   archives and containers become images
+//! squash, compare        several layers become one; two images side by side
+//! mounts, prune          images seen on the host, and those that nobody needs
 //! remove, store          names -> manifests -> configs -> layers, on disk
+//! lookup, summary, usage   many names at once, and the room that their layers take
+//! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -25,6 +29,7 @@ mod cache;
 pub mod change;
 mod changes;
 mod commit;
+mod compare;
 pub mod config;
 pub mod copy;
 mod diff;
@@ -34,27 +39,41 @@ mod import;
 mod index;
 mod layer;
 mod load;
+mod lookup;
 mod manifest;
+mod mounts;
 mod place;
 pub mod progress;
+mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
+mod squash;
+mod steps;
 mod store;
+mod summary;
 mod tar;
 #[cfg(test)]
 mod tests;
 pub mod union;
 pub mod unpack;
+mod usage;
 
 pub use adopt::Draft;
 pub use cache::{CacheEntry, Remembered};
 pub use commit::{CommitSource, NewImage};
+pub use compare::{Change, Difference};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use lookup::Lookup;
 pub use manifest::host_architecture;
+pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
-pub use remove::{ImageUse, Removal};
+pub use remove::{ImageUse, Removal, RemoveHow};
+pub use squash::kept_layers;
+pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};
+pub use summary::{Summaries, Summary};
+pub use usage::LayerUse;

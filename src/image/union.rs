@@ -115,6 +115,20 @@ impl Merged {
     pub fn stat(&self) -> io::Result<Option<Stat>> {
         self.0.first().map(|dir| dir.stat_self()).transpose()
     }
+
+    /// Whether both are made of the same directories, and so have the same in them.
+    pub fn is(&self, other: &Merged) -> io::Result<bool> {
+        if self.0.len() != other.0.len() {
+            return Ok(false);
+        }
+        for (a, b) in self.0.iter().zip(&other.0) {
+            let (a, b) = (a.stat_self()?, b.stat_self()?);
+            if (a.st_dev, a.st_ino) != (b.st_dev, b.st_ino) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Where a path leads.

@@ -53,6 +53,14 @@ pub fn sync_file_system(file: &File) -> io::Result<()> {
     Ok(rustix::fs::syncfs(file)?)
 }
 
+/// Reads a file of the kernel's, whose size nobody knows before, with as few calls as it has pages.
+pub fn read_kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    // Bounded by nothing: it only keeps the library from asking for the size, which is 0.
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Reads a whole file that should not exceed `limit` bytes.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_all_limited(&mut File::open(path)?, limit)

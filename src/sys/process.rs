@@ -1,10 +1,12 @@
 //! Making, marking, signalling and reaping processes.
 
+use super::file::read_kernel_text;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 /// What [`fork_into`] returns on its two sides.
@@ -65,8 +67,14 @@ pub fn fork_sibling_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io:
     clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
 }
 
+/// Whether this process has one thread only.
+pub(super) fn has_one_thread() -> io::Result<bool> {
+    // Each is a folder, which counts as a link of the folder that it is in.
+    Ok(std::fs::metadata("/proc/self/task")?.nlink() == 3)
+}
+
 fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    if !has_one_thread()? {
         return Err(Errno::DEADLK.into());
     }
     let mut pidfd: RawFd = -1;
@@ -396,7 +404,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// The identity of the process that has this number now.
     pub fn of(pid: i32) -> io::Result<ProcessId> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let stat = read_kernel_text(format!("/proc/{pid}/stat"))?;
         // The second field is a name in parentheses that may hold anything.
         let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
         let start = start.and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
@@ -413,7 +421,7 @@ impl ProcessId {
 
 /// Whether this very process is there and has not ended: one that only waits to be reaped has.
 pub fn is_alive(process: ProcessId) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)) else { return false };
+    let Ok(stat) = read_kernel_text(format!("/proc/{}/stat", process.pid)) else { return false };
     let Some((_, rest)) = stat.rsplit_once(')') else { return false };
     let mut fields = rest.split_ascii_whitespace();
     let ended = matches!(fields.next(), None | Some("Z" | "X"));
@@ -428,7 +436,7 @@ pub fn trim_heap() {
 
 /// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.
 pub fn release_program_pages() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(maps) = read_kernel_text("/proc/self/maps") else { return };
     // The file's mappings come first; the first that is writable ends those that nothing has ever written to.
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();

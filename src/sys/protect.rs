@@ -8,6 +8,7 @@
 //! The kernel lets a process change what its `exe` leads to once nothing of the old file is mapped any more, so the
 //! same pages are mapped again through the view, over the old mappings, while the program runs in them.
 
+use super::file::read_kernel_text;
 use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
 use super::process::exec;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -103,7 +104,7 @@ impl Program {
     /// A process with several threads; a kernel without checkpoints, or one that finds fault with the new state. The
     /// program then runs on as before: it makes no difference to it which of the two its pages came through.
     pub fn take_over(&self, title: Option<&'static [u8]>) -> io::Result<()> {
-        if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        if !super::process::has_one_thread()? {
             return Err(Errno::DEADLK.into());
         }
         let file = match self {
@@ -136,7 +137,7 @@ struct Mapping {
 
 /// The mappings of the file that this very code is in.
 fn own_mappings() -> io::Result<Vec<Mapping>> {
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let maps = read_kernel_text("/proc/self/maps")?;
     let here = (own_mappings as *const ()).addr();
     let parsed: Vec<(Mapping, (&str, &str))> = maps.lines().filter_map(parse).collect();
     let own = parsed.iter().find(|(m, _)| (m.from..m.from + m.length).contains(&here)).map(|(_, file)| *file);
@@ -209,7 +210,7 @@ struct MemoryMap {
 
 /// The process's memory as it is, but for its file and its title.
 fn memory_map(file: Option<&OwnedFd>, title: Option<&'static [u8]>) -> io::Result<MemoryMap> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let stat = read_kernel_text("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
     // By the numbers of proc(5), which counts from one, with two fields before the parenthesis closes.
     let field = |number: usize| -> io::Result<u64> {

@@ -2,7 +2,7 @@
 
 use crate::support::{IMAGE, Store, eventually, fixture, signal};
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// Kind and action of each event so far.
 fn actions(store: &Store, filters: &[&str]) -> Vec<String> {
@@ -72,12 +72,23 @@ fn the_life_of_a_container_is_told() {
     assert!(store.fails(1, &["events", "--since", "yore"]).contains("failed to parse value as time or duration"));
 }
 
+/// Goes with its test, however that ends.
+struct Listener(Child);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn who_listens_hears_at_once() {
     let store = Store::new();
     store.ok(&["run", "--rm", IMAGE, "true"]);
     let mut command = store.command(&["events", "--filter", "type=container", "--format", "{{json .}}"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Listener(command.stdout(Stdio::piped()).spawn().unwrap());
+    let child = &mut child.0;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // It listens when it has its descriptors.
     let fds = format!("/proc/{}/fd", child.id());
@@ -86,7 +97,7 @@ fn who_listens_hears_at_once() {
         links.filter(|l| l.to_string_lossy().contains("inotify") || l.ends_with("events")).count() >= 2
     };
     eventually("it to listen", listens);
-    store.ok(&["run", "--rm", "--name", "heard", IMAGE, "sh", "-c", "exit 7"]);
+    assert_eq!(store.run(&["run", "--rm", "--name", "heard", IMAGE, "sh", "-c", "exit 7"]).code, 7);
     let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
     for action in ["create", "attach", "start", "die", "destroy"] {
         let event = next();
@@ -98,7 +109,7 @@ fn who_listens_hears_at_once() {
         }
     }
     signal(child.id() as i32, libc::SIGTERM);
-    child.wait().unwrap();
+    assert!(!child.wait().unwrap().success());
 }
 
 #[test]

@@ -25,8 +25,11 @@ fn name(text: &str) -> Reference {
 }
 
 fn imported(folder: &Folder, reference: &str) -> Image {
-    let options =
-        ImportOptions { reference: Some(name(reference)), changes: vec!["CMD [\"sh\"]".into()], message: None };
+    let options = ImportOptions {
+        reference: Some(name(reference)),
+        changes: vec!["CMD [\"sh\"]".into()],
+        ..ImportOptions::default()
+    };
     let id = folder.store().import(&base_tar()[..], options).unwrap();
     folder.store().find(&id.to_string()).unwrap().unwrap()
 }
@@ -39,7 +42,10 @@ fn committed(folder: &Folder, base: &Image, reference: Option<&str>) -> Image {
 }
 
 fn removed(folder: &Folder, what: &str, force: bool, uses: &[ImageUse]) -> Result<Vec<String>, String> {
-    let steps = folder.store().remove(what, force, &|| Ok(uses.to_vec())).map_err(|e| e.to_string())?;
+    let steps = folder
+        .store()
+        .remove(what, RemoveHow { force, keep_parents: false }, &|| Ok(uses.to_vec()))
+        .map_err(|e| e.to_string())?;
     Ok(steps
         .into_iter()
         .map(|s| match s {

@@ -299,9 +299,19 @@ fn steps_to(dir: &Path, rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
 }
 
 fn set_device_rules(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
+    // Opening costs more than writing, and there are a dozen rules.
+    let mut opened: [Option<File>; 2] = [None, None];
     rules.iter().try_for_each(|rule| {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        write(dir, file, &rules::text(rule))
+        let (file, slot) = if rule.allow { ("devices.allow", 0) } else { ("devices.deny", 1) };
+        let text = rules::text(rule);
+        let written = match &mut opened[slot] {
+            Some(open) => files::write_whole(open, &text),
+            empty => {
+                let open = File::options().write(true).open(dir.join(file));
+                open.and_then(|open| files::write_whole(empty.insert(open), &text))
+            }
+        };
+        written.map_err(explain).with_context(|| what(dir, file, &text))
     })
 }
 
