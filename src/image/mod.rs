@@ -40,7 +40,7 @@ mod remove;
 mod store;
 mod tar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod union;
 pub mod unpack;
 
