@@ -16,7 +16,8 @@ fn times_do_not_count_and_all_else_does() {
     bench.folder.dir("ctx").set_mtime("d", 5, 5).unwrap();
     assert_eq!(bench.known(all).digest, before);
     let mut seen = vec![before];
-    let changes: [(&str, &dyn Fn(&Dir)); 8] = [
+    type Change<'a> = &'a dyn Fn(&Dir);
+    let changes: [(&str, Change); 8] = [
         ("content", &|dir| std::fs::write(dir_path(dir, "a"), "9").unwrap()),
         ("mode", &|dir| dir.chmod("a", 0o600).unwrap()),
         ("mode of a folder", &|dir| dir.chmod("d", 0o700).unwrap()),
