@@ -169,3 +169,83 @@ fn beside(path: &Path) -> PathBuf {
 fn lossy(text: Vec<u8>) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tests::{Folder, write};
+    use std::process::Command;
+
+    fn folder() -> Folder {
+        let folder = Folder::new();
+        write(&folder, "ctx/Dockerfile", "FROM in");
+        write(&folder, "ctx/sub/My", "FROM sub");
+        write(&folder, "ctx/.dockerignore", "a");
+        write(&folder, "ctx/a", "a");
+        write(&folder, "other/My", "FROM other");
+        folder
+    }
+
+    fn read(context: &mut Context, at: DockerfileAt) -> (String, bool) {
+        let source = context.read_dockerfile(at).unwrap();
+        let is_ignored = context.origin().ignore.is_some_and(|ignore| ignore.is_ignored(b"a"));
+        (source.text.clone(), is_ignored)
+    }
+
+    #[test]
+    fn dockerfiles_and_what_is_ignored_because_of_them() {
+        let folder = folder();
+        let mut context = Context::directory(&folder.path("ctx")).unwrap();
+        assert_eq!(read(&mut context, DockerfileAt::Default), ("FROM in".into(), true));
+        assert_eq!(read(&mut context, DockerfileAt::Text("FROM x")), ("FROM x".into(), true));
+        let other = folder.path("other/My");
+        assert_eq!(read(&mut context, DockerfileAt::Path(&other)), ("FROM other".into(), true));
+        write(&folder, "other/My.dockerignore", "b");
+        assert_eq!(read(&mut context, DockerfileAt::Path(&other)), ("FROM other".into(), false));
+        assert_eq!(read(&mut context, DockerfileAt::Path(Path::new("sub/My"))), ("FROM sub".into(), true));
+        std::fs::rename(folder.path("ctx/Dockerfile"), folder.path("ctx/dockerfile")).unwrap();
+        assert_eq!(read(&mut context, DockerfileAt::Default).0, "FROM in");
+        let error = context.read_dockerfile(DockerfileAt::Path(Path::new("nope"))).unwrap_err();
+        assert!(error.to_string().ends_with("ctx/nope: no such file or directory"), "{error:#}");
+        write(&folder, "ctx/.dockerignore", "a\n[");
+        let error = context.read_dockerfile(DockerfileAt::Default).unwrap_err();
+        assert!(format!("{error:#}").starts_with("read .dockerignore: line 2: "), "{error:#}");
+        let error = Context::directory(&folder.path("nope")).unwrap_err();
+        assert!(error.to_string().contains("unable to prepare context: path"), "{error:#}");
+    }
+
+    #[test]
+    fn a_dockerfile_that_leads_out_is_not_read() {
+        let folder = folder();
+        std::fs::remove_file(folder.path("ctx/Dockerfile")).unwrap();
+        std::os::unix::fs::symlink("../other/My", folder.path("ctx/Dockerfile")).unwrap();
+        let mut context = Context::directory(&folder.path("ctx")).unwrap();
+        assert!(context.read_dockerfile(DockerfileAt::Default).is_err());
+    }
+
+    #[test]
+    fn archives_and_dockerfiles_are_told_apart() {
+        let folder = folder();
+        let root = Root::open(&folder.path("root"), &folder.path("state")).unwrap();
+        for flag in ["-v", "-z", "--zstd"] {
+            let archive = folder.path("ctx.tar");
+            let mut tar = Command::new("tar");
+            tar.arg(flag).arg("-cf").arg(&archive).arg("-C").arg(folder.path("ctx")).arg(".");
+            assert!(tar.status().unwrap().success());
+            let Stream::Archive(stream) = tell_apart(std::fs::File::open(&archive).unwrap()).unwrap() else {
+                panic!("{flag}: taken for a Dockerfile")
+            };
+            let mut context = Context::archive(&root, stream).unwrap();
+            assert_eq!(read(&mut context, DockerfileAt::Default), ("FROM in".into(), true));
+            assert_eq!(read(&mut context, DockerfileAt::Path(Path::new("sub/My"))).0, "FROM sub");
+        }
+        assert_eq!(std::fs::read_dir(folder.path("root/tmp")).unwrap().count(), 0);
+        for text in ["FROM a\nRUN b", &"# long\n".repeat(100_000)] {
+            assert!(matches!(tell_apart(text.as_bytes()).unwrap(), Stream::Dockerfile(found) if found == text));
+        }
+        assert!(tell_apart(&b""[..]).is_err());
+        let mut empty = Context::empty();
+        assert_eq!(read(&mut empty, DockerfileAt::Text("FROM x")), ("FROM x".into(), false));
+        assert!(empty.read_dockerfile(DockerfileAt::Default).is_err());
+    }
+}

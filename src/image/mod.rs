@@ -54,7 +54,7 @@ mod store;
 mod summary;
 mod tar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod union;
 pub mod unpack;
 mod usage;

@@ -97,7 +97,8 @@ impl Describer<'_, '_> {
                 self.record(&[b"remote", name.as_bytes()], content);
                 Ok(())
             }
-            Source::Tree(Selected { node, base, kept, folders }) => {
+            Source::Tree(selected) => {
+                let Selected { node, base, kept, folders } = &**selected;
                 for folder in folders {
                     let attributes = folder.merged.stat()?.map(|stat| self.attributes(&stat)).unwrap_or_default();
                     let xattrs = flat(folder.merged.xattrs()?);

@@ -47,9 +47,9 @@ pub fn identity(stat: &Stat) -> [u64; 7] {
         stat.st_ino,
         signed(stat.st_size),
         signed(stat.st_mtime),
-        stat.st_mtime_nsec.try_into().unwrap_or(0),
+        stat.st_mtime_nsec,
         signed(stat.st_ctime),
-        stat.st_ctime_nsec.try_into().unwrap_or(0),
+        stat.st_ctime_nsec,
     ]
 }
 

@@ -13,6 +13,8 @@ mod memo;
 mod owner;
 mod select;
 mod target;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod write;
 

@@ -45,13 +45,16 @@ impl Chmod {
                 bail!(invalid());
             }
             while let Some(operator) = rest.chars().next() {
-                let after = rest[1.min(rest.len())..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
-                let permissions = rest.get(operator.len_utf8()..after).with_context(invalid)?;
-                if !"+-=".contains(operator) || !permissions.chars().all(|c| "rwxXst".contains(c)) {
+                let (Some(after), true) = (rest.strip_prefix(['+', '-', '=']), rest.is_ascii()) else {
+                    bail!(invalid())
+                };
+                let end = after.find(['+', '-', '=']).unwrap_or(after.len());
+                let permissions = &after[..end];
+                if !permissions.chars().all(|c| "rwxXst".contains(c)) {
                     bail!(invalid());
                 }
                 clauses.push(Clause { who, operator, permissions: permissions.to_owned() });
-                rest = &rest[after..];
+                rest = &after[end..];
             }
         }
         Ok(Chmod::Symbolic(clauses))

@@ -50,7 +50,7 @@ pub struct Fetched {
 /// One thing to be copied.
 #[derive(Debug)]
 pub(super) enum Source {
-    Tree(Selected),
+    Tree(Box<Selected>),
     /// A heredoc.
     Text {
         name: String,
@@ -121,7 +121,7 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
             TransferSource::Path(path) => {
                 let mut found = local(path, origin, transfer)?;
                 found.retain(|selected| !plan.is_excluded(selected));
-                plan.sources.extend(found.into_iter().map(Source::Tree));
+                plan.sources.extend(found.into_iter().map(|selected| Source::Tree(Box::new(selected))));
             }
         }
     }

@@ -101,7 +101,8 @@ fn check_instruction(instruction: &Instruction, found: &mut Vec<Warning>) {
 
 /// Of these only the last one of a stage counts.
 fn repeated(stage: &Stage, found: &mut Vec<Warning>) {
-    let kinds: [(&str, fn(&Kind) -> bool); 3] = [
+    type Is = fn(&Kind) -> bool;
+    let kinds: [(&str, Is); 3] = [
         ("CMD", |kind| matches!(kind, Kind::Cmd(_))),
         ("ENTRYPOINT", |kind| matches!(kind, Kind::Entrypoint(_))),
         ("HEALTHCHECK", |kind| matches!(kind, Kind::Healthcheck(_))),
