@@ -9,7 +9,7 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [commit]   default: all
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [commit] [build]   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
 # MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes,
@@ -30,6 +30,7 @@ tmp=$(mktemp -d "${BENCH_DIR:-/var/tmp}/minirun-bench.XXXXXX")
 volatile=$(mktemp -d "${BENCH_STATE:-/dev/shm}/minirun-bench.XXXXXX")
 log=$tmp/log
 source "$here/engines.sh"
+source "$here/build.sh"
 
 # ---- figures: microseconds unless said otherwise, "-" where there is none
 
@@ -290,7 +291,7 @@ trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup runtimes parallel memory images commit
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images commit build
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

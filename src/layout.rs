@@ -146,6 +146,11 @@ impl Root {
         }
     }
 
+    /// Whether there is anything for [`Root::empty_trash`] to do.
+    pub fn has_trash(&self) -> bool {
+        self.path.join("trash").read_dir().is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
     pub fn empty_trash(&self) {
         // One at a time: two that delete the same trees only get in each other's way.

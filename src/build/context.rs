@@ -235,7 +235,7 @@ mod tests {
             let Stream::Archive(stream) = tell_apart(std::fs::File::open(&archive).unwrap()).unwrap() else {
                 panic!("{flag}: taken for a Dockerfile")
             };
-            let mut context = Context::archive(&root, stream).unwrap();
+            let mut context = Context::archive(root.scratch().unwrap(), stream).unwrap();
             assert_eq!(read(&mut context, DockerfileAt::Default), ("FROM in".into(), true));
             assert_eq!(read(&mut context, DockerfileAt::Path(Path::new("sub/My"))).0, "FROM sub");
         }

@@ -218,7 +218,7 @@ impl Builder<'_> {
         let draft = session.store.draft(&session.workshop, &below.union)?;
         let named = command.args.join(" ");
         let task = sandbox.task(session, &below, &draft.path(), command, &mut mounts)?;
-        let ended = self.execute(&task, step).map_err(|error| explain(error, &named))?;
+        let ended = self.execute(task, step).map_err(|error| explain(error, &named))?;
         drop(mounts);
         match ended {
             Ended { status: 0, .. } => {
@@ -231,7 +231,7 @@ impl Builder<'_> {
         }
     }
 
-    fn execute(&self, task: &Task, step: &Step<'_>) -> Result<Ended> {
+    fn execute(&self, task: Task, step: &Step<'_>) -> Result<Ended> {
         let running = self.session.workers.start(task, &self.session.workshop)?;
         let mut buffer = vec![0u8; 64 << 10];
         loop {

@@ -42,6 +42,15 @@ const LIMIT: u64 = 64 << 20;
 
 /// What a worker is told.
 #[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// To run a command.
+    Run(Task),
+    /// To delete what was discarded in the store at this place, and then to end.
+    Clean { root: PathBuf, state: PathBuf },
+}
+
+/// A command to run.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Task {
     /// The container's name.
     pub id: String,
@@ -157,7 +166,7 @@ impl Workers {
     }
 
     /// Gives a task to a worker.
-    pub fn start(&self, task: &Task, workshop: &Workshop) -> Result<Running> {
+    pub fn start(&self, task: Task, workshop: &Workshop) -> Result<Running> {
         let taken = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let (socket, child) = match taken {
             Some(worker) => worker,
@@ -167,12 +176,13 @@ impl Workers {
                 made.context("another step has taken the new worker")?
             }
         };
-        let text = in_memory(&serde_json::to_vec(task).context("write the worker's task")?)?;
+        let is_last = !task.prepared.is_empty();
+        let text = in_memory(&serde_json::to_vec(&Order::Run(task)).context("write the worker's task")?)?;
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
         let (output, theirs) = pipe.context("make a pipe")?;
         let fds = [text.as_fd(), theirs.as_fd(), workshop.lock().as_fd()];
         socket.send_with(&[IoSlice::new(b"T")], &fds).context("give the worker its task")?;
-        Ok(Running { socket, child, output, is_last: !task.prepared.is_empty() })
+        Ok(Running { socket, child, output, is_last })
     }
 
     /// Waits for the end of a task whose output has ended.
@@ -194,6 +204,18 @@ impl Workers {
     }
 }
 
+/// Deletes what was discarded, without anybody having to wait for it.
+pub fn clean_later(root: &Root) -> Result<()> {
+    if !root.has_trash() {
+        return Ok(());
+    }
+    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+    process::spawn_self(NAME, &theirs, root.path().as_os_str(), main).context("start a worker")?;
+    let order = Order::Clean { root: root.path().to_owned(), state: root.state().to_owned() };
+    let text = in_memory(&serde_json::to_vec(&order).context("write the worker's task")?)?;
+    ours.send_with(&[IoSlice::new(b"T")], &[text.as_fd()]).context("give the worker its task")
+}
+
 /// The worker process, with its end of the connection to the build; returns its exit status.
 pub fn main(build: OwnedFd) -> i32 {
     process::set_name(c"minirun-build");
@@ -205,11 +227,16 @@ fn serve(socket: &Socket) -> Result<()> {
     rustix::process::setsid().map_err(io::Error::from).context("start a session")?;
     while let (1.., fds) = socket.receive(&mut [0]).context("wait for a task")? {
         let mut fds = fds.into_iter();
-        let (Some(text), Some(output), Some(lock)) = (fds.next(), fds.next(), fds.next()) else {
-            bail!("a task without its descriptors");
-        };
+        let text = fds.next().context("a task without its text")?;
         let text = read_all_limited(&mut File::from(text), LIMIT).context("read the task")?;
-        let task: Task = serde_json::from_slice(&text).context("understand the task")?;
+        let task = match serde_json::from_slice(&text).context("understand the task")? {
+            Order::Run(task) => task,
+            Order::Clean { root, state } => {
+                Root::open(&root, &state)?.empty_trash();
+                return Ok(());
+            }
+        };
+        let (Some(output), Some(lock)) = (fds.next(), fds.next()) else { bail!("a task without its descriptors") };
         let answer = match carry_out(&task, output, socket) {
             Ok(Some(ended)) => Answer::Ended(ended),
             Ok(None) => return Ok(()),

@@ -10,10 +10,10 @@ use crate::build::dockerfile::Problem;
 use crate::build::output::Output;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
+use crate::build::worker::clean_later;
 use crate::build::{ContextAt, Secrets, Subject, build};
-use crate::container::containers::Containers;
 use crate::container::options::RunOptions;
-use crate::image::{Reference, Store};
+use crate::image::Reference;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, FromArgMatches, Parser};
@@ -372,8 +372,8 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
         Ok(None) => Ok(0),
         Err(error) => explain(app, &args, &view, error),
     };
-    let _ = Store::open(&app.root).sweep_up(&|| Containers::open(&app.root).image_uses());
-    app.root.empty_trash();
+    // Nobody waits for what need not be waited for.
+    let _ = clean_later(&app.root);
     result
 }
 

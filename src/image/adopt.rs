@@ -111,8 +111,9 @@ impl Store {
         })
         .context("make a layer of the changes")?;
         let _making = self.root.lock_for_making()?;
-        if !layer::exists(&self.root, &diff_id) {
-            new.publish_unsynced(&self.root, &diff_id, &Meta { size, files, tar })?;
+        match layer::exists(&self.root, &diff_id) {
+            true => new.discard(&self.root)?,
+            false => new.publish_unsynced(&self.root, &diff_id, &Meta { size, files, tar })?,
         }
         workshop.lease(&[diff_id.to_string()])?;
         Ok(diff_id)

@@ -128,6 +128,11 @@ impl NewLayer {
         synced.context("sync the new layer")
     }
 
+    /// Puts it out of sight, to be deleted when there is time.
+    pub fn discard(self, root: &Root) -> Result<()> {
+        root.discard(self.scratch.path())
+    }
+
     /// Where the tree is that becomes the layer.
     pub fn path(&self) -> PathBuf {
         self.scratch.path().join("fs")

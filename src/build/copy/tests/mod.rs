@@ -74,7 +74,8 @@ impl Bench {
     fn perform(&self, text: &str) -> Result<Stats> {
         let plan = self.plan(text)?;
         let root = Root::open(&self.folder.path("root"), &self.folder.path("state"))?;
-        let options = Options { root: &root, latest: self.latest };
+        let workshop = root.workshop()?;
+        let options = Options { workshop: &workshop, latest: self.latest };
         plan.perform(&plan.known_by(None)?, &self.union("low"), &self.folder.dir("up"), &options)
     }
 
