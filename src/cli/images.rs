@@ -4,38 +4,10 @@ use super::image_tools::source_date;
 use super::{App, output};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
-use crate::image::{ImportOptions, LoadEvent, Reference, Store, kept_layers};
+use crate::image::{Reference, Store, kept_layers};
 use crate::journal;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
-use std::fs::File;
-use std::path::PathBuf;
-
-/// `import`.
-#[derive(Debug, Args)]
-pub struct ImportArgs {
-    /// Change the configuration by a Dockerfile instruction
-    #[arg(short, long, allow_hyphen_values = true)]
-    change: Vec<String>,
-    /// A remark for the history
-    #[arg(short, long)]
-    message: Option<String>,
-    /// The archive (tar, also with gzip or zstd), or - for standard input
-    source: PathBuf,
-    /// The image's name
-    name: Option<String>,
-}
-
-/// `load`.
-#[derive(Debug, Args)]
-pub struct LoadArgs {
-    /// The archive; standard input if it is not given
-    #[arg(short, long)]
-    input: Option<PathBuf>,
-    /// Say only what was loaded
-    #[arg(short, long)]
-    quiet: bool,
-}
 
 /// `tag`.
 #[derive(Debug, Args)]
@@ -76,70 +48,6 @@ pub struct CommitArgs {
     container: String,
     /// The image's name
     name: Option<String>,
-}
-
-/// `minirun import`.
-pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
-    let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
-    let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
-    let id = Store::open(&app.root).import(source, options)?;
-    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
-    output::line(&id.to_string())?;
-    Ok(0)
-}
-
-/// `minirun load`.
-pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
-    let source = match &args.input {
-        Some(path) => open(path)?,
-        None => standard_input()?,
-    };
-    let mut complaint = Ok(());
-    let mut tell = |event: LoadEvent| {
-        if let LoadEvent::Image(loaded) = &event {
-            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
-            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
-        }
-        let text = match event {
-            LoadEvent::Image(loaded) => match &loaded.reference {
-                Some(reference) => format!("Loaded image: {}", reference.familiar()),
-                None => format!("Loaded image ID: {}", loaded.image),
-            },
-            LoadEvent::Renamed { reference, old } if !args.quiet => format!(
-                "The image {} already exists, renaming the old one with ID {old} to empty string",
-                reference.familiar()
-            ),
-            _ => return,
-        };
-        complaint = output::line(&text);
-    };
-    let store = Store::open(&app.root);
-    if let Err(error) = store.load(source, &mut tell) {
-        // Layers that came before what was wrong; the error is what counts.
-        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
-        app.root.empty_trash();
-        return Err(error);
-    }
-    complaint?;
-    Ok(0)
-}
-
-fn open(path: &PathBuf) -> Result<File> {
-    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    if file.metadata().with_context(|| format!("look at {}", path.display()))?.is_dir() {
-        bail!("{} is a directory, not an archive", path.display());
-    }
-    Ok(file)
-}
-
-fn standard_input() -> Result<File> {
-    use std::os::fd::AsFd;
-    let stdin = std::io::stdin();
-    if crate::sys::tty::is_terminal(&stdin) {
-        bail!("requested to read an archive from standard input, but that is a terminal");
-    }
-    Ok(stdin.as_fd().try_clone_to_owned().context("read standard input")?.into())
 }
 
 /// `minirun tag`.

@@ -2,6 +2,7 @@
 //!
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
+mod archives;
 mod build;
 mod build_live;
 mod build_plain;
@@ -31,6 +32,7 @@ mod logs;
 mod moment;
 mod mount_spec;
 mod output;
+mod progress;
 mod ps;
 pub mod reaper;
 mod run;
@@ -76,6 +78,9 @@ struct Places {
     /// The folder of what does not outlive a reboot
     #[arg(long, env = "MINIRUN_STATE", default_value = "/run/minirun", hide_env_values = true)]
     state: PathBuf,
+    /// Bytes that an archive or a layer may unpack to, also as 500MB or 2GB [default: 90% of what is free]
+    #[arg(long, env = "MINIRUN_UNPACK_LIMIT", value_name = "BYTES", value_parser = unpack_limit, hide_env_values = true)]
+    unpack_limit: Option<u64>,
 }
 
 /// The command line of `run` alone, without that of thirty other commands to build first.
@@ -183,6 +188,8 @@ enum ContainerCommand {
     Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Write a container's root file system to an archive
+    Export(archives::ExportArgs),
     /// Show what containers use
     Stats(stats::StatsArgs),
     /// Change what containers may use
@@ -216,9 +223,11 @@ enum ImageCommand {
     /// Make an image from a Dockerfile
     Build(Box<build::BuildArgs>),
     /// Make an image of a root file system in a tar archive
-    Import(images::ImportArgs),
+    Import(archives::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
-    Load(images::LoadArgs),
+    Load(archives::LoadArgs),
+    /// Write images to an archive
+    Save(archives::SaveArgs),
     /// Give an image another name
     Tag(images::TagArgs),
     /// Show how an image came to be, step by step
@@ -324,9 +333,14 @@ fn run_alone(arguments: &[OsString]) -> Option<Cli> {
     Some(Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) })
 }
 
+fn unpack_limit(text: &str) -> Result<u64> {
+    u64::try_from(values::bytes(text)?).context("a limit cannot be negative")
+}
+
 fn app(cli: &Cli) -> Result<App> {
     let program = std::env::current_exe().context("find this program's file")?;
-    Ok(App { root: Root::open(&cli.places.root, &cli.places.state)?, program })
+    let root = Root::open(&cli.places.root, &cli.places.state)?.with_unpack_limit(cli.places.unpack_limit);
+    Ok(App { root, program })
 }
 
 impl Command {
@@ -396,6 +410,7 @@ impl ContainerCommand {
             ContainerCommand::Commit(a) => images::commit(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),
             ContainerCommand::Update(a) => update::run(app, &a),
+            ContainerCommand::Export(a) => archives::export(app, &a),
         }
     }
 }
@@ -404,8 +419,9 @@ impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             ImageCommand::Build(a) => build::run(app, *a),
-            ImageCommand::Import(a) => images::import(app, a),
-            ImageCommand::Load(a) => images::load(app, &a),
+            ImageCommand::Import(a) => archives::import(app, a),
+            ImageCommand::Load(a) => archives::load(app, &a),
+            ImageCommand::Save(a) => archives::save(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
             ImageCommand::History(a) => history::run(app, &a),
             ImageCommand::Untag(a) => image_remove::untag(app, &a),

@@ -126,6 +126,13 @@ mod tests {
     }
 
     #[test]
+    fn transfers() {
+        for (bytes, text) in [(0, "0B"), (98_304, "98.3kB"), (7_797_760, "7.798MB"), (135_676_416, "135.7MB")] {
+            assert_eq!(exact_size(bytes), text);
+        }
+    }
+
+    #[test]
     fn memory_sizes() {
         for (bytes, text) in
             [(0, "0B"), (761_856, "744KiB"), (25_275_882_373, "23.54GiB"), (1023, "1023B"), (1 << 20, "1MiB")]

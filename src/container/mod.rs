@@ -20,6 +20,7 @@ pub mod containers;
 pub mod create;
 pub mod device_requests;
 pub mod exec;
+pub mod export;
 pub mod health;
 pub mod lifecycle;
 pub mod log;

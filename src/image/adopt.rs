@@ -90,7 +90,7 @@ impl Store {
 
     /// Begins a layer in a workshop, to lie on `below`: its top folder looks as theirs.
     pub fn draft(&self, workshop: &Workshop, below: &Union) -> Result<Draft> {
-        let new = NewLayer::begin_in(workshop.scratch()?)?;
+        let new = NewLayer::inside(workshop.scratch()?)?;
         if let Some(stat) = below.stat(std::path::Path::new("/")).context("look at the top folder")? {
             new.fs.set_self(stat.st_uid, stat.st_gid, stat.st_mode, diff::mtime(&stat))?;
         }

@@ -27,7 +27,7 @@ pub struct ImportOptions {
 }
 
 impl Store {
-    /// Makes an image of the tar in `source` (plain, gzip or zstd) and returns its id.
+    /// Makes an image of the tar in `source` (plain or compressed) and returns its id.
     ///
     /// # Errors
     /// What is no tar archive, or an empty one, leaves nothing behind.
@@ -36,7 +36,7 @@ impl Store {
         apply_changes(&mut config, &options.changes)?;
         let _making = self.root.lock_for_making()?;
         let layer = NewLayer::begin(&self.root)?;
-        let unpacked = with_feed(source, Wanted::default(), |feed| apply::unpack(feed, &layer.fs, ()));
+        let unpacked = with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, ()));
         let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
         if seen.plain_bytes == 0 {
             bail!("import the archive: it is empty");

@@ -7,6 +7,7 @@
 //! load, import, commit   archives and containers become images
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
+//! save, members, export  images and containers become archives
 //! remove, store          names -> manifests -> configs -> layers, on disk
 //! lookup, summary, usage   many names at once, and the room that their layers take
 //! steps                  the history of one image
@@ -18,6 +19,7 @@
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
+//! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
 //! change, config, reference, digest, manifest   documents and names
 //! ```
@@ -34,6 +36,7 @@ pub mod config;
 pub mod copy;
 mod diff;
 pub mod digest;
+mod export;
 mod feed;
 mod import;
 mod index;
@@ -41,6 +44,7 @@ mod layer;
 mod load;
 mod lookup;
 mod manifest;
+mod members;
 mod mounts;
 mod place;
 pub mod progress;
@@ -48,6 +52,7 @@ mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
+mod save;
 mod squash;
 mod steps;
 mod store;
@@ -55,6 +60,7 @@ mod summary;
 mod tar;
 #[cfg(test)]
 pub(crate) mod tests;
+mod together;
 pub mod union;
 pub mod unpack;
 mod usage;
@@ -69,9 +75,11 @@ pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
 pub use lookup::Lookup;
 pub use manifest::host_architecture;
+pub use members::{FolderMembers, Members, TarMembers};
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
 pub use remove::{ImageUse, Removal, RemoveHow};
+pub use save::{Saving, Selected};
 pub use squash::kept_layers;
 pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};

@@ -163,7 +163,7 @@ impl Plan {
         file.rewind()?;
         let scratch = options.workshop.scratch()?;
         let dir = Dir::open(scratch.path())?;
-        unpack::unpack_archive(file, &dir)?;
+        unpack::unpack_archive(file, &dir, scratch.limit())?;
         let path = writer.target.resolve(&self.destination)?.path;
         let folder = writer.target.folder(&path)?;
         let tree = Union::new(vec![dir]);
