@@ -81,7 +81,8 @@ impl Context {
     /// A tar archive, in any compression that we know, unpacked into an empty folder.
     pub fn archive(scratch: Scratch, stream: impl Read + Send) -> Result<Context> {
         let dir = Dir::open(scratch.path()).context("open the folder for the context")?;
-        unpack::unpack_archive(stream, &dir, scratch.limit()).context("unable to prepare context: unpack the archive")?;
+        unpack::unpack_archive(stream, &dir, scratch.limit())
+            .context("unable to prepare context: unpack the archive")?;
         Ok(Context::of(Union::new(vec![dir]), Some(scratch)))
     }
 

@@ -133,6 +133,7 @@ pub fn build(
         match output {
             Output::Image(names) => id = Some(output::image(&session, &state, names)?),
             Output::Folder(path) => output::folder(&session, &state, path)?,
+            Output::Tar(file) => output::tar(&session, &state, file)?,
         }
     }
     Ok(id)

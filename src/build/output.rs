@@ -1,19 +1,24 @@
 //! What a build gives: an image in the store, and what else was asked for.
 
+use super::sandbox::Below;
 use super::session::Session;
 use super::stage::State;
 use crate::image::{Digest, ImageConfig, Reference};
 use crate::sys::dir::Dir;
 use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Where the result goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Output {
     /// An image in the store under these names.
     Image(Vec<Reference>),
     /// The files of the last stage in a folder of the host.
     Folder(PathBuf),
+    /// The files of the last stage as a tar archive.
+    Tar(File),
 }
 
 /// The configuration as it is written down: every step of the history has a time, and nothing is younger than the
@@ -79,14 +84,26 @@ fn finish(session: &Session<'_>, state: &State<'_>) -> Result<ImageConfig> {
 
 /// Writes the files of the last stage into a folder.
 pub fn folder(session: &Session<'_>, state: &State<'_>, path: &Path) -> Result<()> {
-    let step = session.reporter.begin("exporting to client directory");
     let write = || -> Result<()> {
         std::fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
-        let below = super::sandbox::Below::open(&session.store, state.layers())?;
         let target = Dir::open(path).with_context(|| format!("open {}", path.display()))?;
-        below.union.copy_tree(Path::new("/"), &target)
+        Below::open(&session.store, state.layers())?.union.copy_tree(Path::new("/"), &target)
     };
-    match write() {
+    step(session, "exporting to client directory", write)
+}
+
+/// Writes them as a tar archive.
+pub fn tar(session: &Session<'_>, state: &State<'_>, file: &File) -> Result<()> {
+    step(session, "exporting to client tarball", || {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        Below::open(&session.store, state.layers())?.union.write_tar(&mut out)?;
+        out.flush().context("write the archive")
+    })
+}
+
+fn step(session: &Session<'_>, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let step = session.reporter.begin(name);
+    match work() {
         Ok(()) => {
             step.done();
             Ok(())

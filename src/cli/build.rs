@@ -2,12 +2,12 @@
 
 use super::build_live::Live;
 use super::build_plain::Plain;
+use super::build_results::Results;
 use super::run_options::ContainerArgs;
 use super::{App, environment, output};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
 use crate::build::copy::Fetched;
 use crate::build::dockerfile::Problem;
-use crate::build::output::Output;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::worker::clean_later;
@@ -354,13 +354,14 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
-    let outputs = outputs(&args.output, names)?;
+    let results = Results::parse(&args.output, names)?;
     let subject = open_subject(app, &args)?;
     let mut view = View::new(&args)?;
-    let built = build(&app.root, subject, &wishes, &outputs, &view, &NoFetch);
+    let built = build(&app.root, subject, &wishes, results.outputs(), &view, &NoFetch);
     view.finish();
     let result = match built {
         Ok(Some(id)) => {
+            results.finish(app, Some(id))?;
             if let Some(path) = &args.iidfile {
                 std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
             }
@@ -369,7 +370,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
             }
             Ok(0)
         }
-        Ok(None) => Ok(0),
+        Ok(None) => results.finish(app, None).map(|()| 0),
         Err(error) => explain(app, &args, &view, error),
     };
     // Nobody waits for what need not be waited for.
@@ -377,40 +378,8 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     result
 }
 
-/// What `-o` asks for; an image in the store if it is not given.
-fn outputs(list: &[String], names: Vec<Reference>) -> Result<Vec<Output>> {
-    if list.is_empty() {
-        return Ok(vec![Output::Image(names)]);
-    }
-    list.iter().map(|text| one_output(text, &names).with_context(|| format!("the output {text:?}"))).collect()
-}
-
-fn one_output(text: &str, names: &[Reference]) -> Result<Output> {
-    if !text.contains('=') {
-        return match text {
-            "-" => bail!("an archive at the standard output needs its type: -o type=tar,dest=-"),
-            folder => Ok(Output::Folder(PathBuf::from(folder))),
-        };
-    }
-    let (mut kind, mut dest, mut names) = ("", None, names.to_vec());
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = value,
-            Some(("dest", value)) => dest = Some(PathBuf::from(value)),
-            Some(("name", value)) => names.push(tag(value)?),
-            _ => bail!("unexpected field {field:?}: type, dest and name are known"),
-        }
-    }
-    match (kind, dest) {
-        ("docker" | "image", None) => Ok(Output::Image(names)),
-        ("local", Some(folder)) => Ok(Output::Folder(folder)),
-        ("docker" | "oci" | "tar", Some(_)) => bail!("archives are written by save and export"),
-        ("oci" | "tar" | "local", None) => bail!("dest is required for the type {kind}"),
-        (other, _) => bail!("unknown type {other:?}: docker, oci, tar and local are known"),
-    }
-}
-
-fn tag(name: &str) -> Result<Reference> {
+/// A name for the image.
+pub fn tag(name: &str) -> Result<Reference> {
     let reference = Reference::parse(name).with_context(|| format!("invalid argument {name:?} for --tag"))?;
     match reference.digest() {
         None => Ok(reference),

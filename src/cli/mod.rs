@@ -6,6 +6,7 @@ mod archives;
 mod build;
 mod build_live;
 mod build_plain;
+mod build_results;
 mod builder;
 mod confirm;
 mod container_prune;
