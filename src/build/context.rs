@@ -175,6 +175,7 @@ fn lossy(text: Vec<u8>) -> String {
 mod tests {
     use super::*;
     use crate::image::tests::{Folder, write};
+    use crate::layout::Root;
     use std::process::Command;
 
     fn folder() -> Folder {

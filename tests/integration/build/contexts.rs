@@ -134,6 +134,37 @@ fn ids_files_and_folders_as_results() {
 }
 
 #[test]
+fn archives_as_results() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS b\nRUN echo out > /made\nFROM scratch\nCOPY --from=b /made /made\nCMD [\"x\"]\n";
+    for kind in ["docker", "oci"] {
+        let file = store.text(kind);
+        store.builds(dockerfile, &["-t", "sent:1", "-o", &format!("type={kind},dest={file}")]);
+        let other = Store::empty();
+        assert!(other.ok(&["load", "-i", &file]).contains("sent:1"));
+        assert_eq!(other.inspect("sent:1", "{{json .Config.Cmd}}"), r#"["x"]"#);
+    }
+    assert_eq!(store.run(&["image", "inspect", "sent:1"]).code, 1);
+    let tar = store.text("tar");
+    store.builds(dockerfile, &["-o", &format!("type=tar,dest={tar}")]);
+    let listed = Command::new("tar").args(["-tf", &tar]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).trim(), "made");
+    let error = store.build_fails(dockerfile, &["-o", "type=oci"]);
+    assert!(error.contains("dest is required"), "{error}");
+}
+
+#[test]
+fn squashed_layers_are_one() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nRUN head -c 1m /dev/zero > /big\nRUN rm /big; echo a > /a\nRUN rm /etc/group\n";
+    store.builds(dockerfile, &["-t", "s", "--squash"]);
+    assert_eq!(store.inspect("s", "{{len .RootFS.Layers}}"), "2");
+    assert_eq!(store.ok(&["run", "--rm", "s", "sh", "-c", "cat /a; ls /big /etc/group 2>&1 | wc -l"]), "a\n2");
+    let size = |name: &str| store.inspect(name, "{{.Size}}").parse::<u64>().unwrap();
+    assert!(size("s") < size("busybox") + 1000);
+}
+
+#[test]
 fn bad_input_makes_nothing() {
     let store = Store::new();
     let count = || store.ok(&["images", "-aq"]).lines().count();
