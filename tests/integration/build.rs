@@ -4,6 +4,7 @@ mod cache;
 mod contexts;
 mod crash;
 mod mounts;
+mod real;
 mod steps;
 
 use crate::support::{Done, Store};
