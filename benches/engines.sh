@@ -8,7 +8,7 @@ engines=() runtimes=() have_minirun='' dockerd_pid=''
 set_up() {
     [ -e "$fixtures/busybox.tar" ] && [ -e "$fixtures/debian.tar" ] ||
         "$repo/rootfs-fixtures/build.sh" "$fixtures"
-    floor=${FLOOR:-$(built_floor)}
+    floor=${FLOOR:-$(built floor)}
     lower=$tmp/bundle/rootfs
     mkdir -p "$lower" "$tmp/floor"
     tar -C "$lower" -xf "$fixtures/busybox.tar"
@@ -27,9 +27,9 @@ set_up() {
     done
 }
 
-built_floor() {
-    (cd "$repo" && cargo bench --quiet --no-run --bench floor --message-format=json) |
-        sed -n 's/.*"executable":"\([^"]*floor-[^"]*\)".*/\1/p' | tail -n 1
+built() {
+    (cd "$repo" && cargo bench --quiet --no-run --bench "$1" --message-format=json) |
+        sed -n "s/.*\"executable\":\"\([^\"]*$1-[^\"]*\)\".*/\1/p" | tail -n 1
 }
 
 set_up_minirun() {

@@ -3,14 +3,16 @@
 //!
 //! ```text
 //! floor LOWERDIR WORKDIR [N]   N runs of LOWERDIR's /bin/true; microseconds of each
+//! floor bundle ROOTFS WORKDIR  the same for a runtime on a bundle: no overlay, but every cgroup hierarchy there is
 //! floor peak COMMAND [ARG..]   the most memory that the command, or any child that it waited for, had; kB
 //! floor time COMMAND [ARG..]   one run of a command, its output dropped; microseconds
 //! ```
 //!
 //! Each run makes the cgroups with device rules, all namespaces, a volatile
 //! overlay, /proc, /sys, /dev, masked and read-only paths, a new root, loopback,
-//! a host name, Docker's default capabilities, and removes what it made. It leaves
-//! out what is an engine's own work: an image, a record, a log, seccomp.
+//! a host name, a filter of system calls of the usual size, Docker's default
+//! capabilities, and removes what it made. It leaves out what is an engine's own
+//! work: an image, a record, a log, making the filter.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -24,6 +26,8 @@ use std::time::Instant;
 
 const V1: &str = "/sys/fs/cgroup";
 const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "devices", "freezer"];
+/// Those that a runtime joins beside them.
+const OTHER_CONTROLLERS: [&str; 4] = ["cpuset", "cpuacct", "blkio", "systemd"];
 const DEVICE_RULES: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -78,10 +82,11 @@ fn main() {
     match args[..] {
         ["time", program, ref rest @ ..] => time(program, rest),
         ["peak", program, ref rest @ ..] => peak(program, rest),
-        [lower, work] => repeat(lower, work, 1),
-        [lower, work, n] => repeat(lower, work, n.parse().unwrap_or(1)),
+        ["bundle", rootfs, work] => repeat(rootfs, work, 1, true),
+        [lower, work] => repeat(lower, work, 1, false),
+        [lower, work, n] => repeat(lower, work, n.parse().unwrap_or(1), false),
         // `cargo bench` names no directory: nothing to measure there.
-        _ => eprintln!("usage: floor LOWERDIR WORKDIR [N] | floor time COMMAND [ARG..]"),
+        _ => eprintln!("usage: floor [bundle] LOWERDIR WORKDIR [N] | floor time COMMAND [ARG..]"),
     }
 }
 
@@ -107,57 +112,76 @@ fn peak(program: &str, args: &[&str]) {
     println!("{}", usage.ru_maxrss);
 }
 
-fn repeat(lower: &str, work: &str, n: usize) {
-    let unified = Path::new(V1).join("cgroup.controllers").exists();
+fn repeat(lower: &str, work: &str, n: usize, bundle: bool) {
     for i in 0..n {
         let name = format!("floor-{}-{i}", std::process::id());
         let started = Instant::now();
         let dir = Path::new(work).join(&name);
-        run(Path::new(lower), &dir, &name, unified);
+        run(Path::new(lower), &dir, &name, bundle);
         println!("{}", started.elapsed().as_micros());
     }
 }
 
-fn run(lower: &Path, dir: &Path, name: &str, unified: bool) {
-    for part in ["", "upper", "work", "root"] {
+fn run(lower: &Path, dir: &Path, name: &str, bundle: bool) {
+    let parts: &[&str] = if bundle { &[""] } else { &["", "upper", "work", "root"] };
+    for part in parts {
         fs::create_dir(dir.join(part)).unwrap_or_else(|e| die(&format!("{}: {e}", dir.display())));
     }
-    let groups = make_cgroups(name, unified);
-    let overlay = CString::new(format!(
-        "volatile,lowerdir={},upperdir={},workdir={}",
-        lower.display(),
-        dir.join("upper").display(),
-        dir.join("work").display()
-    ))
-    .expect("a path without NUL");
-    let root = CString::new(dir.join("root").into_os_string().into_encoded_bytes()).expect("path");
-    let into = unified.then(|| fs::File::open(&groups[0]).expect("open the cgroup"));
+    let groups = make_cgroups(name, bundle);
+    let overlay = (!bundle).then(|| {
+        c(&format!(
+            "volatile,lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            dir.join("upper").display(),
+            dir.join("work").display()
+        ))
+    });
+    let root = if bundle { lower.to_owned() } else { dir.join("root") };
+    let root = CString::new(root.into_os_string().into_encoded_bytes()).expect("path");
+    let into = groups.unified.as_ref().map(|group| fs::File::open(group).expect("open the cgroup"));
 
     let (pid, pidfd) = clone_all(into.as_ref().map(AsRawFd::as_raw_fd));
     if pid == 0 {
-        child(&groups, unified, &overlay, &root);
+        child(&groups, overlay.as_ref(), &root);
     }
     wait(pidfd);
 
-    for group in &groups {
+    for group in groups.v1.iter().chain(&groups.unified) {
         remove_group(group);
     }
     fs::remove_dir_all(dir).unwrap_or_else(|e| die(&format!("remove {}: {e}", dir.display())));
 }
 
+/// A directory in each hierarchy that is joined.
+struct Groups {
+    v1: Vec<PathBuf>,
+    unified: Option<PathBuf>,
+}
+
 // ---- the parent's part
 
-fn make_cgroups(name: &str, unified: bool) -> Vec<PathBuf> {
-    let groups: Vec<PathBuf> = if unified {
-        vec![Path::new(V1).join(name)]
+fn make_cgroups(name: &str, all: bool) -> Groups {
+    let top = Path::new(V1);
+    let groups = if top.join("cgroup.controllers").exists() {
+        Groups { v1: Vec::new(), unified: Some(top.join(name)) }
     } else {
-        CONTROLLERS.iter().map(|c| Path::new(V1).join(c).join(name)).collect()
+        let controllers = CONTROLLERS.iter().chain(OTHER_CONTROLLERS.iter().filter(|_| all)).map(|c| top.join(c));
+        let unified = Some(top.join("unified")).filter(|u| all && u.exists());
+        Groups {
+            v1: controllers.filter(|c| c.exists()).map(|c| c.join(name)).collect(),
+            unified: unified.map(|u| u.join(name)),
+        }
     };
-    for group in &groups {
+    for group in groups.v1.iter().chain(&groups.unified) {
         fs::create_dir(group).unwrap_or_else(|e| die(&format!("{}: {e}", group.display())));
+        if group.parent().is_some_and(|p| p.ends_with("cpuset")) {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let above = fs::read(top.join("cpuset").join(file)).expect("read the cpuset above");
+                fs::write(group.join(file), above).expect("set the cpuset");
+            }
+        }
     }
-    if !unified {
-        let devices = &groups[3];
+    if let Some(devices) = groups.v1.get(3) {
         fs::write(devices.join("devices.deny"), "a").expect("deny devices");
         for rule in DEVICE_RULES {
             fs::write(devices.join("devices.allow"), rule).expect("allow a device");
@@ -210,12 +234,10 @@ fn wait(pidfd: c_int) {
 
 // ---- the child's part
 
-fn child(groups: &[PathBuf], unified: bool, overlay: &CString, root: &CString) -> ! {
+fn child(groups: &Groups, overlay: Option<&CString>, root: &CString) -> ! {
     unsafe {
-        if !unified {
-            for group in groups {
-                fs::write(group.join("tasks"), "0").expect("join a cgroup");
-            }
+        for group in &groups.v1 {
+            fs::write(group.join("tasks"), "0").expect("join a cgroup");
         }
         // Only now, so that the namespace's root is the container's group.
         check("unshare", libc::unshare(libc::CLONE_NEWCGROUP) as i64);
@@ -224,11 +246,11 @@ fn child(groups: &[PathBuf], unified: bool, overlay: &CString, root: &CString) -
         loopback_up();
 
         mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "");
-        check(
-            "mount the overlay",
-            libc::mount(c"overlay".as_ptr(), root.as_ptr(), c"overlay".as_ptr(), 0, overlay.as_ptr().cast::<c_void>())
-                as i64,
-        );
+        let (kind, flags, data) = match overlay {
+            Some(options) => (c"overlay".as_ptr(), 0, options.as_ptr().cast::<c_void>()),
+            None => (null(), libc::MS_BIND | libc::MS_REC, null()),
+        };
+        check("mount the root", libc::mount(root.as_ptr(), root.as_ptr(), kind, flags, data) as i64);
         check("chdir", libc::chdir(root.as_ptr()) as i64);
         file_systems();
         masks();
@@ -238,6 +260,7 @@ fn child(groups: &[PathBuf], unified: bool, overlay: &CString, root: &CString) -
         check("umount", libc::umount2(here, libc::MNT_DETACH) as i64);
         check("chdir", libc::chdir(c"/".as_ptr()) as i64);
 
+        filter();
         capabilities();
         check("close_range", libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0));
         let arg = [c"true".as_ptr(), null()];
@@ -300,6 +323,23 @@ fn loopback_up() {
         check("bring lo up", libc::ioctl(socket, libc::SIOCSIFFLAGS, &request) as i64);
         libc::close(socket);
     }
+}
+
+/// As many instructions as Docker's default profile comes to, and as many of them on the way to allowing a call.
+fn filter() {
+    const LENGTH: usize = 111;
+    const STEPS: usize = 16;
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    program.extend((2..STEPS).map(|i| step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, i as u32)));
+    program.push(step(libc::BPF_JMP | libc::BPF_JA, (LENGTH - STEPS - 1) as u32));
+    while program.len() < LENGTH - 1 {
+        program.push(step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_KILL_PROCESS));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: LENGTH as u16, filter: program.as_mut_ptr() };
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) };
+    check("seccomp", done);
 }
 
 fn capabilities() {

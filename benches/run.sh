@@ -9,11 +9,11 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [build]
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [build]
 #   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
-# MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes,
+# MINIRUN, FLOOR and MANY name the binaries, BENCH_DIR where the temporary directory goes,
 # BENCH_STATE (/dev/shm) where the engines' volatile state does.
 # Best run when little was deleted on that file system in the last five minutes.
 set -euo pipefail
@@ -88,7 +88,7 @@ runtimes() {
         with_runtime env "$e" run -d -b "$tmp/docker-bundle-stays" "stays-$e" </dev/null >/dev/null
     done
     for ((i = 0; i < rounds; i++)); do
-        time_of "$floor" "$lower" "$tmp/floor" 1 >>"$tmp/bundle.run.floor"
+        time_of "$floor" bundle "$lower" "$tmp/floor" >>"$tmp/bundle.run.floor"
         for e in "${each[@]}"; do
             with_runtime "$floor time" "$e" run -b "$tmp/docker-bundle" "runs-$e" >>"$tmp/bundle.run.$e"
             with_runtime "$floor time" "$e" exec "stays-$e" true >>"$tmp/bundle.exec.$e"
@@ -288,6 +288,22 @@ images() {
     done
 }
 
+# Lists of a thousand images and a thousand containers.
+many() {
+    local what store=(--root "$tmp/many" --state "$volatile/many")
+    "${MANY:-$(built many)}" "$minirun" "$tmp/many" "$volatile/many" "$fixtures/busybox.tar" 1000
+    echo; echo "lists of 1000 images and 1000 containers, median of 9"
+    for what in images 'ps -a'; do
+        # The first look learns what later ones know.
+        for _ in {0..9}; do
+            # shellcheck disable=SC2086
+            time_of "$minirun" "${store[@]}" $what
+        done | tail -n 9 >"$tmp/many.figure"
+        row "$what" "$(ms "$(median <"$tmp/many.figure")")" ''
+        goal "$what, ms" "$(awk -v us="$(median <"$tmp/many.figure")" 'BEGIN { printf "%.1f", us / 1000 }')" 50
+    done
+}
+
 # A docker-archive of Debian in two layers of about the same size, whose content is new in
 # each turn: layers NUMBER [gzip].
 layers() {
@@ -357,7 +373,7 @@ trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit build
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit many build
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

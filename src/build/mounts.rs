@@ -5,7 +5,7 @@ use super::dockerfile::{Mount, MountKind};
 use super::key::Key;
 use super::sandbox::{Below, Sandbox, resolve};
 use super::worker::{MemoryFile, Prepared};
-use crate::container::options::MountSource;
+use crate::container::options::{MountSource, Tuning};
 use crate::container::record::MountPoint;
 use crate::image::union::Union;
 use crate::layout::Root;
@@ -116,7 +116,8 @@ impl Mounts {
 
     fn point(&mut self, source: MountSource, target: &str, read_only: bool) {
         let target = target.to_owned();
-        self.points.push(MountPoint { source, anonymous: false, target, read_only, propagation: None });
+        let tuning = Tuning::default();
+        self.points.push(MountPoint { source, anonymous: false, target, read_only, propagation: None, tuning });
     }
 
     fn bind_path(&mut self, path: &Path, target: &str, read_only: bool) -> Result<()> {

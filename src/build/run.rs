@@ -9,7 +9,7 @@ use super::sandbox::{Below, Command, Sandbox};
 use super::session::Before;
 use super::stage::{Builder, Found};
 use super::worker::{Ended, NotRun, Task};
-use crate::container::options::{MountSource, NetworkMode};
+use crate::container::options::{MountSource, NetworkMode, Tuning};
 use crate::container::record::MountPoint;
 use crate::image::Digest;
 use crate::sys::poll::{self, Interest};
@@ -275,6 +275,7 @@ fn script(sandbox: &Sandbox, name: &str, content: &str) -> Result<MountPoint> {
         target: format!("{SCRIPTS}/{name}"),
         read_only: true,
         propagation: None,
+        tuning: Tuning::default(),
     })
 }
 

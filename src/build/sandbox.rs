@@ -13,16 +13,16 @@ use crate::container::seccomp_profile;
 use crate::container::sharing::Joined;
 use crate::container::start::{write_network_files, write_new};
 use crate::container::users::{Database, Identity};
+use crate::container::volumes;
 use crate::image::digest::Digest;
 use crate::image::union::Union;
 use crate::image::{ContainerConfig, ImageConfig, Store};
-use crate::layout::{Root, Scratch, Workshop};
+use crate::layout::{Scratch, Workshop};
 use crate::sys::dir::{Dir, clean, file_type};
 use crate::sys::random;
-use crate::volume::Volumes;
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -106,8 +106,8 @@ impl Sandbox {
             directory: self.link_upper(upper)?,
             bundle: bundle.clone(),
             mount_point: root.join("rootfs"),
+            sources: volumes::prepare(root, &record.mounts, &identity)?,
             identity,
-            volumes: volumes(root, &record)?,
             program: PathBuf::new(),
             kernel: seccomp_profile::running_kernel(),
             devices: Vec::new(),
@@ -137,7 +137,9 @@ impl Sandbox {
         let mut mounts = Vec::new();
         for request in &shared.mounts {
             match &request.source {
+                // Before the mount points are made: it may be a file.
                 MountSource::Bind { path, create } => prepare_bind(Path::new(path), *create)?,
+                MountSource::Image { .. } => bail!("images are mounted by RUN --mount=from="),
                 MountSource::Anonymous => bail!("a volume without a name would be lost with the step at once"),
                 _ => {}
             }
@@ -148,6 +150,7 @@ impl Sandbox {
                 target: request.target,
                 read_only: request.read_only,
                 propagation: request.propagation,
+                tuning: request.tuning,
             });
         }
         mounts.extend(command.mounts.iter().cloned());
@@ -224,11 +227,6 @@ impl Below {
 /// Who a user is by the files of a tree.
 pub fn identify(union: &Union, user: &str, groups: &[String]) -> Result<Identity> {
     Database::read(|path| union.open_file(Path::new(path)))?.resolve(user, groups)
-}
-
-fn volumes(root: &Root, record: &Record) -> Result<BTreeMap<String, PathBuf>> {
-    let volumes = Volumes::open(root);
-    record.volumes().map(|(name, _)| Ok((name.to_owned(), volumes.ensure(name)?))).collect()
 }
 
 /// Where a path leads in a tree, also below what does not exist.

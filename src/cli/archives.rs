@@ -89,6 +89,8 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     if source.metadata().is_ok_and(|m| m.is_dir()) {
         bail!("{} is a directory, not an archive", args.source.display());
     }
+    // The tree may be deep.
+    crate::sys::process::raise_descriptor_limit();
     let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
     let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let lines = Lines::passing();

@@ -38,7 +38,7 @@ pub fn run(app: &App, args: &EventsArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &FILTERS)?;
     let now = Timestamp::now();
     let since = args.since.as_deref().map(|t| moment::time_point(t, now)).transpose()?;
-    let until = args.until.as_deref().map(|t| until_point(t, now)).transpose()?;
+    let until = args.until.as_deref().map(|t| moment::time_point(t, now)).transpose()?;
     let printer = Printer::new(&args.format)?;
     let watch = Watch::new(&app.root)?;
     let mut reader = Reader::open(&app.root)?;
@@ -64,11 +64,6 @@ pub fn run(app: &App, args: &EventsArgs) -> Result<u8> {
         poll::wait(&interest, left).context("wait for events")?;
         watch.reset().context("wait for events")?;
     }
-}
-
-/// A duration leads back from now for `--since`, and for `--until` too.
-fn until_point(text: &str, now: Timestamp) -> Result<Timestamp> {
-    moment::time_point(text, now)
 }
 
 fn fits(happening: &Happening, filters: &Filters) -> bool {
@@ -106,15 +101,15 @@ fn familiar(name: &str) -> String {
 
 enum Printer {
     Lines,
-    Template(Format),
+    Template(Box<Format>),
 }
 
 impl Printer {
     fn new(format: &str) -> Result<Printer> {
         match format {
             "" => Ok(Printer::Lines),
-            "{{json .}}" => Ok(Printer::Template(Format::parse("json", &[], &[])?)),
-            other => Ok(Printer::Template(Format::parse(other, &[], &[])?)),
+            "{{json .}}" => Ok(Printer::Template(Box::new(Format::parse("json", &[], &[])?))),
+            other => Ok(Printer::Template(Box::new(Format::parse(other, &[], &[])?))),
         }
     }
 

@@ -3,9 +3,10 @@
 use super::inspect_container::container_document;
 use super::inspect_image::image_document;
 use super::template::render_one;
-use super::{App, output};
+use super::{App, inspect_mounts, output, volume};
 use crate::container::containers::{Containers, NoSuchContainer};
 use crate::image::Store;
+use crate::volume::Volumes;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -28,7 +29,7 @@ pub struct InspectArgs {
     /// Show sizes of containers
     #[arg(short, long)]
     size: bool,
-    /// Look only for a `container` or an `image`
+    /// Look only for a `container`, an `image` or a `volume`
     #[arg(long = "type")]
     kind: Option<String>,
     /// Names or ids
@@ -39,8 +40,8 @@ pub struct InspectArgs {
 /// `minirun inspect`, of both kinds or of one.
 pub fn run(app: &App, args: &InspectArgs, kind: Option<&str>) -> Result<u8> {
     let kind = kind.or(args.kind.as_deref()).filter(|k| !k.is_empty());
-    if let Some(bad) = kind.filter(|k| !["container", "image"].contains(k)) {
-        return Err(anyhow!("{bad:?} is not a valid value for --type: it is container or image"));
+    if let Some(bad) = kind.filter(|k| !["container", "image", "volume"].contains(k)) {
+        return Err(anyhow!("{bad:?} is not a valid value for --type: it is container, image or volume"));
     }
     let mut found: Vec<Value> = Vec::new();
     let mut errors = Vec::new();
@@ -124,6 +125,7 @@ const OPTIONAL: [(&str, &[&str]); 5] = [
 ];
 
 fn without_absent(document: &mut Value) {
+    inspect_mounts::without_absent(document);
     for (part, keys) in OPTIONAL {
         let part = if part.is_empty() { Some(&mut *document) } else { document.get_mut(part) };
         if let Some(Value::Object(map)) = part {
@@ -132,7 +134,8 @@ fn without_absent(document: &mut Value) {
     }
 }
 
-fn pretty(document: &Value) -> Result<String> {
+/// A document as Docker prints it.
+pub(super) fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -140,20 +143,28 @@ fn pretty(document: &Value) -> Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
+/// What a name means: a container, else an image, else a volume; or one of a kind.
 fn object(app: &App, name: &str, kind: Option<&str>, size: bool) -> Result<Value> {
-    if kind != Some("image") {
+    let is_asked = |this: &str| kind.is_none_or(|kind| kind == this);
+    if is_asked("container") {
         match Containers::open(&app.root).find(name) {
             Ok(container) => return container_document(app, &container, size),
             Err(error) if kind.is_none() && error.is::<NoSuchContainer>() => {}
             Err(error) => return Err(error),
         }
     }
-    let store = Store::open(&app.root);
-    match store.find(name).unwrap_or(None) {
-        Some(image) => image_document(&store, &image),
-        None if kind == Some("image") => Err(anyhow!("No such image: {name}")),
-        None => Err(anyhow!("No such object: {name}")),
+    if is_asked("image") {
+        let store = Store::open(&app.root);
+        if let Some(image) = store.find(name).unwrap_or(None) {
+            return image_document(&store, &image);
+        }
     }
+    if is_asked("volume")
+        && let Some(found) = Volumes::open(&app.root).get(name)
+    {
+        return Ok(volume::document(&found));
+    }
+    Err(anyhow!("No such {}: {name}", kind.unwrap_or("object")))
 }
 
 /// Docker shows these fields even when they are empty, and templates count on them.

@@ -11,6 +11,8 @@ mod builder;
 mod confirm;
 mod container_prune;
 mod containers;
+mod cp;
+mod diff;
 mod disk;
 mod environment;
 mod events;
@@ -28,6 +30,7 @@ mod inspect;
 mod inspect_container;
 mod inspect_host;
 mod inspect_image;
+mod inspect_mounts;
 mod inspect_network;
 mod logs;
 mod moment;
@@ -50,6 +53,7 @@ mod top;
 mod units;
 mod update;
 mod values;
+mod volume;
 
 use crate::layout::Root;
 use crate::sys::signal;
@@ -137,6 +141,9 @@ enum Command {
     /// Look after the whole installation
     #[command(subcommand, name = "system")]
     SystemGroup(SystemGroup),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
 }
 
 /// Everything that the other face understands.
@@ -194,7 +201,11 @@ enum ContainerCommand {
     /// Show what containers use
     Stats(stats::StatsArgs),
     /// Change what containers may use
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
+    /// Copy files from and to containers, and out of images
+    Cp(cp::CopyArgs),
+    /// Show what a container has changed
+    Diff(diff::DiffArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -383,6 +394,7 @@ impl Command {
             Command::Resume(a) => containers::resume(app, &a),
             Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
+            Command::Volume(c) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
         }
@@ -409,6 +421,8 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Cp(a) => cp::run(app, &a),
+            ContainerCommand::Diff(a) => diff::run(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),
             ContainerCommand::Update(a) => update::run(app, &a),
             ContainerCommand::Export(a) => archives::export(app, &a),

@@ -3,7 +3,7 @@
 use super::filter::Filters;
 use super::template::Format;
 use super::{App, output, units};
-use crate::container::containers::{Container, Containers};
+use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
 use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
@@ -88,8 +88,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
-    for container in list {
-        let snapshot = match container.snapshot() {
+    for (container, snapshot) in in_parallel(&list, &Container::snapshot) {
+        let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             // It was removed while we looked.
             Err(_) if !container.dir().exists() => continue,
@@ -99,7 +99,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         let fits = (everything || snapshot.status.is_up())
             && before.as_ref().is_none_or(|b| created < b)
             && since.as_ref().is_none_or(|s| created > s)
-            && fits(&container, &snapshot, &filters)?
+            && fits(container, &snapshot, &filters)?
             && (ancestors.is_empty() || images.descends(container.record.image, &ancestors));
         if fits {
             shown.push((container, snapshot));
@@ -153,7 +153,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     }
     let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
-        record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
+        let is_source = |m: &MountSource| mount_name(m).is_some_and(|name| name == wanted);
+        record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
     Ok(filters.allows("status", snapshot.status.word())
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))

@@ -348,6 +348,7 @@ pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
     }
     let socket = container.connect()?.context("the container has just ended")?;
     socket.send(&Request::Attach { stdin: feeds }.encode()).context("attach to the container")?;
+    container.tell("attach", &[]);
     if options.tty {
         redraw(&socket);
     }

@@ -4,9 +4,10 @@ use super::builder;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::image_remove::PRUNE_FILTERS;
-use super::{App, container_prune, image_remove, output, units};
+use super::{App, container_prune, image_remove, output, units, volume};
 use crate::container::containers::Containers;
 use crate::container::prune::PrunedContainers;
+use crate::volume::Volume;
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -41,13 +42,20 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
     // In this order: what was removed first needs nothing of the rest any more.
     let containers: PrunedContainers = Containers::open(&app.root).prune(&fitting_containers)?;
     output::print(&container_prune::told(&containers))?;
+    let mut reclaimed = containers.reclaimed;
+    if args.volumes {
+        let wanted = |volume: &Volume| volume.is_anonymous() && filters.allows_labels(&volume.meta.labels);
+        let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
+        output::print(&volume::told(&names))?;
+        reclaimed += freed;
+    }
     let images = image_remove::take(app, args.all, &fitting_images)?;
     output::print(&image_remove::told(&images))?;
     // Labels are those of images and containers.
     let is_fitting = filters.get("label").is_empty() && filters.get("label!").is_empty();
     let cache = if is_fitting { builder::take(app, args.all, filters.get("until"))? } else { Vec::new() };
     output::print(&builder::told(&cache))?;
-    let reclaimed = containers.reclaimed + images.reclaimed + builder::freed(&cache);
+    reclaimed += images.reclaimed + builder::freed(&cache);
     output::line(&format!("Total reclaimed space: {}", units::exact_size(reclaimed)))?;
     app.root.empty_trash();
     Ok(container_prune::complained(&containers))

@@ -1,5 +1,6 @@
 //! All containers of a store: finding, naming, listing, removing.
 
+use super::options::MountSource;
 use super::record::{Record, VERSION};
 use super::state::read_json;
 use crate::image::ImageUse;
@@ -91,11 +92,12 @@ impl Containers {
     /// All containers, newest first, and those that cannot be read.
     pub fn list(&self) -> Result<(Vec<Container>, Vec<Damaged>)> {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for id in self.ids()? {
-            match self.read(&id) {
+        let ids = self.ids()?;
+        for (id, read) in in_parallel(&ids, &|id: &String| self.read(id)) {
+            match read {
                 Ok(Some(container)) => found.push(container),
                 Ok(None) => {}
-                Err(error) => damaged.push(Damaged { id, error }),
+                Err(error) => damaged.push(Damaged { id: id.clone(), error }),
             }
         }
         found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
@@ -122,17 +124,21 @@ impl Containers {
         if let Some(d) = damaged.into_iter().next() {
             return Err(d.error.context(format!("the container {} is damaged; remove it with rm -f", d.id)));
         }
-        containers
-            .iter()
-            .map(|c| {
-                Ok(ImageUse {
-                    container_id: c.record.id.clone(),
-                    image: c.record.image,
-                    running: c.snapshot()?.status.is_up(),
-                    layers: c.record.base.rootfs.diff_ids.clone(),
-                })
-            })
-            .collect()
+        let mut uses = Vec::new();
+        for c in &containers {
+            let running = c.snapshot()?.status.is_up();
+            let use_of = |image, layers: &[Digest]| {
+                let (container_id, layers) = (c.record.id.clone(), layers.to_vec());
+                ImageUse { container_id, image, running, layers }
+            };
+            uses.push(use_of(c.record.image, &c.record.base.rootfs.diff_ids));
+            for point in &c.record.mounts {
+                if let MountSource::Image { decided: Some(tree), .. } = &point.source {
+                    uses.push(use_of(tree.id, &tree.layers));
+                }
+            }
+        }
+        Ok(uses)
     }
 
     fn ids(&self) -> Result<Vec<String>> {
@@ -279,15 +285,38 @@ impl Container {
         if mine.is_empty() {
             return Ok(());
         }
+        let volumes = Volumes::open(&self.root);
+        // Somebody may just be making a container that inherits them.
+        let _alone = volumes.lock_for_removing()?;
         let (others, _) = containers.list()?;
         for name in mine {
             if !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
-                Volumes::open(&self.root).remove(name)?;
+                volumes.remove(name)?;
             }
         }
         Ok(())
     }
 }
+
+/// Does the same for each item, on all processors if there are many.
+pub fn in_parallel<'a, T: Sync, R: Send>(items: &'a [T], work: &(dyn Fn(&T) -> R + Sync)) -> Vec<(&'a T, R)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len() / FEW);
+    if threads < 2 {
+        return items.iter().map(|item| (item, work(item))).collect();
+    }
+    std::thread::scope(|scope| {
+        let do_part = |part: &'a [T]| part.iter().map(|item| (item, work(item))).collect::<Vec<_>>();
+        let parts: Vec<_> = items.chunks(items.len().div_ceil(threads)).collect();
+        let running: Vec<_> = parts.iter().map(|&part| scope.spawn(move || do_part(part))).collect();
+        // A part whose thread could not do it is done here.
+        let ended =
+            running.into_iter().zip(parts).map(|(thread, part)| thread.join().unwrap_or_else(|_| do_part(part)));
+        ended.flatten().collect()
+    })
+}
+
+/// So many are done before a thread would have started.
+const FEW: usize = 64;
 
 fn tree_size(dir: &Dir, seen: &mut std::collections::BTreeSet<u64>) -> std::io::Result<u64> {
     let mut sum = 0;

@@ -71,7 +71,7 @@ impl Container {
         };
         if let Some(linux) = spec.linux_mut() {
             let mut all = linux.resources().clone().unwrap_or_default();
-            all.set_memory(new.memory().clone()).set_cpu(new.cpu().clone()).set_pids(*new.pids());
+            all.set_memory(*new.memory()).set_cpu(new.cpu().clone()).set_pids(*new.pids());
             if let Some(block_io) = new.block_io() {
                 all.set_block_io(Some(block_io.clone()));
             }

@@ -5,19 +5,20 @@
 //! `.wh.NAME` becomes a character device 0:0, `.wh..wh..opq` the attribute `trusted.overlay.opaque`; both are about
 //! lower layers only, wherever in the tar they stand.
 
-use super::diff::{OPAQUE, WHITEOUT};
+use super::borrow::{NeedsBelow, bring_up};
+use super::content::{copy_dense, copy_sparse};
+use super::diff::{OPAQUE, WHITEOUT, show};
 use super::recipe::Recorder;
-use super::tar::{Entry, Kind, Reader, Segment, Source, Tap, components};
+use super::tar::{Entry, Kind, Reader, Source, Tap, components};
+use super::union::Union;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -25,6 +26,9 @@ use std::rc::Rc;
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Open folders that are remembered.
 const OPEN_FOLDERS: usize = 256;
+
+/// Bytes that a path may have; the kernel's own limit.
+const PATH_LIMIT: usize = 4096;
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,10 +80,19 @@ impl Observer for Recorder {
 }
 
 /// Unpacks the tar in `source` into the empty folder `fs` and reads `source` to its end.
-pub fn unpack<S: Source, T: Observer>(source: S, fs: &Dir, observer: T) -> Result<(Unpacked, T)> {
+///
+/// # Errors
+/// [`super::borrow::NeedsBelow`] for a hard link to a file that is neither in the tar nor in `below`.
+pub fn unpack<S: Source, T: Observer>(
+    source: S,
+    fs: &Dir,
+    below: Option<&Union>,
+    observer: T,
+) -> Result<(Unpacked, T)> {
     let mut reader = Reader::new(source, observer);
     let mut unpacker = Unpacker {
         fs,
+        below,
         folders: HashMap::new(),
         last: None,
         times: Vec::new(),
@@ -108,8 +121,19 @@ struct Folder {
     is_plain: bool,
 }
 
+impl Folder {
+    /// Links on links lead to any depth, and what is too deep could not even be removed again.
+    fn within_reach(self) -> Result<Folder> {
+        if !self.is_plain && self.dir.path_length()? >= PATH_LIMIT {
+            bail!("a folder lies too deep, behind links");
+        }
+        Ok(self)
+    }
+}
+
 struct Unpacker<'a> {
     fs: &'a Dir,
+    below: Option<&'a Union>,
     folders: HashMap<Vec<u8>, Folder>,
     last: Option<(Vec<u8>, Folder)>,
     /// Directories whose time is set when nothing is made in them any more: path, inode, time.
@@ -179,36 +203,62 @@ impl Unpacker<'_> {
     }
 
     fn open_folder(&mut self, parts: &[&[u8]], path: &[u8], time: (i64, u32)) -> Result<Folder> {
+        if path.len() >= PATH_LIMIT {
+            bail!("the path is longer than {PATH_LIMIT} bytes");
+        }
+        // The deepest folder that is there: if one is missing, all below it are.
+        let (mut there, mut missing) = (0, parts.len() + 1);
+        let mut folder = self.existing_folder(b"")?.context("the layer's folder is gone")?;
+        let mut next = parts.len();
+        while there + 1 < missing {
+            match self.existing_folder(&parts[..next].join(&b'/'))? {
+                Some(found) => (folder, there) = (found, next),
+                None => missing = next,
+            }
+            next = there.midpoint(missing);
+        }
+        // A tree may be deeper than a stack, so the rest is made one after the other.
+        for depth in there..parts.len() {
+            folder = self.make_folder(&folder, &parts[..=depth], time)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens the folder at `path`; `None` if it is missing, or a whiteout stands where a folder should be.
+    fn existing_folder(&self, path: &[u8]) -> Result<Option<Folder>> {
         let at = Path::new(OsStr::from_bytes(path));
         match self.fs.dir_without_links(at) {
-            Ok(dir) => return Ok(Folder { dir: Rc::new(dir), is_plain: true }),
+            Ok(dir) => Ok(Some(Folder { dir: Rc::new(dir), is_plain: true })),
             Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
                 // A link to a folder that was there before; where it leads to nothing, what is missing is an error.
-                if let Ok(dir) = self.fs.dir_in_root(at) {
-                    return Ok(Folder { dir: Rc::new(dir), is_plain: false });
-                }
+                let found = self.fs.dir_in_root(at).ok().map(|dir| Folder { dir: Rc::new(dir), is_plain: false });
+                found.map(Folder::within_reach).transpose()
             }
-            // Either something is missing, or a whiteout stands where a folder should be.
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(e) => return Err(e).with_context(|| format!("open the folder {}", at.display())),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("open the folder {}", at.display())),
         }
-        let Some((name, parents)) = parts.split_last() else { bail!("the layer's folder is gone") };
-        let parent = self.folder(parents, time)?;
-        let name = OsStr::from_bytes(name);
+    }
+
+    /// Makes the last folder of `parts` in its parent.
+    fn make_folder(&mut self, parent: &Folder, parts: &[&[u8]], time: (i64, u32)) -> Result<Folder> {
+        let path = parts.join(&b'/');
+        let name = OsStr::from_bytes(parts.last().context("the layer's folder is gone")?);
         let is_hidden = parent.dir.stat_opt(name)?.is_some_and(|stat| is_whiteout(&stat));
         if is_hidden {
             parent.dir.unlink(name)?;
         }
-        parent.dir.mkdir(name, 0o755).with_context(|| format!("make the folder {}", at.display()))?;
+        let made = parent.dir.mkdir(name, 0o755);
+        made.with_context(|| format!("make the folder {}", Path::new(OsStr::from_bytes(&path)).display()))?;
         parent.dir.chown(name, 0, 0)?;
         parent.dir.chmod(name, 0o755)?;
         let dir = parent.dir.child(name)?;
+        self.unpacked.files += 1;
         if is_hidden {
             dir.set_xattr(".", OPAQUE_XATTR, b"y")?;
         }
         let inode = dir.stat_self()?.st_ino;
-        self.times.push((path.to_vec(), inode, time));
-        Ok(Folder { dir: Rc::new(dir), is_plain: parent.is_plain })
+        self.times.push((path, inode, time));
+        Folder { dir: Rc::new(dir), is_plain: parent.is_plain }.within_reach()
     }
 
     fn whiteout(&mut self, parent: &Dir, hidden: &[u8]) -> Result<()> {
@@ -381,12 +431,14 @@ impl Unpacker<'_> {
         let parts = components(&entry.link).context("the link's target leads outside")?;
         let (target, folders) = parts.split_last().context("the link has no target")?;
         let target = OsStr::from_bytes(target);
-        let from = self.fs.dir_in_root(Path::new(OsStr::from_bytes(&folders.join(&b'/'))));
-        let from = from.with_context(|| format!("open the folder of {:?}", String::from_utf8_lossy(&entry.link)))?;
-        let found = from.stat_opt(target)?.filter(|stat| !is_whiteout(stat));
-        let found = found.with_context(|| {
-            format!("its target {:?} is not in the same layer", String::from_utf8_lossy(&entry.link))
-        })?;
+        let open = |unpacker: &Self| unpacker.fs.dir_in_root(Path::new(OsStr::from_bytes(&folders.join(&b'/'))));
+        let there = open(self).ok().map(|dir| dir.stat_opt(target)).transpose()?.flatten();
+        let found = match there {
+            Some(found) if !is_whiteout(&found) => found,
+            Some(_) => return Err(NeedsBelow(entry.link.clone()).into()),
+            None => self.bring_up(&parts, reader.tap())?,
+        };
+        let from = open(self).with_context(|| format!("open the folder of {}", show(&entry.link)))?;
         if let Some(old) = parent.stat_opt(name)? {
             if (old.st_dev, old.st_ino) == (found.st_dev, found.st_ino) {
                 reader.tap().not_canonical();
@@ -395,6 +447,17 @@ impl Unpacker<'_> {
             self.clear(parent, name, reader.tap())?;
         }
         parent.link(&from, target, name).context("make the hard link")
+    }
+
+    fn bring_up<T: Observer>(&mut self, parts: &[&[u8]], observer: &mut T) -> Result<Stat> {
+        let Some(below) = self.below else { return Err(NeedsBelow(parts.join(&b'/')).into()) };
+        observer.not_canonical();
+        let (stat, made) = bring_up(below, parts, self.fs)?;
+        self.forget_folders();
+        self.times.extend(made);
+        self.sizes.insert(stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0));
+        self.unpacked.files += 1;
+        Ok(stat)
     }
 
     /// Times of directories come last: making things in them would change them again.
@@ -425,37 +488,6 @@ impl Unpacker<'_> {
 /// `.wh..wh.plnk` and the like, which AUFS kept beside the files.
 fn is_aufs_metadata(name: &[u8]) -> bool {
     name.starts_with(b".wh..wh.") && name != OPAQUE
-}
-
-fn copy_dense<S: Source, T: Tap>(mut file: &File, reader: &mut Reader<S, T>) -> Result<()> {
-    loop {
-        let piece = reader.content().context("read the archive")?;
-        if piece.is_empty() {
-            return Ok(());
-        }
-        file.write_all(piece).context("write the file")?;
-        let length = piece.len();
-        reader.consume(length)?;
-    }
-}
-
-fn copy_sparse<S: Source, T: Tap>(
-    file: &File,
-    segments: &[Segment],
-    size: u64,
-    reader: &mut Reader<S, T>,
-) -> Result<()> {
-    for segment in segments {
-        let mut done = 0;
-        while done < segment.length {
-            let piece = reader.content().context("read the archive")?;
-            let length = piece.len().min(usize::try_from(segment.length - done).unwrap_or(usize::MAX));
-            file.write_all_at(&piece[..length], segment.offset + done).context("write the file")?;
-            reader.consume(length)?;
-            done += length as u64;
-        }
-    }
-    file.set_len(size).context("set the file's size")
 }
 
 /// An attribute that the store's file system cannot hold is dropped, except one that security rests on.

@@ -36,7 +36,8 @@ impl Store {
         apply_changes(&mut config, &options.changes)?;
         let _making = self.root.lock_for_making()?;
         let layer = NewLayer::begin(&self.root)?;
-        let unpacked = with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, ()));
+        let unpacked =
+            with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, None, ()));
         let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
         if seen.plain_bytes == 0 {
             bail!("import the archive: it is empty");

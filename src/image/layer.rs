@@ -16,6 +16,7 @@ use super::digest::Digest;
 use super::feed::{self, Wanted, with_feed};
 use super::recipe::{self, Recorder};
 use super::store::Store;
+use super::union::Union;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, sync_file_system, sync_parent, write_atomic};
@@ -146,7 +147,7 @@ impl NewLayer {
     /// Puts the synced layer in its place. If another command was faster, its layer is as good.
     pub fn publish(self, root: &Root, layer: &Digest, meta: &Meta) -> Result<()> {
         self.describe(meta, Durability::Synced)?;
-        self.put_in_place(root, layer)?;
+        self.place(root, layer)?;
         sync_parent(&folder(root, layer)).context("sync the folder of layers")
     }
 
@@ -154,7 +155,7 @@ impl NewLayer {
     pub fn publish_unsynced(self, root: &Root, layer: &Digest, meta: &Meta) -> Result<()> {
         self.describe(meta, Durability::Atomic)?;
         self.folder.symlink(boot_id().as_ref(), UNSYNCED).context("mark the new layer as not synced")?;
-        self.put_in_place(root, layer)
+        self.place(root, layer)
     }
 
     fn describe(&self, meta: &Meta, durability: Durability) -> Result<()> {
@@ -162,7 +163,7 @@ impl NewLayer {
         write_atomic(&path, &serde_json::to_vec(meta)?, durability).context("describe the new layer")
     }
 
-    fn put_in_place(&self, root: &Root, layer: &Digest) -> Result<()> {
+    fn place(&self, root: &Root, layer: &Digest) -> Result<()> {
         let place = folder(root, layer);
         if is_stale(&place) {
             root.discard(&place)?;
@@ -215,24 +216,40 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// The layer's diff id.
+    pub fn diff_id(&self) -> Digest {
+        self.diff_id
+    }
+
+    /// Its folder as long as it is not published.
+    pub fn path(&self) -> &Path {
+        self.layer.scratch.path()
+    }
+
     /// Makes it durable.
     pub fn sync(&self) -> Result<()> {
         self.layer.sync(self.meta.files)
     }
 
+    #[cfg(test)]
     /// Puts it, synced, in its place. The caller holds the store's lock as a maker.
     pub fn publish(self, root: &Root) -> Result<Meta> {
-        self.layer.publish(root, &self.diff_id, &self.meta)?;
+        self.layer.place(root, &self.diff_id)?;
+        sync_parent(&folder(root, &self.diff_id)).context("sync the folder of layers")?;
         Ok(self.meta)
     }
 }
 
-/// Makes layers durable together.
-pub fn sync_all(root: &Root, layers: &[Aside]) -> Result<()> {
+/// Makes layers durable and puts them in their places, together. The caller holds the store's lock as a maker.
+pub fn publish_all(root: &Root, layers: &[Aside]) -> Result<()> {
+    let Some(first) = layers.first() else { return Ok(()) };
     if layers.iter().map(|layer| layer.meta.files).sum::<u64>() <= FEW {
-        return layers.iter().try_for_each(Aside::sync);
+        layers.iter().try_for_each(Aside::sync)?;
+    } else {
+        File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")?;
     }
-    File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")
+    layers.iter().try_for_each(|layer| layer.layer.place(root, &layer.diff_id))?;
+    sync_parent(&folder(root, &first.diff_id)).context("sync the folder of layers")
 }
 
 /// Unpacks a layer in a scratch folder.
@@ -240,12 +257,24 @@ pub fn sync_all(root: &Root, layers: &[Aside]) -> Result<()> {
 /// # Errors
 /// As [`unpack`].
 pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise) -> Result<Aside> {
+    unpack_into(scratch, source, promise, None)
+}
+
+/// The same for a layer that links to files of the layers `below` it.
+///
+/// # Errors
+/// As [`unpack_aside`].
+pub fn unpack_over(scratch: Scratch, source: impl Read + Send, promise: Promise, below: &Union) -> Result<Aside> {
+    unpack_into(scratch, source, promise, Some(below))
+}
+
+fn unpack_into(scratch: Scratch, source: impl Read + Send, promise: Promise, below: Option<&Union>) -> Result<Aside> {
     let layer = NewLayer::inside(scratch)?;
     let recorder = Recorder::new(&layer.folder)?;
     let stored = promise.stored.filter(|(digest, _)| *digest != promise.diff_id);
     let wanted = Wanted { stored: stored.is_some(), plain: true };
     let ((unpacked, recorder), seen) =
-        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, recorder))?;
+        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, below, recorder))?;
     if let Some((digest, size)) = promise.stored {
         // Without a hash of its own the stream must be the uncompressed tar itself.
         let size = if stored.is_some() { size } else { size.or(Some(seen.plain_bytes)) };
@@ -255,6 +284,9 @@ pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise
     recorder.finish()?;
     let Unpacked { size, files } = unpacked;
     let meta = Meta { size, files, tar: seen.plain_bytes };
+    // It becomes durable with everything else.
+    let path = layer.scratch.path().join("meta.json");
+    std::fs::write(path, serde_json::to_vec(&meta)?).context("describe the new layer")?;
     Ok(Aside { layer, diff_id: promise.diff_id, meta })
 }
 

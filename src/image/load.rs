@@ -7,11 +7,12 @@
 //! An archive that is both is read as the first, whose names are Docker's. Members may stand in any order.
 
 use super::archive::{Archive, Slice};
+use super::borrow::{self, NeedsBelow};
 use super::config::ImageConfig;
 use super::digest::Digest;
 use super::feed;
 use super::index::{Entry, Names};
-use super::layer::{self, Promise};
+use super::layer::{self, Aside, Promise};
 use super::manifest::{
     CONTAINERD_NAME, Descriptor, Document, Index, OCI_INDEX, OCI_MANIFEST, REF_NAME, host_architecture, plain_manifest,
 };
@@ -20,10 +21,14 @@ use super::reference::Reference;
 use super::save::WITHOUT;
 use super::store::Store;
 use super::together::{self, Stop};
+use super::union::Union;
+use crate::sys::dir::Dir;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 
 /// Indexes in indexes in indexes are not followed further.
 const DEPTH_LIMIT: usize = 4;
@@ -64,17 +69,23 @@ struct DockerImage {
 /// An image of the archive, with all documents read and checked.
 struct Planned {
     config: Vec<u8>,
-    diff_ids: Vec<Digest>,
     layers: Vec<Layer>,
     /// Document and media type; without one it will be made when the layers' sizes are known.
     manifest: Option<(Vec<u8>, String)>,
     names: Vec<Reference>,
 }
 
+impl Planned {
+    fn diff_ids(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+}
+
 /// Where a layer's stream is and what is known about it.
 struct Layer {
+    diff_id: Digest,
     member: String,
-    stored: Option<(Digest, Option<u64>)>,
+    stored: Stored,
 }
 
 impl Store {
@@ -110,28 +121,78 @@ impl Store {
 
     /// Unpacks the layers that the store does not have, all at once, and publishes them when all are right.
     fn load_layers(&self, archive: &Archive, images: &[Planned], progress: &dyn Progress) -> Result<()> {
-        let mut todo: Vec<(Promise, Slice, &str)> = Vec::new();
+        let mut todo: Vec<(&Layer, Slice)> = Vec::new();
         let mut planned = BTreeSet::new();
-        for (diff_id, layer) in images.iter().flat_map(|image| image.diff_ids.iter().zip(&image.layers)) {
-            if !planned.insert(*diff_id) || layer::exists(&self.root, diff_id) {
-                continue;
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            if planned.insert(layer.diff_id) && !layer::exists(&self.root, &layer.diff_id) {
+                let source = archive.member(&layer.member);
+                todo.push((layer, source.map_err(|e| left_out(archive, &layer.diff_id, e))?));
             }
-            let source = archive.member(&layer.member).map_err(|e| left_out(archive, diff_id, e))?;
-            todo.push((Promise { diff_id: *diff_id, stored: layer.stored }, source, &layer.member));
         }
         // The longest first: nobody waits for it in the end.
-        todo.sort_by_key(|(_, source, _)| std::cmp::Reverse(source.len()));
-        let work = |(promise, source, member): (Promise, Slice, &str), stop: &Stop| {
-            let total = Some(source.len());
-            let source = Watched::new(source, progress, promise.diff_id.short(), total, Step::Loading);
-            let unpacked = layer::unpack_aside(self.root.scratch()?, stop.watch(source), promise);
-            unpacked.with_context(|| format!("read the layer {member}"))
-        };
-        let unpacked = together::each(todo, work)?;
-        layer::sync_all(&self.root, &unpacked)?;
-        unpacked.into_iter().try_for_each(|layer| layer.publish(&self.root).map(drop))?;
+        todo.sort_by_key(|(_, source)| std::cmp::Reverse(source.len()));
+        let outcomes =
+            together::each(todo, |(layer, source), stop| match self.unpack(layer, source, None, stop, progress) {
+                Err(e) if e.downcast_ref::<NeedsBelow>().is_some() => Ok(Err(e)),
+                other => other.map(Ok),
+            })?;
+        let mut unpacked: Vec<Aside> = outcomes.into_iter().flatten().collect();
+        for image in images {
+            self.unpack_in_order(archive, image, &mut unpacked, progress)?;
+        }
+        let folder = |layer: &Digest| self.folder_of(layer, &unpacked);
+        images.iter().try_for_each(|image| borrow::check(&image.diff_ids(), folder))?;
+        layer::publish_all(&self.root, &unpacked)?;
         // Those that were there may still be a build's.
-        planned.iter().try_for_each(|layer| layer::settle(&self.root, &[*layer]))
+        layer::settle(&self.root, &planned.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Where a layer is now.
+    fn folder_of(&self, layer: &Digest, unpacked: &[Aside]) -> PathBuf {
+        let aside = unpacked.iter().find(|aside| aside.diff_id() == *layer);
+        aside.map_or_else(|| layer::folder(&self.root, layer), |aside| aside.path().to_owned())
+    }
+
+    /// Unpacks those layers of an image that need what is below them.
+    fn unpack_in_order(
+        &self,
+        archive: &Archive,
+        image: &Planned,
+        unpacked: &mut Vec<Aside>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let mut below = Vec::new();
+        for (at, layer) in image.layers.iter().enumerate() {
+            if !self.folder_of(&layer.diff_id, unpacked).exists() {
+                let union = Union::new(below.iter().rev().map(Dir::open).collect::<io::Result<_>>()?);
+                let source = archive.member(&layer.member)?;
+                let made = self.unpack(layer, source, Some(&union), &Stop::default(), progress)?;
+                borrow::note(made.path(), &image.diff_ids()[..at])?;
+                unpacked.push(made);
+            }
+            let folder = self.folder_of(&layer.diff_id, unpacked);
+            below.push(folder.join("fs"));
+        }
+        Ok(())
+    }
+
+    fn unpack(
+        &self,
+        layer: &Layer,
+        source: Slice,
+        below: Option<&Union>,
+        stop: &Stop,
+        progress: &dyn Progress,
+    ) -> Result<Aside> {
+        let (total, item) = (Some(source.len()), layer.diff_id.short());
+        let source = stop.watch(Watched::new(source, progress, item, total, Step::Loading));
+        let promise = Promise { diff_id: layer.diff_id, stored: layer.stored };
+        let scratch = self.root.scratch()?;
+        let unpacked = match below {
+            None => layer::unpack_aside(scratch, source, promise),
+            Some(below) => layer::unpack_over(scratch, source, promise, below),
+        };
+        unpacked.with_context(|| format!("read the layer {}", layer.member))
     }
 
     /// Stores an image's documents as they are and gives it its names.
@@ -144,7 +205,7 @@ impl Store {
         let (manifest, media_type) = match planned.manifest {
             Some(manifest) => manifest,
             None => {
-                let sizes = planned.diff_ids.iter().map(|id| Ok((*id, layer::meta(&self.root, id)?.tar)));
+                let sizes = planned.diff_ids().into_iter().map(|id| Ok((id, layer::meta(&self.root, &id)?.tar)));
                 (plain_manifest(&planned.config, &sizes.collect::<Result<Vec<_>>>()?)?, OCI_MANIFEST.into())
             }
         };
@@ -191,8 +252,7 @@ fn docker(archive: &Archive) -> Result<Vec<Planned>> {
             feed::check(&image.config, (promised, None), Some(Digest::of(&config)), 0)?;
         }
         let members = image.layers.unwrap_or_default();
-        let layers =
-            members.into_iter().map(|member| Layer { stored: blob_digest(&member).map(|d| (d, None)), member });
+        let layers = members.into_iter().map(|member| (blob_digest(&member).map(|d| (d, None)), member));
         planned.push(plan(config, layers.collect(), None, names)?);
     }
     Ok(planned)
@@ -230,7 +290,7 @@ fn oci_image(archive: &Archive, descriptor: &Descriptor, name: Option<Reference>
                 if !layer.media_type.contains(".tar") || layer.media_type.ends_with("encrypted") {
                     bail!("a layer of the type {} is not supported", layer.media_type);
                 }
-                Ok(Layer { member: blob_name(&layer.digest), stored: Some((layer.digest, Some(layer.size))) })
+                Ok((Some((layer.digest, Some(layer.size))), blob_name(&layer.digest)))
             });
             let manifest = Some((data, descriptor.media_type.clone()));
             plan(config, layers.collect::<Result<_>>()?, manifest, name.into_iter().collect())
@@ -251,9 +311,12 @@ fn oci_document(archive: &Archive, descriptor: &Descriptor) -> Result<Vec<u8>> {
     Ok(data)
 }
 
+/// Digest and size of a stream, as far as they are promised.
+type Stored = Option<(Digest, Option<u64>)>;
+
 fn plan(
     config: Vec<u8>,
-    layers: Vec<Layer>,
+    layers: Vec<(Stored, String)>,
     manifest: Option<(Vec<u8>, String)>,
     names: Vec<Reference>,
 ) -> Result<Planned> {
@@ -261,7 +324,9 @@ fn plan(
     if diff_ids.len() != layers.len() {
         bail!("the image has {} layers but {} diff ids", layers.len(), diff_ids.len());
     }
-    Ok(Planned { config, diff_ids, layers, manifest, names })
+    let layers = diff_ids.into_iter().zip(layers);
+    let layers = layers.map(|(diff_id, (stored, member))| Layer { diff_id, member, stored }).collect();
+    Ok(Planned { config, layers, manifest, names })
 }
 
 /// Why a layer is nowhere, if whoever saved the archive has left it out.

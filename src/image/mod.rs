@@ -12,12 +12,15 @@
 //! lookup, summary, usage   many names at once, and the room that their layers take
 //! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
+//! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! unpack                 any archive into a folder
+//! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
+//! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
-//! copy                   single files with all their attributes
+//! copy, content          single files with all their attributes
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
@@ -27,14 +30,17 @@
 mod adopt;
 mod apply;
 mod archive;
+mod borrow;
 mod cache;
 pub mod change;
 mod changes;
 mod commit;
 mod compare;
 pub mod config;
+mod content;
 pub mod copy;
 mod diff;
+pub mod difference;
 pub mod digest;
 mod export;
 mod feed;
@@ -61,6 +67,7 @@ mod tar;
 #[cfg(test)]
 pub(crate) mod tests;
 mod together;
+pub mod transfer;
 pub mod union;
 pub mod unpack;
 mod usage;

@@ -330,7 +330,7 @@ fn short(id: &str) -> &str {
 }
 
 /// Each layer with its chain id: the digest of everything from the bottom up to it.
-fn chain(layers: &[Digest]) -> Vec<(Digest, Digest)> {
+pub(super) fn chain(layers: &[Digest]) -> Vec<(Digest, Digest)> {
     let mut out: Vec<(Digest, Digest)> = Vec::new();
     for layer in layers {
         let chain = match out.last() {

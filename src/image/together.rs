@@ -10,6 +10,9 @@ use std::thread::Builder;
 /// More at once only get in each other's way.
 const AT_ONCE: usize = 8;
 
+/// Bytes of stack of a thread: trees can be two thousand folders deep.
+const STACK: usize = 32 << 20;
+
 /// Says that the work has become useless.
 #[derive(Debug, Default)]
 pub struct Stop(AtomicBool);
@@ -61,7 +64,8 @@ pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T, &Stop) -> Result<R
         }
     };
     std::thread::scope(|scope| {
-        let threads = (0..workers).map(|_| Builder::new().spawn_scoped(scope, worker)).collect::<Vec<_>>();
+        let threads =
+            (0..workers).map(|_| Builder::new().stack_size(STACK).spawn_scoped(scope, worker)).collect::<Vec<_>>();
         let started = threads.into_iter().filter_map(Result::ok).map(|thread| thread.join().is_ok());
         if started.fold(true, |all, ended| all && ended) {
             Ok(())

@@ -3,7 +3,10 @@
 //! Everything inside a root file system, a layer or a build context is reached through [`Dir`]: a path that
 //! somebody else controls is never resolved as a string against the host's root.
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    XattrFlags,
+};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -25,6 +28,23 @@ impl AsFd for Dir {
 impl From<OwnedFd> for Dir {
     fn from(fd: OwnedFd) -> Self {
         Dir(fd)
+    }
+}
+
+/// Directories of one tree that are open at once while it is removed.
+const DEEP: usize = 200;
+
+/// A directory that is being removed.
+struct Removing {
+    name: OsString,
+    dir: Dir,
+    /// What was not removed yet.
+    names: Vec<OsString>,
+}
+
+impl Removing {
+    fn new(name: &OsStr, dir: Dir) -> io::Result<Removing> {
+        Ok(Removing { name: name.to_owned(), names: dir.names()?, dir })
     }
 }
 
@@ -95,6 +115,20 @@ impl Dir {
     pub fn open_at(&self, name: impl AsRef<OsStr>, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
         let name = component(name.as_ref())?;
         Ok(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Opens the regular file `name` for reading, following no link. What it is is known before it is opened: devices
+    /// and fifos are never touched, even if they are put in its place meanwhile.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not a regular file.
+    pub fn open_regular(&self, name: impl AsRef<OsStr>) -> io::Result<std::fs::File> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 
     /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
@@ -176,6 +210,25 @@ impl Dir {
         }
     }
 
+    /// The bytes of this directory's path from the host's root, or more than any path has.
+    pub fn path_length(&self) -> io::Result<usize> {
+        match rustix::fs::readlink(format!("/proc/self/fd/{}", self.0.as_raw_fd()), Vec::new()) {
+            Ok(path) => Ok(path.as_bytes().len()),
+            Err(Errno::NAMETOOLONG) => Ok(usize::MAX),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether something is mounted on `name`, here in the mount namespace that this directory was opened in.
+    pub fn is_mounted_on(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let name = component(name.as_ref())?;
+        match rustix::fs::statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+            Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Attributes of this directory itself.
     pub fn stat_self(&self) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(&self.0)?)
@@ -198,6 +251,19 @@ impl Dir {
     pub fn chmod(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
         let name = component(name.as_ref())?;
         Ok(rustix::fs::chmodat(&self.0, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+    }
+
+    /// As [`Dir::chmod`] where somebody else may put a link in the place of `name`.
+    ///
+    /// # Errors
+    /// `ENOTSUP` for a link.
+    pub fn chmod_no_link(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777))?)
     }
 
     /// Sets the modification time (and the access time to the same) of `name`, not following a link.
@@ -289,22 +355,47 @@ impl Dir {
 
     /// Removes `name` and, if it is a directory, all below it, following no link. A missing name is fine.
     pub fn remove_tree(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let name = component(name.as_ref())?;
+        let name = name.as_ref();
+        if self.remove_simple(name)? {
+            return Ok(());
+        }
+        // Whoever has made the tree may have made it deeper than any stack, and than descriptors can be open.
+        let mut open = vec![Removing::new(name, self.child(name)?)?];
+        while let Some(last) = open.last_mut() {
+            let Some(child) = last.names.pop() else {
+                let name = open.pop().map(|done| done.name).unwrap_or_default();
+                open.last().map_or(self, |parent| &parent.dir).rmdir(&name)?;
+                continue;
+            };
+            if last.dir.remove_simple(&child)? {
+                continue;
+            }
+            if open.len() < DEEP {
+                let last = &open[open.len() - 1].dir;
+                let child = Removing::new(&child, last.child(&child)?)?;
+                open.push(child);
+            } else {
+                let name = OsString::from(super::random::hex::<16>());
+                open[DEEP - 1].dir.rename(&child, &open[0].dir, &name)?;
+                open[0].names.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is no directory, or an empty one. False if it is a directory with something in it.
+    fn remove_simple(&self, name: &OsStr) -> io::Result<bool> {
+        let name = component(name)?;
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(true),
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
         }
         match rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(e) => Err(e.into()),
         }
-        let dir = self.child(name)?;
-        for child in dir.names()? {
-            dir.remove_tree(&child)?;
-        }
-        self.rmdir(name)
     }
 
     /// Makes this directory's entries durable.

@@ -124,7 +124,8 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Reads the rest of a stream that should not exceed `limit` bytes.
 pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
+    // Most documents are smaller, and need no second read but the one that finds their end.
+    let mut out = Vec::with_capacity(8192);
     source.take(limit + 1).read_to_end(&mut out)?;
     if out.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));

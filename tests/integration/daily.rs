@@ -207,18 +207,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         assert!(err.contains(expected), "{flags:?}: {err}");
     }
     assert_eq!(store.ok(&["ps", "-aq"]), "");
-    store.ok(&[
-        "run",
-        "--rm",
-        "--disable-content-trust",
-        "--isolation",
-        "default",
-        "-q",
-        "--userns",
-        "host",
-        IMAGE,
-        "true",
-    ]);
+    store.ok(&["run", "--rm", "--disable-content-trust", "--isolation", "default", "--userns", "host", IMAGE, "true"]);
 }
 
 #[test]

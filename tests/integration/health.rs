@@ -48,12 +48,12 @@ fn a_container_is_healthy_while_its_check_succeeds() {
 fn a_check_that_takes_too_long_is_ended_with_all_that_it_started() {
     let store = Store::new();
     let mut args = vec!["run", "-d", "--name", "slow", "--health-cmd", "echo begun; sleep 4242"];
-    args.extend(["--health-interval", "20ms", "--health-timeout", "200ms", "--health-retries", "1"]);
+    args.extend(["--health-interval", "20ms", "--health-timeout", "1s", "--health-retries", "1"]);
     args.extend([IMAGE, "sleep", "1000"]);
     store.ok(&args);
     eventually("the verdict", || health(&store, "slow") == "unhealthy");
     let log = store.inspect("slow", "{{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}");
-    assert!(log.starts_with("-1 Health check exceeded timeout (200ms): begun"), "{log}");
+    assert!(log.starts_with("-1 Health check exceeded timeout (1s): begun"), "{log}");
     // The supervisor served its clients all the while, and keeps no dead ones.
     assert_eq!(store.ok(&["exec", "slow", "echo", "here"]), "here");
     store.ok(&["stop", "-t", "0", "slow"]);

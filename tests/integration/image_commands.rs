@@ -96,13 +96,15 @@ fn a_list_has_all_of_dockers_fields() {
 #[test]
 fn a_list_believes_nothing_that_is_not_so_any_more() {
     let store = dated();
-    let before = store.ok(&["images", "--no-trunc", "--digests"]);
+    let shown =
+        || store.ok(&["images", "--format", "{{.ID}} {{.Digest}} {{.Repository}}:{{.Tag}} {{.CreatedAt}} {{.Size}}"]);
+    let before = shown();
     let cache = store.root().join("summaries.json");
     assert!(cache.exists());
     std::fs::write(&cache, "{ this is no document").unwrap();
-    assert_eq!(store.ok(&["images", "--no-trunc", "--digests"]), before);
+    assert_eq!(shown(), before);
     std::fs::remove_file(&cache).unwrap();
-    assert_eq!(store.ok(&["images", "--no-trunc", "--digests"]), before);
+    assert_eq!(shown(), before);
     // Also what is known is looked at again when its document is another file.
     let id = store.inspect("old:1", "{{.Id}}");
     std::fs::write(store.root().join("blobs/sha256").join(&id[7..]), "broken").unwrap();
@@ -333,7 +335,12 @@ fn everything_that_nobody_needs_is_pruned_at_once() {
     assert_eq!(names(&store, &["-a"]), "busybox:latest app:1 me/app:2 old:1");
     store.ok(&["system", "prune", "-af"]);
     assert_eq!(names(&store, &[]), "old:1");
-    assert!(store.root().join("volumes/kept").exists(), "volumes with a name stay");
+    store.ok(&["run", "--name", "gone", "-v", "/anonymous", "old:1", "sh", "-c", "printf 123 >/anonymous/three"]);
+    assert_eq!(store.ok(&["volume", "ls", "-q"]).lines().count(), 2);
+    assert!(!store.ok(&["system", "prune", "-f"]).contains("Volumes"), "only if asked");
+    let out = store.ok(&["system", "prune", "-f", "--volumes"]);
+    assert!(out.starts_with("Deleted Volumes:\n") && out.ends_with("Total reclaimed space: 3B"), "{out}");
+    assert_eq!(store.ok(&["volume", "ls", "-q"]), "kept", "volumes with a name stay");
     assert_eq!(store.ok(&["exec", "up", "cat", "/old"]), "old");
     store.ok(&["rm", "-f", "up"]);
 }

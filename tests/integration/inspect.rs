@@ -220,8 +220,13 @@ fn several_objects_are_one_list_and_missing_ones_are_told() {
     assert!(store.ok(&["inspect", "--type", "image", "-f", "{{.Id}}", "box"]).starts_with("sha256:"));
     assert!(store.ok(&["image", "inspect", "-f", "{{.Id}}", "box"]).starts_with("sha256:"));
     assert_eq!(store.ok(&["container", "inspect", "-f", "{{.Id}}", "box"]), container);
+    store.ok(&["volume", "create", "box"]);
+    store.ok(&["volume", "create", "pot"]);
+    assert_eq!(store.ok(&["inspect", "--type", "volume", "-f", "{{.Name}} {{.Driver}}", "box"]), "box local");
+    assert_eq!(store.ok(&["inspect", "-f", "{{.Scope}}", "pot"]), "local");
     for (args, message) in [
-        (&["inspect", "nosuch"][..], "No such object: nosuch"),
+        (&["inspect", "--type", "volume", "nosuch"][..], "No such volume: nosuch"),
+        (&["inspect", "nosuch"][..][..], "No such object: nosuch"),
         (&["image", "inspect", "nosuch"], "No such image: nosuch"),
         (&["container", "inspect", IMAGE], "No such container: busybox"),
     ] {

@@ -1054,14 +1054,14 @@ fn ends_a_line(store: &Store, command: &str) -> bool {
 #[test]
 fn top_shows_the_processes_of_a_container() {
     let store = Store::new();
-    store.ok(&["run", "-d", "--name", "busy", "-u", "33", IMAGE, "sh", "-c", "sleep 1111 & exec sleep 2222"]);
+    store.ok(&["run", "-d", "--name", "busy", "-u", "54321", IMAGE, "sh", "-c", "sleep 1111 & exec sleep 2222"]);
     eventually("both processes", || ["sleep 1111", "sleep 2222"].iter().all(|c| ends_a_line(&store, c)));
     let out = store.ok(&["top", "busy"]);
     let lines: Vec<Vec<&str>> = out.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
     assert_eq!(lines.len(), 3, "{out}");
     for (row, command) in lines[1..].iter().zip(["2222", "1111"]) {
-        assert_eq!((row[0], row[7], row[8]), ("33", "sleep", command), "{out}");
+        assert_eq!((row[0], row[7], row[8]), ("54321", "sleep", command), "{out}");
     }
     assert_eq!(lines[1][1], store.inspect("busy", "{{.State.Pid}}"));
     assert_eq!(lines[2][2], lines[1][1], "the second is a child of the first: {out}");

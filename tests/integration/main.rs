@@ -1,14 +1,18 @@
 //! Black-box tests: the real binary, as root, on real mounts. Each test has a store of its own, and dropping the
 //! store checks that nothing is left of it on the host.
 
+mod archives;
 mod build;
 mod confinement;
+mod cp;
 mod crash;
 mod daily;
+mod diff;
 mod errors;
 mod events;
 mod exec;
 mod health;
+mod hostile_archives;
 mod image_commands;
 mod image_tools;
 mod images;
@@ -23,4 +27,5 @@ mod support;
 mod terminal;
 mod threats;
 mod update;
+mod volume_commands;
 mod volumes;

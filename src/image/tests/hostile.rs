@@ -13,7 +13,7 @@ fn unpacked(entries: &[(Entry, &[u8])]) -> (Folder, Result<()>) {
     let folder = Folder::new();
     std::fs::create_dir(folder.path("fs")).unwrap();
     std::fs::write(folder.path("outside"), "untouched").unwrap();
-    let result = unpack(&tar_of(entries)[..], &folder.dir("fs"), ()).map(drop);
+    let result = unpack(&tar_of(entries)[..], &folder.dir("fs"), None, ()).map(drop);
     assert_eq!(std::fs::read(folder.path("outside")).unwrap(), b"untouched");
     assert_eq!(folder.dir(".").names().unwrap(), ["fs", "outside"]);
     (folder, result)
@@ -93,6 +93,23 @@ fn devices_and_attributes_that_steer_overlayfs_stay_out() {
 }
 
 #[test]
+fn trees_may_be_deeper_than_a_stack() {
+    let folder = Folder::in_memory();
+    std::fs::create_dir(folder.path("fs")).unwrap();
+    let deep = "d/".repeat(2040);
+    let tar = tar_of(&[plain(Directory, &deep, ""), (entry(File, &format!("{deep}f"), ""), b"bottom")]);
+    // Threads have less stack than the process.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unpack(&tar[..], &folder.dir("fs"), None, ()).unwrap();
+            assert_eq!(folder.dir("fs").dir_in_root(&deep).unwrap().names().unwrap(), ["f"]);
+            folder.dir(".").remove_tree("fs").unwrap();
+        });
+    });
+    assert!(folder.dir(".").names().unwrap().is_empty());
+}
+
+#[test]
 fn truncated_archives_are_errors() {
     let whole = tar_of(&[(entry(File, "a", ""), &[1; 2000]), (entry(File, &"long".repeat(60), ""), b"b")]);
     let folder = Folder::new();
@@ -101,7 +118,7 @@ fn truncated_archives_are_errors() {
         let name = length.to_string();
         std::fs::create_dir(folder.path(&name)).unwrap();
         let in_padding = (512 + 2000..512 + 2048).contains(&length);
-        let result = unpack(&whole[..length], &folder.dir(&name), ());
+        let result = unpack(&whole[..length], &folder.dir(&name), None, ());
         assert!(result.is_err() || at_a_boundary || in_padding || length > whole.len() - 1536, "{length}");
     }
 }
@@ -111,7 +128,7 @@ fn records_about_an_entry_are_bounded() {
     let mut huge = entry(File, "a", "");
     huge.xattrs = vec![(b"user.x".to_vec(), vec![0; 2 << 20])];
     let folder = Folder::new();
-    let error = unpack(&encode(&huge)[..], &folder.dir("."), ()).unwrap_err();
+    let error = unpack(&encode(&huge)[..], &folder.dir("."), None, ()).unwrap_err();
     assert!(format!("{error:#}").contains("larger than"));
 }
 
@@ -130,7 +147,7 @@ proptest! {
         let folder = Folder::new();
         std::fs::create_dir(folder.path("fs")).unwrap();
         let entries: Vec<_> = entries.into_iter().map(|e| (e, &b""[..])).collect();
-        let _ = unpack(&tar_of(&entries)[..], &folder.dir("fs"), ());
+        let _ = unpack(&tar_of(&entries)[..], &folder.dir("fs"), None, ());
         prop_assert_eq!(Dir::open(folder.path(".")).unwrap().names().unwrap(), ["fs"]);
     }
 }

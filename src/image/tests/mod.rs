@@ -21,6 +21,13 @@ impl Folder {
         Folder(path)
     }
 
+    /// The same on a file system on which it does not matter how much there is.
+    pub fn in_memory() -> Folder {
+        let path = PathBuf::from(format!("/dev/shm/minirun-image-{}", random::hex::<8>()));
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
     pub fn path(&self, sub: &str) -> PathBuf {
         self.0.join(sub)
     }
