@@ -6,10 +6,10 @@ FIXTURES := target/fixtures
 export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 
 # Debian packages that the fixtures and tests are made with.
-PACKAGES := zstd busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
+PACKAGES := zstd bzip2 xz-utils busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs
 
 # Those whose engines run on minirun in tests.
-ENGINES := catatonit docker.io podman containerd runc iptables tini iproute2
+ENGINES := catatonit docker.io podman containerd runc iptables tini iproute2 skopeo umoci python3
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench clean
@@ -25,9 +25,15 @@ static: ## the release binary, static and stripped: target/minirun
 	install -m 755 target/$(TRIPLE)/release/minirun target/minirun
 	@ls -l target/minirun
 
-install: static ## minirun below PREFIX (/usr/local)
+install: static ## minirun below PREFIX (/usr/local), with completions for shells and man pages
 	install -D -m 755 target/minirun $(DESTDIR)$(PREFIX)/bin/minirun
 	ln -sf minirun $(DESTDIR)$(PREFIX)/bin/minirun-oci
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions \
+		fish/vendor_completions.d man/man1)
+	target/minirun completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/minirun
+	target/minirun completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_minirun
+	target/minirun completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/minirun.fish
+	target/minirun man $(DESTDIR)$(PREFIX)/share/man/man1
 
 deps: ## the Debian packages the tests need, if some are missing
 	@rootfs-fixtures/deps.sh $(PACKAGES)

@@ -9,7 +9,8 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [commit]   default: all
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit]
+#   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
 # MINIRUN and FLOOR name the binaries, BENCH_DIR where the temporary directory goes,
@@ -286,11 +287,76 @@ images() {
     done
 }
 
+# A docker-archive of Debian in two layers of about the same size, whose content is new in
+# each turn: layers NUMBER [gzip].
+layers() {
+    local dir=$tmp/layers.$1${2:-} half diffs=()
+    mkdir -p "$dir"
+    echo "$dir" | tee "$tmp/debian/etc/turn" >"$tmp/debian/usr/share/turn"
+    tar -C "$tmp/debian" --exclude ./usr/share --exclude ./usr/bin -cf "$dir/1" .
+    tar -C "$tmp/debian" -cf "$dir/2" ./usr/share ./usr/bin
+    for half in 1 2; do
+        diffs+=("$(sha256sum <"$dir/$half")")
+        [ "${2:-}" != gzip ] || gzip -1 -c "$dir/$half" >"$dir/packed"
+        [ "${2:-}" != gzip ] || mv "$dir/packed" "$dir/$half"
+    done
+    printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' \
+        "${diffs[0]%% *}" "${diffs[1]%% *}" >"$dir/config.json"
+    printf '[{"Config":"config.json","RepoTags":["layers%s:latest"],"Layers":["1","2"]}]' "$1${2:-}" >"$dir/manifest.json"
+    tar -C "$dir" -cf "$dir.tar" manifest.json config.json 1 2
+}
+
+# Into the store and out of it, beside each of the stages alone.
+archives() {
+    local e i kind slowest stages=(tar sha256 gunzip)
+    mkdir -p "$tmp/debian"
+    tar -C "$tmp/debian" -xf "$fixtures/debian.tar"
+    for ((i = 0; i < 5; i++)); do
+        layers "$i"
+        layers "$i" gzip
+        mkdir "$tmp/alone.$i"
+        settle
+        time_of sh -c "tar -C $tmp/alone.$i -xf $tmp/layers.$i/1 && tar -C $tmp/alone.$i -xf $tmp/layers.$i/2" >>"$tmp/archives.tar"
+        time_of sha256sum "$tmp/layers.$i/1" "$tmp/layers.$i/2" >>"$tmp/archives.sha256"
+        time_of sh -c "gzip -dc <$tmp/layers.${i}gzip/1 && gzip -dc <$tmp/layers.${i}gzip/2" >>"$tmp/archives.gunzip"
+        for e in "${engines[@]}"; do
+            local -n command=cmd_$e
+            settle
+            time_of "${command[@]}" load -q -i "$tmp/layers.$i.tar" >>"$tmp/archives.load.$e"
+            settle
+            time_of "${command[@]}" load -q -i "$tmp/layers.${i}gzip.tar" >>"$tmp/archives.load-gzip.$e"
+            settle
+            time_of "${command[@]}" save -o "$tmp/saved.$e.$i" "layers$i" >>"$tmp/archives.save.$e"
+        done
+    done
+    echo; echo "Debian in two layers, median of 5"
+    row '' time '/ slowest'
+    for kind in "${stages[@]}"; do row "$kind alone" "$(ms "$(median <"$tmp/archives.$kind")")" ''; done
+    for kind in load load-gzip save; do
+        [ "$kind" = load-gzip ] || stages=(tar sha256)
+        [ "$kind" != load-gzip ] || stages=(tar sha256 gunzip)
+        slowest=$(for i in "${stages[@]}"; do median <"$tmp/archives.$i"; done | sort -n | tail -n 1)
+        for e in "${engines[@]}"; do
+            figure[$kind.$e]=$(median <"$tmp/archives.$kind.$e")
+            row "$e $kind" "$(ms "${figure[$kind.$e]}")" "$(ratio "${figure[$kind.$e]}" "$slowest")"
+        done
+        [ "$have_minirun" ] || continue
+        if [ "$kind" = save ]; then
+            goal 'save / docker' "$(ratio "${figure[save.minirun]}" "${figure[save.docker]:--}")" 0.667
+            continue
+        fi
+        goal "$kind / slowest stage alone" "$(ratio "${figure[$kind.minirun]}" "$slowest")" 1.3
+        for e in docker podman; do
+            goal "$kind / $e" "$(ratio "${figure[$kind.minirun]}" "${figure[$kind.$e]:--}")" 0.5
+        done
+    done
+}
+
 trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup runtimes parallel memory images commit
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

@@ -12,6 +12,7 @@
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
+//! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
@@ -31,6 +32,7 @@ const FORMAT: &str = "minirun layout 1\n";
 pub struct Root {
     path: PathBuf,
     state: PathBuf,
+    unpack_limit: Option<u64>,
 }
 
 impl Root {
@@ -39,7 +41,7 @@ impl Root {
     /// # Errors
     /// A layout of another version is refused and not touched.
     pub fn open(path: &Path, state: &Path) -> Result<Root> {
-        let root = Root { path: absolute(path)?, state: absolute(state)? };
+        let root = Root { path: absolute(path)?, state: absolute(state)?, unpack_limit: None };
         match std::fs::read_to_string(root.path.join("format")) {
             Ok(text) if text == FORMAT => {}
             Ok(text) => bail!(
@@ -70,6 +72,16 @@ impl Root {
         make_stubs(&self.path.join("stubs"))?;
         use crate::sys::file::{Durability, write_atomic};
         Ok(write_atomic(&self.path.join("format"), FORMAT.as_bytes(), Durability::Synced)?)
+    }
+
+    /// Sets how many bytes one archive or layer may unpack to. Without a limit of the user's it is most of what is free.
+    pub fn with_unpack_limit(self, limit: Option<u64>) -> Root {
+        Root { unpack_limit: limit, ..self }
+    }
+
+    fn unpack_limit(&self) -> u64 {
+        let free = || rustix::fs::statvfs(&self.path).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        self.unpack_limit.unwrap_or_else(|| free().map_or(u64::MAX, |free| free / 10 * 9))
     }
 
     /// The store's folder.
@@ -110,7 +122,7 @@ impl Root {
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path.join("tmp").join(random::hex::<8>());
         std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, limit: self.unpack_limit() })
     }
 
     /// Renames `path` out of sight, to be deleted by [`Root::empty_trash`]. A missing path is fine.
@@ -147,12 +159,18 @@ impl Root {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    limit: u64,
 }
 
 impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes that one archive may unpack to in here.
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
 }
 
@@ -181,6 +199,9 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "trash",
         "trash.lock",
         "lock",
+        "events",
+        "events.1",
+        "events.lock",
         "lost+found",
     ];
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")

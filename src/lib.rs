@@ -14,5 +14,6 @@ pub mod image;
 
 pub mod runtime;
 
+pub mod journal;
 pub mod layout;
 pub mod sys;

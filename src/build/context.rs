@@ -82,7 +82,8 @@ impl Context {
     pub fn archive(root: &Root, stream: impl Read + Send) -> Result<Context> {
         let scratch = root.scratch()?;
         let dir = Dir::open(scratch.path()).context("open the folder for the context")?;
-        unpack::unpack_archive(stream, &dir).context("unable to prepare context: unpack the archive")?;
+        unpack::unpack_archive(stream, &dir, scratch.limit())
+            .context("unable to prepare context: unpack the archive")?;
         Ok(Context::of(Union::new(vec![dir]), Some(scratch)))
     }
 

@@ -3,7 +3,9 @@
 use super::run::{start_detached, status_of};
 use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
-use anyhow::{Context, Result, bail};
+use crate::container::health::check_now;
+use crate::container::state::Status;
+use anyhow::{Result, bail};
 use clap::Args;
 
 /// Names or ids, at least one.
@@ -14,9 +16,26 @@ pub struct Names {
     containers: Vec<String>,
 }
 
+/// Names or ids, or all.
+#[derive(Debug, Args)]
+pub struct NamesOrAll {
+    /// All for which it makes sense
+    #[arg(short, long)]
+    all: bool,
+    /// Names or ids
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
 /// `stop` and `restart`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
+    /// All that are up
+    #[arg(short, long)]
+    all: bool,
+    /// Do not mind missing ones
+    #[arg(long)]
+    ignore: bool,
     /// The signal that asks to stop, instead of the container's own
     #[arg(short, long)]
     signal: Option<String>,
@@ -24,32 +43,46 @@ pub struct StopArgs {
     #[arg(short, long, alias = "timeout", allow_hyphen_values = true)]
     time: Option<i64>,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
 /// `kill`.
 #[derive(Debug, Args)]
 pub struct KillArgs {
+    /// All that are running
+    #[arg(short, long)]
+    all: bool,
     /// The signal
     #[arg(short, long, default_value = "KILL")]
     signal: String,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
 /// `rm`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
+    /// All of them
+    #[arg(short, long)]
+    all: bool,
     /// Kill running containers, and do not mind missing ones
     #[arg(short, long)]
     force: bool,
+    /// Do not mind missing ones
+    #[arg(short, long)]
+    ignore: bool,
+    #[arg(short, long, hide = true)]
+    link: bool,
+    /// With --force: seconds to stop in before it is killed
+    #[arg(short, long, allow_hyphen_values = true)]
+    time: Option<i64>,
     /// Remove the containers' anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
@@ -62,14 +95,19 @@ pub struct RenameArgs {
     name: String,
 }
 
-/// `top`.
+/// `healthcheck run`.
 #[derive(Debug, Args)]
-pub struct TopArgs {
+pub struct HealthcheckArgs {
     /// Name or id
     container: String,
-    /// Accepted for compatibility: the columns are always those of `ps -ef`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    ps_options: Vec<String>,
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Only show what would be started
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Does something to each container and prints its name; goes on after an error, and returns 1 then.
@@ -88,16 +126,45 @@ fn each(app: &App, names: &[String], action: impl Fn(&Container) -> Result<()>) 
     Ok(status)
 }
 
+/// The names that were given, or the ids of all containers with one of these states.
+fn named_or_all(app: &App, names: &[String], all: bool, fits: impl Fn(Status) -> bool) -> Result<Vec<String>> {
+    if !all {
+        return Ok(names.to_vec());
+    }
+    if !names.is_empty() {
+        bail!("--all and names of containers exclude each other");
+    }
+    let mut ids = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        match container.snapshot() {
+            Ok(snapshot) if fits(snapshot.status) => ids.push(container.record.id),
+            Ok(_) => {}
+            // It was removed while we looked.
+            Err(_) if !container.dir().exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ids)
+}
+
+/// Without those that are not there.
+fn present(app: &App, names: Vec<String>, ignore: bool) -> Vec<String> {
+    let containers = Containers::open(&app.root);
+    let missing = |name: &String| containers.find(name).is_err_and(|e| e.is::<NoSuchContainer>());
+    names.into_iter().filter(|name| !(ignore && missing(name))).collect()
+}
+
 /// `minirun stop`.
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(values::signal).transpose()?;
-    each(app, &args.containers, |c| c.stop(signal, args.time))
+    let names = present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore);
+    each(app, &names, |c| c.stop(signal, args.time))
 }
 
 /// `minirun kill`.
 pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let signal = values::signal(&args.signal)?;
-    each(app, &args.containers, |c| c.kill(signal))
+    each(app, &named_or_all(app, &args.containers, args.all, Status::is_up)?, |c| c.kill(signal))
 }
 
 /// `minirun restart`.
@@ -105,11 +172,13 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(values::signal).transpose()?;
     let containers = Containers::open(&app.root);
     let mut status = 0;
-    for name in &args.containers {
+    for name in &present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore) {
         let again = containers
             .find(name)
             .and_then(|c| c.stop(signal, args.time))
-            .and_then(|()| start_detached(app, &containers, name));
+            .and_then(|()| start_detached(app, &containers, name))
+            .and_then(|()| containers.find(name));
+        let again = again.map(|c| c.tell("restart", &[]));
         match again {
             Ok(()) => output::line(name)?,
             Err(error) => {
@@ -123,11 +192,22 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
 
 /// `minirun rm`.
 pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
+    if args.link {
+        bail!("rm --link is not supported: containers are not linked, they are on networks");
+    }
     let containers = Containers::open(&app.root);
+    let mut names = present(app, named_or_all(app, &args.containers, args.all, |_| true)?, args.ignore);
+    if args.all {
+        names.extend(containers.list()?.1.into_iter().map(|damaged| damaged.id));
+    }
     let mut status = 0;
-    for name in &args.containers {
+    for name in &names {
         let removed = match containers.find(name) {
-            Ok(container) => container.remove(args.force, args.volumes),
+            Ok(container) => match args.time.filter(|_| args.force) {
+                Some(time) => container.stop(None, Some(time)),
+                None => Ok(()),
+            }
+            .and_then(|()| container.remove(args.force, args.volumes)),
             // What cannot be read can still be removed.
             Err(error) if args.force && !error.is::<NoSuchContainer>() => {
                 containers.remove_damaged(name).map_err(|_| error)
@@ -165,6 +245,47 @@ pub fn wait(app: &App, args: &Names) -> Result<u8> {
     Ok(status)
 }
 
+/// `minirun healthcheck run`: what the check says is its output and its status.
+pub fn healthcheck(app: &App, args: &HealthcheckArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let answer = check_now(&container)?;
+    output::print(&answer.output)?;
+    if answer.exit_code == 0 {
+        return Ok(0);
+    }
+    output::line("unhealthy")?;
+    Ok(1)
+}
+
+/// `minirun resume`: after a reboot, the containers whose policy says so; those that were made first are started first.
+pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
+    let containers = Containers::open(&app.root);
+    let (list, damaged) = containers.list()?;
+    let mut status = 0;
+    for d in &damaged {
+        output::complain(&anyhow::anyhow!("the container {} cannot be read: {:#}", d.id, d.error));
+        status = 1;
+    }
+    for container in list.iter().rev() {
+        let resumed = container.snapshot().and_then(|snapshot| {
+            let due = container.comes_back(&snapshot);
+            if due && !args.dry_run {
+                start_detached(app, &containers, &container.record.id)?;
+            }
+            Ok(due)
+        });
+        match resumed {
+            Ok(true) => output::line(&container.record.name)?,
+            Ok(false) => {}
+            Err(error) => {
+                output::complain(&error.context(format!("start {} again", container.record.name)));
+                status = 1;
+            }
+        }
+    }
+    Ok(status)
+}
+
 /// `minirun rename`.
 pub fn rename(app: &App, args: &RenameArgs) -> Result<u8> {
     let name = values::container_name(&args.name)?;
@@ -173,67 +294,13 @@ pub fn rename(app: &App, args: &RenameArgs) -> Result<u8> {
 }
 
 /// `minirun pause`.
-pub fn pause(app: &App, args: &Names) -> Result<u8> {
-    each(app, &args.containers, Container::pause)
+pub fn pause(app: &App, args: &NamesOrAll) -> Result<u8> {
+    let names = named_or_all(app, &args.containers, args.all, |s| s == Status::Running)?;
+    each(app, &names, Container::pause)
 }
 
 /// `minirun unpause`.
-pub fn unpause(app: &App, args: &Names) -> Result<u8> {
-    each(app, &args.containers, Container::unpause)
-}
-
-/// `minirun top`: what `ps -ef` would say of the container's processes, as the host sees them.
-pub fn top(app: &App, args: &TopArgs) -> Result<u8> {
-    let container = Containers::open(&app.root).find(&args.container)?;
-    if !container.snapshot()?.status.is_up() {
-        bail!("Container {} is not running", container.record.id);
-    }
-    let mut text = columns(["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"].map(str::to_owned));
-    for pid in container.cgroup()?.processes().context("list the processes")? {
-        // One that has just ended is not missed.
-        if let Some(row) = process_row(pid) {
-            text.push_str(&columns(row));
-        }
-    }
-    output::print(&text)?;
-    Ok(0)
-}
-
-fn columns(cells: [String; 8]) -> String {
-    let [rest @ .., last] = &cells;
-    let mut line: String = rest.iter().map(|c| format!("{c:<19} ")).collect();
-    line.push_str(&super::table::printable(last));
-    line.push('\n');
-    line
-}
-
-fn process_row(pid: i32) -> Option<[String; 8]> {
-    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).ok();
-    let stat = String::from_utf8_lossy(&read("stat")?).into_owned();
-    let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index).and_then(|f| f.parse::<i64>().ok());
-    let status = String::from_utf8_lossy(&read("status")?).into_owned();
-    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")?.split_ascii_whitespace().nth(1))?.to_owned();
-    let command = read("cmdline")?;
-    let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-    let command = if command.is_empty() { format!("[{name}]") } else { command };
-    let ticks = number(11)? + number(12)?;
-    let seconds = ticks / 100;
-    let terminal = match number(4)? {
-        0 => "?".to_owned(),
-        device => format!("pts/{}", (device & 0xff) | ((device >> 12) & 0xfff00)),
-    };
-    let started = start_time(number(19)?);
-    let time = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let ppid = number(1)?.to_string();
-    Some([uid, pid.to_string(), ppid, "0".into(), started, terminal, time, command])
-}
-
-/// Hours and minutes of a moment given in clock ticks after boot.
-fn start_time(ticks: i64) -> String {
-    let boot = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let boot = boot.lines().find_map(|l| l.strip_prefix("btime ")?.parse::<i64>().ok()).unwrap_or(0);
-    let minutes = (boot + ticks / 100) / 60;
-    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+pub fn unpause(app: &App, args: &NamesOrAll) -> Result<u8> {
+    let names = named_or_all(app, &args.containers, args.all, |s| s == Status::Paused)?;
+    each(app, &names, Container::unpause)
 }

@@ -29,6 +29,15 @@ pub struct VersionArgs {
 
 /// `minirun info`.
 pub fn info(app: &App, args: &InfoArgs) -> Result<u8> {
+    let document = information(app)?;
+    match &args.format {
+        Some(template) => output::line(&render_one(template, &document)?)?,
+        None => output::print(&plain(&document))?,
+    }
+    Ok(0)
+}
+
+fn information(app: &App) -> Result<Value> {
     let (containers, damaged) = Containers::open(&app.root).list()?;
     let mut counts = [0usize; 3];
     for container in &containers {
@@ -43,62 +52,129 @@ pub fn info(app: &App, args: &InfoArgs) -> Result<u8> {
     let images: BTreeSet<_> = listing.images.iter().map(|l| l.image.id).collect();
     let system = rustix::system::uname();
     let memory = rustix::system::sysinfo();
-    let document = json!({
+    let version = match cgroup::version() {
+        cgroup::Version::V2 => "2",
+        _ => "1",
+    };
+    let backing = super::disk::kind_of(app.root.path()).unwrap_or_default();
+    Ok(json!({
         "Containers": containers.len() + damaged.len(),
         "ContainersRunning": counts[0],
         "ContainersPaused": counts[1],
         "ContainersStopped": counts[2],
         "Images": images.len(),
         "Driver": "overlay",
+        "DriverStatus": [["Backing Filesystem", backing]],
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": version,
+        "CgroupLayout": cgroup::version().to_string(),
+        "Plugins": { "Volume": ["local"], "Network": [], "Authorization": null, "Log": ["json-file", "local", "none"] },
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "DefaultRuntime": "minirun",
+        "Runtimes": { "minirun": { "path": app.program.display().to_string() } },
+        "InitBinary": "docker-init",
         "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "CgroupVersion": cgroup::version().to_string(),
         "KernelVersion": system.release().to_string_lossy(),
-        "Architecture": system.machine().to_string_lossy(),
+        "OperatingSystem": operating_system(),
         "OSType": "linux",
+        "Architecture": system.machine().to_string_lossy(),
         "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
-        "MemTotal": memory.totalram * u64::from(memory.mem_unit),
+        "MemTotal": memory.totalram as u64 * u64::from(memory.mem_unit),
+        "Name": system.nodename().to_string_lossy(),
+        "ID": "",
         "DockerRootDir": app.root.path().display().to_string(),
         "StateDir": app.root.state().display().to_string(),
-    });
-    match &args.format {
-        Some(template) => output::line(&render_one(template, &document)?)?,
-        None => output::print(&plain(&document))?,
-    }
-    Ok(0)
+        "Debug": false,
+        "ExperimentalBuild": false,
+        "LiveRestoreEnabled": true,
+        "Labels": [],
+        "Warnings": [],
+        "ClientInfo": { "Debug": false, "Context": "default", "Plugins": [], "Warnings": null },
+    }))
 }
 
+fn operating_system() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |n| n.trim_matches('"').to_owned())
+}
+
+/// Docker's lines, as far as they mean something here.
 fn plain(info: &Value) -> String {
-    let word = |key: &str| match &info[key] {
+    let word = |value: &Value| match value {
         Value::String(s) => super::table::printable(s),
         other => other.to_string(),
     };
-    format!(
-        "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nVersion: {}\nStorage Driver: {}\n\
-         Cgroup Version: {}\nKernel Version: {}\nArchitecture: {}\nCPUs: {}\nTotal Memory: {}\nRoot Dir: {}\nState Dir: {}\n",
-        word("Containers"),
-        word("ContainersRunning"),
-        word("ContainersPaused"),
-        word("ContainersStopped"),
-        word("Images"),
-        word("ServerVersion"),
-        word("Driver"),
-        word("CgroupVersion"),
-        word("KernelVersion"),
-        word("Architecture"),
-        word("NCPU"),
-        super::units::memory(info["MemTotal"].as_u64().unwrap_or(0)),
-        word("DockerRootDir"),
-        word("StateDir"),
-    )
+    let lines = [
+        ("Containers", "Containers"),
+        (" Running", "ContainersRunning"),
+        (" Paused", "ContainersPaused"),
+        (" Stopped", "ContainersStopped"),
+        ("Images", "Images"),
+        ("Server Version", "ServerVersion"),
+        ("Storage Driver", "Driver"),
+        (" Backing Filesystem", "/DriverStatus/0/1"),
+        ("Logging Driver", "LoggingDriver"),
+        ("Cgroup Driver", "CgroupDriver"),
+        ("Cgroup Version", "CgroupVersion"),
+        ("Default Runtime", "DefaultRuntime"),
+        ("Init Binary", "InitBinary"),
+        ("Kernel Version", "KernelVersion"),
+        ("Operating System", "OperatingSystem"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+        ("CPUs", "NCPU"),
+        ("Total Memory", "MemTotal"),
+        ("Name", "Name"),
+        ("Docker Root Dir", "DockerRootDir"),
+        ("State Dir", "StateDir"),
+    ];
+    let mut text = String::from("Client:\n Context:    default\n Debug Mode: false\n\nServer:\n");
+    for (label, key) in lines {
+        let value = if key.starts_with('/') { info.pointer(key) } else { info.get(key) };
+        let value = match (key, value.and_then(Value::as_u64)) {
+            ("MemTotal", Some(bytes)) => super::units::memory(bytes),
+            _ => value.map(word).unwrap_or_default(),
+        };
+        text += &format!(" {label}: {value}\n");
+    }
+    text
+}
+
+/// Go's name of this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
 }
 
 /// `minirun version`.
 pub fn version(args: &VersionArgs) -> Result<u8> {
-    let version = json!({ "Version": env!("CARGO_PKG_VERSION"), "Os": "linux", "Arch": std::env::consts::ARCH });
-    let document = json!({ "Client": version, "Server": version });
+    let (number, arch) = (env!("CARGO_PKG_VERSION"), architecture());
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let document = json!({
+        "Client": { "Version": number, "ApiVersion": "", "Os": "linux", "Arch": arch, "Context": "default" },
+        "Server": {
+            "Platform": { "Name": "minirun" },
+            "Components": [{ "Name": "Engine", "Version": number }],
+            "Version": number,
+            "ApiVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "KernelVersion": kernel,
+        },
+    });
     match &args.format {
         Some(template) => output::line(&render_one(template, &document)?)?,
-        None => output::line(&format!("minirun {}", env!("CARGO_PKG_VERSION")))?,
+        None => output::print(&format!(
+            "Client: minirun\n Version:           {number}\n OS/Arch:           linux/{arch}\n Context:           default\n\n\
+             Server: minirun\n Engine:\n  Version:          {number}\n  OS/Arch:          linux/{arch}\n  \
+             Kernel Version:   {kernel}\n"
+        ))?,
     }
     Ok(0)
 }

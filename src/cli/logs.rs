@@ -3,12 +3,14 @@
 use super::{App, moment};
 use crate::container::containers::{Container, Containers};
 use crate::container::log::{Entry, Reader, Stream};
+use crate::container::options::LogDriver;
+use crate::container::record::Record;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::Socket;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -16,6 +18,9 @@ use std::time::Duration;
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
+    /// Show what --log-opt labels, env and tag ask for with each line
+    #[arg(long)]
+    details: bool,
     /// Go on until the container ends
     #[arg(short, long)]
     follow: bool,
@@ -43,8 +48,12 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
     // As Docker: what is no number means all.
     let tail = args.tail.parse::<usize>().ok();
     let container = Containers::open(&app.root).find(&args.container)?;
+    if container.record.options.log_driver == LogDriver::None {
+        bail!("configured logging driver does not support reading");
+    }
     let wanted = |e: &Entry| since.is_none_or(|s| e.time >= s) && until.is_none_or(|u| e.time <= u);
-    let mut printer = Printer { timestamps: args.timestamps, at_line_start: [true; 2] };
+    let details = if args.details { details(&container.record) } else { String::new() };
+    let mut printer = Printer { timestamps: args.timestamps, details, at_line_start: [true; 2] };
     // Connected before reading: an end that comes meanwhile is not missed.
     let supervisor = if args.follow { connect(&container)? } else { None };
     let mut reader = Reader::open(&container.log_path());
@@ -76,6 +85,35 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// As Docker shows them: `key=value` in the order of the keys, percent-encoded, and a space.
+fn details(record: &Record) -> String {
+    let asked = &record.options.log_details;
+    let mut found = BTreeMap::new();
+    let (labels, config) = (record.labels(), record.config());
+    for name in &asked.labels {
+        found.extend(labels.get(name).map(|value| (name.clone(), value.clone())));
+    }
+    for name in &asked.env {
+        let mut all = config.env.iter().chain(&record.options.env).filter_map(|e| e.split_once('='));
+        found.extend(all.rfind(|(known, _)| known == name).map(|(_, value)| (name.clone(), value.to_owned())));
+    }
+    found.extend(asked.tag.iter().map(|tag| ("tag".to_owned(), tag.clone())));
+    let pairs: Vec<String> = found.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+    pairs.join(",") + " "
+}
+
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            b' ' => out.push('+'),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
 fn connect(container: &Container) -> Result<Option<Socket>> {
     if container.snapshot()?.status.is_up() { container.connect() } else { Ok(None) }
 }
@@ -101,6 +139,7 @@ fn follow(reader: &mut Reader, supervisor: &Socket, mut show: impl FnMut(&Entry)
 
 struct Printer {
     timestamps: bool,
+    details: String,
     at_line_start: [bool; 2],
 }
 
@@ -110,6 +149,9 @@ impl Printer {
         let mut line = Vec::new();
         if self.timestamps && self.at_line_start[index] {
             write!(line, "{:.9} ", entry.time)?;
+        }
+        if self.at_line_start[index] {
+            line.extend(self.details.as_bytes());
         }
         line.extend(&entry.data);
         self.at_line_start[index] = entry.data.ends_with(b"\n");

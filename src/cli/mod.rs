@@ -2,25 +2,48 @@
 //!
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
+mod archives;
+mod confirm;
+mod container_prune;
 mod containers;
+mod disk;
 mod environment;
+mod events;
 mod exec;
 mod filter;
+mod generate;
+mod glob;
+mod history;
+mod image_list;
+mod image_remove;
+mod image_tools;
 mod images;
 mod info;
 mod inspect;
+mod inspect_container;
+mod inspect_host;
+mod inspect_image;
+mod inspect_network;
 mod logs;
 mod moment;
 mod mount_spec;
 mod output;
+mod progress;
 mod ps;
 pub mod reaper;
 mod run;
+mod run_more;
 mod run_options;
+mod stats;
+mod system_df;
+mod system_prune;
+mod system_volumes;
 mod table;
 mod template;
 mod template_functions;
+mod top;
 mod units;
+mod update;
 mod values;
 
 use crate::layout::Root;
@@ -51,6 +74,9 @@ struct Places {
     /// The folder of what does not outlive a reboot
     #[arg(long, env = "MINIRUN_STATE", default_value = "/run/minirun", hide_env_values = true)]
     state: PathBuf,
+    /// Bytes that an archive or a layer may unpack to, also as 500MB or 2GB [default: 90% of what is free]
+    #[arg(long, env = "MINIRUN_UNPACK_LIMIT", value_name = "BYTES", value_parser = unpack_limit, hide_env_values = true)]
+    unpack_limit: Option<u64>,
 }
 
 /// The command line of `run` alone, without that of thirty other commands to build first.
@@ -68,9 +94,9 @@ enum Command {
     #[command(flatten)]
     Container(ContainerCommand),
     /// List images
-    Images(images::ListArgs),
+    Images(image_list::ListArgs),
     /// Remove images
-    Rmi(images::RemoveArgs),
+    Rmi(image_remove::RemoveArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -79,6 +105,18 @@ enum Command {
     Info(info::InfoArgs),
     /// Show the version
     Version(info::VersionArgs),
+    /// Show what happens to containers and images
+    Events(events::EventsArgs),
+    /// Start what its restart policy wants up, after the host has come up
+    Resume(containers::ResumeArgs),
+    /// Print a completion script for a shell
+    Completion(generate::CompletionArgs),
+    /// Write man pages to a folder
+    #[command(hide = true)]
+    Man(generate::ManArgs),
+    /// Manage health checks
+    #[command(subcommand, name = "healthcheck")]
+    Healthcheck(HealthcheckGroup),
     /// Be an OCI runtime: runc's command line
     #[command(disable_help_flag = true)]
     Oci(OciArgs),
@@ -88,6 +126,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Look after the whole installation
+    #[command(subcommand, name = "system")]
+    SystemGroup(SystemGroup),
 }
 
 /// Everything that the other face understands.
@@ -133,13 +174,25 @@ enum ContainerCommand {
     /// Give a container another name
     Rename(containers::RenameArgs),
     /// Freeze all processes of containers
-    Pause(containers::Names),
+    Pause(containers::NamesOrAll),
     /// Let the processes of paused containers run again
-    Unpause(containers::Names),
+    Unpause(containers::NamesOrAll),
     /// Show the processes of a container
-    Top(containers::TopArgs),
+    Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Write a container's root file system to an archive
+    Export(archives::ExportArgs),
+    /// Show what containers use
+    Stats(stats::StatsArgs),
+    /// Change what containers may use
+    Update(update::UpdateArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum HealthcheckGroup {
+    /// Run a container's health check now
+    Run(containers::HealthcheckArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -151,17 +204,27 @@ enum ContainerGroup {
     Ls(ps::PsArgs),
     /// Show details of containers
     Inspect(inspect::InspectArgs),
+    /// Remove containers that are not running
+    Prune(container_prune::PruneArgs),
+    /// Tell by the exit status whether there is a container
+    Exists(container_prune::ExistsArgs),
 }
 
 /// Commands about images, at the top and under `image`.
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
     /// Make an image of a root file system in a tar archive
-    Import(images::ImportArgs),
+    Import(archives::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
-    Load(images::LoadArgs),
+    Load(archives::LoadArgs),
+    /// Write images to an archive
+    Save(archives::SaveArgs),
     /// Give an image another name
     Tag(images::TagArgs),
+    /// Show how an image came to be, step by step
+    History(history::HistoryArgs),
+    /// Take names from an image, which stays
+    Untag(image_remove::UntagArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,12 +233,37 @@ enum ImageGroup {
     Command(ImageCommand),
     /// List images
     #[command(alias = "list")]
-    Ls(images::ListArgs),
+    Ls(image_list::ListArgs),
     /// Remove images
     #[command(alias = "remove")]
-    Rm(images::RemoveArgs),
+    Rm(image_remove::RemoveArgs),
     /// Show details of images
     Inspect(inspect::InspectArgs),
+    /// Remove images that nobody needs
+    Prune(image_remove::PruneArgs),
+    /// Make one layer of several
+    Squash(image_tools::SquashArgs),
+    /// Show what is different between the trees of two images
+    Diff(image_tools::DiffArgs),
+    /// Mount images on the host, read-only, or list those that are
+    Mount(image_tools::MountArgs),
+    /// Take mounts of images away
+    #[command(alias = "umount")]
+    Unmount(image_tools::UnmountArgs),
+    /// Tell by the exit status whether there is an image
+    Exists(image_tools::ExistsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum SystemGroup {
+    /// Show what takes room on the disk
+    Df(system_df::DfArgs),
+    /// Remove everything that nobody needs
+    Prune(system_prune::PruneArgs),
+    /// Show what this installation is and where it keeps things
+    Info(info::InfoArgs),
+    /// Tell what happens to containers, images, volumes and networks
+    Events(events::EventsArgs),
 }
 
 /// What every command may need.
@@ -198,6 +286,10 @@ pub fn main() -> ExitCode {
     if let Command::Oci(args) = cli.command {
         return ExitCode::from(args.run());
     }
+    if let Some(status) = cli.command.run_alone() {
+        return status.map_or_else(|error| fail(1, &error), ExitCode::from);
+    }
+    disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
     let status = app(&cli).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => ExitCode::from(code),
@@ -232,24 +324,53 @@ fn run_alone(arguments: &[OsString]) -> Option<Cli> {
     Some(Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) })
 }
 
+fn unpack_limit(text: &str) -> Result<u64> {
+    u64::try_from(values::bytes(text)?).context("a limit cannot be negative")
+}
+
 fn app(cli: &Cli) -> Result<App> {
     let program = std::env::current_exe().context("find this program's file")?;
-    Ok(App { root: Root::open(&cli.places.root, &cli.places.state)?, program })
+    let root = Root::open(&cli.places.root, &cli.places.state)?.with_unpack_limit(cli.places.unpack_limit);
+    Ok(App { root, program })
 }
 
 impl Command {
+    /// Runs what needs no store.
+    fn run_alone(&self) -> Option<Result<u8>> {
+        match self {
+            Command::Completion(a) => Some(generate::completion(a)),
+            Command::Man(a) => Some(generate::man(a)),
+            _ => None,
+        }
+    }
+
     /// Runs it and returns the exit status.
     fn run(self, app: &App) -> Result<u8> {
         match self {
             Command::Container(c) => c.run(app),
-            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => images::list(app, &a),
-            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => images::remove(app, &a),
+            Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => image_list::list(app, &a),
+            Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => image_remove::remove(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
-            Command::Info(a) => info::info(app, &a),
+            Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
+            Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
+            Command::ImageGroup(ImageGroup::Diff(a)) => image_tools::diff(app, &a),
+            Command::ImageGroup(ImageGroup::Mount(a)) => image_tools::mount(app, &a),
+            Command::ImageGroup(ImageGroup::Unmount(a)) => image_tools::unmount(app, &a),
+            Command::ImageGroup(ImageGroup::Exists(a)) => image_tools::exists(app, &a),
+            Command::ContainerGroup(ContainerGroup::Prune(a)) => container_prune::prune(app, &a),
+            Command::ContainerGroup(ContainerGroup::Exists(a)) => container_prune::exists(app, &a),
+            Command::SystemGroup(SystemGroup::Df(a)) => system_df::run(app, &a),
+            Command::SystemGroup(SystemGroup::Prune(a)) => system_prune::run(app, &a),
+            Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            // They are done before there is a store.
+            Command::Completion(_) | Command::Man(_) => Ok(0),
+            Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),
+            Command::Resume(a) => containers::resume(app, &a),
+            Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
@@ -275,8 +396,11 @@ impl ContainerCommand {
             ContainerCommand::Rename(a) => containers::rename(app, &a),
             ContainerCommand::Pause(a) => containers::pause(app, &a),
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
-            ContainerCommand::Top(a) => containers::top(app, &a),
+            ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Stats(a) => stats::run(app, &a),
+            ContainerCommand::Update(a) => update::run(app, &a),
+            ContainerCommand::Export(a) => archives::export(app, &a),
         }
     }
 }
@@ -284,9 +408,12 @@ impl ContainerCommand {
 impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
-            ImageCommand::Import(a) => images::import(app, a),
-            ImageCommand::Load(a) => images::load(app, &a),
+            ImageCommand::Import(a) => archives::import(app, a),
+            ImageCommand::Load(a) => archives::load(app, &a),
+            ImageCommand::Save(a) => archives::save(app, &a),
             ImageCommand::Tag(a) => images::tag(app, &a),
+            ImageCommand::History(a) => history::run(app, &a),
+            ImageCommand::Untag(a) => image_remove::untag(app, &a),
         }
     }
 }

@@ -23,7 +23,7 @@ pub fn time_point(text: &str, now: Timestamp) -> Result<Timestamp> {
 }
 
 /// Go's durations: `300ms`, `-1.5h`, `2h45m`.
-fn duration(text: &str) -> Option<SignedDuration> {
+pub(super) fn duration(text: &str) -> Option<SignedDuration> {
     let (mut rest, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),
         None => (text.strip_prefix('+').unwrap_or(text), false),

@@ -17,7 +17,11 @@ pub fn line(text: &str) -> Result<()> {
 /// Tells the user what went wrong, on standard error.
 pub fn complain(error: &anyhow::Error) {
     // Names in it may come from a hostile image; line breaks are our own.
-    let lines: Vec<String> = format!("{error:#}").lines().map(super::table::printable).collect();
+    let mut text = format!("{error:#}");
+    if let Some(more) = super::disk::explain(&text) {
+        text += &format!("\n{more}");
+    }
+    let lines: Vec<String> = text.lines().map(super::table::printable).collect();
     let text = lines.join("\n");
     // If even this cannot be written there is nobody to tell.
     let _ = writeln!(io::stderr(), "Error: {text}");

@@ -4,14 +4,14 @@ use super::filter::Filters;
 use super::template::Format;
 use super::{App, output, units};
 use crate::container::containers::{Container, Containers};
+use crate::container::health::{Health, Verdict};
 use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
-use crate::image::Store;
+use crate::image::{Digest, Lookup, Store};
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// `ps`.
 #[derive(Debug, Args)]
@@ -34,6 +34,9 @@ pub struct PsArgs {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// A table without its headings
+    #[arg(long)]
+    noheading: bool,
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
@@ -42,7 +45,8 @@ pub struct PsArgs {
     size: bool,
 }
 
-const COLUMNS: [(&str, &str); 14] = [
+/// What a row has.
+pub const COLUMNS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -59,7 +63,8 @@ const COLUMNS: [(&str, &str); 14] = [
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 
-const FILTERS: [&str; 9] = ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume"];
+const FILTERS: [&str; 11] =
+    ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "health", "is-task"];
 
 /// `minirun ps`.
 pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
@@ -79,7 +84,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
     let before = moment_of(&containers, &filters, "before")?;
     let since = moment_of(&containers, &filters, "since")?;
-    let mut images = Images { store: Store::open(&app.root), known: BTreeMap::new() };
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
     for container in list {
@@ -106,9 +112,26 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let with_size = args.size || args.format.contains(".Size");
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &mut images));
-    output::print(&format.rows(&rows.collect::<Result<Vec<_>>>()?)?)?;
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images));
+    let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
+    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
+    output::print(body)?;
     Ok(0)
+}
+
+/// All containers with their rows, without sizes and with full ids.
+pub fn all(app: &App) -> Result<Vec<(Container, Snapshot, Value)>> {
+    let store = Store::open(&app.root);
+    let images = Images { lookup: store.lookup()?, store };
+    let mut out = Vec::new();
+    for container in Containers::open(&app.root).list()?.0 {
+        // One that was removed while we looked is not missed.
+        let Ok(snapshot) = container.snapshot() else { continue };
+        let row = row(&container, &snapshot, false, false, &images)?;
+        out.push((container, snapshot, row));
+    }
+    Ok(out)
 }
 
 fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Option<String>> {
@@ -124,6 +147,11 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     let exited = |wanted: &str| {
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
     };
+    const VERDICTS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+    if let Some(bad) = filters.get("health").iter().find(|h| !VERDICTS.contains(&h.as_str())) {
+        bail!("invalid filter 'health={bad}'");
+    }
+    let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
         record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
     };
@@ -131,45 +159,40 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
         && filters.allows_name(&record.name)
         && filters.allows_labels(&record.labels())
+        && filters.allows("is-task", "false")
+        && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume))
 }
 
-/// What the names of images mean now, looked up once each.
+/// What the names of images mean now.
 struct Images {
     store: Store,
-    known: BTreeMap<String, Option<crate::image::Digest>>,
+    lookup: Lookup,
 }
 
 impl Images {
-    fn id(&mut self, name: &str) -> Option<crate::image::Digest> {
-        let found = || self.store.find(name).ok().flatten().map(|i| i.id);
-        *self.known.entry(name.to_owned()).or_insert_with(found)
-    }
-
-    fn ancestors(&mut self, names: &[String]) -> Result<Vec<crate::image::Digest>> {
+    fn ancestors(&self, names: &[String]) -> Result<Vec<Digest>> {
         let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
-        names.iter().map(|name| self.id(name).ok_or_else(|| missing(name))).collect()
+        names.iter().map(|name| self.lookup.id(name)?.ok_or_else(|| missing(name))).collect()
     }
 
     /// Whether an image is one of these or was made from one of them here.
-    fn descends(&self, image: crate::image::Digest, ancestors: &[crate::image::Digest]) -> bool {
-        let parent = |id: &crate::image::Digest| self.store.find(&id.to_string()).ok().flatten()?.parent;
-        // An index that was tampered with may go round in circles.
-        std::iter::successors(Some(image), parent).take(1000).any(|id| ancestors.contains(&id))
+    fn descends(&self, image: Digest, ancestors: &[Digest]) -> bool {
+        self.lookup.lineage(image).any(|id| ancestors.contains(&id))
     }
 
     /// The name that the user gave, unless it now means another image.
-    fn shown(&mut self, container: &Container) -> String {
+    fn shown(&self, container: &Container) -> String {
         let record = &container.record;
-        match self.id(&record.image_name) {
-            Some(id) if id == record.image => record.image_name.clone(),
+        match self.lookup.id(&record.image_name) {
+            Ok(Some(id)) if id == record.image => record.image_name.clone(),
             _ => record.image.short(),
         }
     }
 }
 
-fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Images) -> Result<Value> {
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images) -> Result<Value> {
     let record = &c.record;
     let created: Option<Timestamp> = record.created.parse().ok();
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -183,7 +206,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &mut Im
         "RunningFor": ago(&record.created),
         "Ports": "",
         "State": s.status.word(),
-        "Status": status(s),
+        "Status": status(s, c.health().as_ref()),
         "Size": size,
         "Names": record.name,
         "Labels": labels.join(","),
@@ -223,7 +246,7 @@ fn ago(time: &str) -> String {
 }
 
 /// As Docker puts it: `Up 5 seconds`, `Exited (137) 2 minutes ago`.
-pub fn status(s: &Snapshot) -> String {
+pub fn status(s: &Snapshot, health: Option<&Health>) -> String {
     let ended = s.ended.as_ref();
     let since = |time: &str| match time.parse::<Timestamp>() {
         Ok(t) => units::age(Timestamp::now().as_second() - t.as_second()),
@@ -233,8 +256,14 @@ pub fn status(s: &Snapshot) -> String {
         Status::Created => "Created".into(),
         Status::Running | Status::Paused => {
             let up = s.running.as_ref().map(|r| since(&r.started_at)).unwrap_or_default();
-            let paused = if s.status == Status::Paused { " (Paused)" } else { "" };
-            format!("Up {up}{paused}")
+            let health = match health.map(|h| h.status) {
+                _ if s.status == Status::Paused => " (Paused)",
+                Some(Verdict::Starting) => " (health: starting)",
+                Some(Verdict::Healthy) => " (healthy)",
+                Some(Verdict::Unhealthy) => " (unhealthy)",
+                None => "",
+            };
+            format!("Up {up}{health}")
         }
         Status::Restarting => {
             let code = s.running.as_ref().and_then(|r| r.last_exit).unwrap_or(0);

@@ -52,6 +52,10 @@ pub struct StartArgs {
     /// Connect to its output and pass signals on
     #[arg(short, long)]
     attach: bool,
+    #[arg(long, hide = true)]
+    checkpoint: Option<String>,
+    #[arg(long, hide = true)]
+    checkpoint_dir: Option<String>,
     /// Keys that leave the container running
     #[arg(long, default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
@@ -103,14 +107,18 @@ pub fn run(app: &App, args: RunArgs) -> Result<u8> {
 fn run_it(app: &App, args: RunArgs) -> Result<u8> {
     let options = args.container.options()?;
     let keys = values::detach_keys(&args.detach_keys)?;
-    let feeds = options.interactive && !args.detach;
+    let streams = Streams::of(&args.container.more.attach)?;
+    if args.detach && streams != Streams::ALL {
+        bail!("Conflicting options: -a and -d");
+    }
+    let feeds = options.interactive && !args.detach && streams.input;
     if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
         // Docker's status for this is not the engine's.
         output::note("Error: the input device is not a TTY");
         return Ok(1);
     }
     // It gets ready while we make the container.
-    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?;
+    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?.0;
     let container = make(app, &args.container, options)?;
     let how = Start { attached: !args.detach, feeds, terminal_size: terminal_size(args.container.tty) };
     let tty = container.record.options.tty;
@@ -124,8 +132,56 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
         wait_until_started(&socket)?;
         return Ok(0);
     }
+    if !streams.output && !streams.errors {
+        output::line(&container.record.id)?;
+    }
+    streams.close_others()?;
     let terms = Terms { stdin: feeds, tty, proxy_signals: args.sig_proxy, detach_keys: keys };
     conclude(converse(&socket, &terms)?)
+}
+
+/// The streams of `-a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Streams {
+    input: bool,
+    output: bool,
+    errors: bool,
+}
+
+impl Streams {
+    const ALL: Streams = Streams { input: true, output: true, errors: true };
+
+    /// All if none is named.
+    fn of(names: &[String]) -> Result<Streams> {
+        let mut streams =
+            if names.is_empty() { Streams::ALL } else { Streams { input: false, output: false, errors: false } };
+        for name in names {
+            match name.to_lowercase().as_str() {
+                "stdin" => streams.input = true,
+                "stdout" => streams.output = true,
+                "stderr" => streams.errors = true,
+                _ => bail!(
+                    "invalid argument {name:?} for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                ),
+            }
+        }
+        Ok(streams)
+    }
+
+    /// What was not asked for goes nowhere.
+    fn close_others(self) -> Result<()> {
+        if self == Streams::ALL || (self.output && self.errors) {
+            return Ok(());
+        }
+        let nowhere = std::fs::File::options().write(true).open("/dev/null").context("open /dev/null")?;
+        if !self.output {
+            rustix::stdio::dup2_stdout(&nowhere).map_err(std::io::Error::from).context("close standard output")?;
+        }
+        if !self.errors {
+            rustix::stdio::dup2_stderr(&nowhere).map_err(std::io::Error::from).context("close standard error")?;
+        }
+        Ok(())
+    }
 }
 
 /// `minirun create`.
@@ -138,6 +194,13 @@ pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
 
 fn make(app: &App, args: &ContainerArgs, options: crate::container::options::RunOptions) -> Result<Container> {
     let name = args.name.as_deref().map(values::container_name).transpose()?;
+    if args.more.replace {
+        let name = name.as_deref().context("cannot replace a container without --name")?;
+        match Containers::open(&app.root).find(name) {
+            Ok(old) if old.record.name == name => old.remove(true, false)?,
+            _ => {}
+        }
+    }
     let id_file = args.cidfile.as_ref().map(IdFile::claim).transpose()?;
     let made = create_container(&app.root, args.image(), name.as_deref(), options);
     let container = made.map_err(|error| match error.downcast_ref::<NoSuchImage>() {
@@ -202,7 +265,7 @@ pub(super) fn conclude(outcome: Outcome) -> Result<u8> {
     match outcome {
         Outcome::Exited(status) => Ok(status as u8),
         Outcome::Failed(status, text) => {
-            output::note(&format!("Error: {text}"));
+            output::complain(&anyhow::anyhow!(text));
             Ok(status as u8)
         }
         Outcome::Detached => {
@@ -215,6 +278,9 @@ pub(super) fn conclude(outcome: Outcome) -> Result<u8> {
 
 /// `minirun start`.
 pub fn start(app: &App, args: &StartArgs) -> Result<u8> {
+    if args.checkpoint.is_some() || args.checkpoint_dir.is_some() {
+        bail!("checkpoints are not supported by this version");
+    }
     let containers = Containers::open(&app.root);
     if args.attach || args.interactive {
         let [name] = args.containers.as_slice() else {
@@ -251,7 +317,7 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     }
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
-    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?;
+    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?.0;
     wait_until_started(&start_container(&container, how, &app.program, supervisor)?)
 }
 
@@ -261,7 +327,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
     let keys = values::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: true, detach_keys: keys };
-    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?;
+    let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?.0;
     let socket = start_container(container, how, &app.program, supervisor)?;
     conclude(converse(&socket, &terms)?)
 }

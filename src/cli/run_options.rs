@@ -1,10 +1,10 @@
 //! The flags of `run` and `create`, and what they mean.
 
+use super::run_more::{MoreArgs, pairs};
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, Resources, RunOptions};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What `run` and `create` have in common.
@@ -145,6 +145,8 @@ pub struct ContainerArgs {
     /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
+    #[command(flatten)]
+    pub(super) more: MoreArgs,
     /// The image, and the command with its arguments, whose flags are its own
     // One argument: behind the first word of a trailing one nothing is taken for a flag of ours.
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
@@ -171,7 +173,8 @@ impl ContainerArgs {
         }
         let host = |name: &str| std::env::var(name).ok();
         let caps = |flag, list: &[String]| list.iter().map(|c| values::capability(flag, c)).collect::<Result<_>>();
-        Ok(RunOptions {
+        let (log, log_details) = values::log_opts(&self.log_opt)?;
+        let mut options = RunOptions {
             command: self.image_and_command.iter().skip(1).cloned().collect(),
             entrypoint: self.entrypoint.clone(),
             env: environment::env(&self.env, &self.env_file, &host)?,
@@ -199,11 +202,15 @@ impl ContainerArgs {
             resources: self.resources()?,
             ulimits: self.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<_>>()?,
             shm_size: self.shm_size.as_deref().map(values::bytes).transpose()?.map(|b| b.max(0) as u64),
-            sysctls: self.sysctls()?,
+            sysctls: pairs(&self.sysctl, "sysctl")?,
             oom_score_adj: self.oom_score_adj,
             cgroup_parent: self.cgroup_parent.clone(),
-            log: values::log_opts(&self.log_opt)?,
-        })
+            log,
+            log_details,
+            ..RunOptions::default()
+        };
+        self.more.apply(&mut options)?;
+        Ok(options)
     }
 
     fn mounts(&self) -> Result<Vec<MountRequest>> {
@@ -244,16 +251,8 @@ impl ContainerArgs {
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids_limit: self.pids_limit,
+            ..Resources::default()
         })
-    }
-
-    fn sysctls(&self) -> Result<BTreeMap<String, String>> {
-        let pair = |s: &String| {
-            let (key, value) =
-                s.split_once('=').with_context(|| format!("invalid sysctl {s:?}: expected name=value"))?;
-            Ok((key.to_owned(), value.to_owned()))
-        };
-        self.sysctl.iter().map(pair).collect()
     }
 }
 

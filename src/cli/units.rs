@@ -40,6 +40,11 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 3)
 }
 
+/// A size in decimal units with four significant digits: `3.306MB`.
+pub fn exact_size(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &DECIMAL, 4)
+}
+
 /// A size in binary units with four significant digits: `23.54GiB`.
 pub fn memory(bytes: u64) -> String {
     scaled(bytes, 1024.0, &BINARY, 4)
@@ -117,6 +122,13 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn transfers() {
+        for (bytes, text) in [(0, "0B"), (98_304, "98.3kB"), (7_797_760, "7.798MB"), (135_676_416, "135.7MB")] {
+            assert_eq!(exact_size(bytes), text);
         }
     }
 

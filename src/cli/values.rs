@@ -1,6 +1,6 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
-use crate::container::options::{LogOptions, NetworkMode, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
+use crate::container::options::{LogDetails, LogOptions, NetworkMode, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
@@ -315,12 +315,14 @@ pub fn network(text: &str) -> Result<NetworkMode> {
     }
 }
 
-/// `--log-opt`: `max-size` in decimal units and `max-file`.
+/// `--log-opt`: `max-size` in decimal units and `max-file`, and what `logs --details` shows.
 ///
 /// # Errors
 /// Another option, or a value without sense.
-pub fn log_opts(list: &[String]) -> Result<LogOptions> {
+pub fn log_opts(list: &[String]) -> Result<(LogOptions, LogDetails)> {
     let mut found = LogOptions::default();
+    let mut details = LogDetails::default();
+    let names = |list: &str| list.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
     for text in list {
         match text.split_once('=').unwrap_or((text, "")) {
             ("max-size", value) => match scaled(value, 1000.0).and_then(|size| u64::try_from(size).ok()) {
@@ -333,11 +335,16 @@ pub fn log_opts(list: &[String]) -> Result<LogOptions> {
                 Ok(0) => bail!("max-file cannot be less than 1"),
                 Err(_) => bail!("invalid max-file: '{value}'"),
             },
-            ("mode", "blocking") => {}
+            // The container never waits for its log here, and rotated files stay as they are.
+            ("mode", "blocking" | "non-blocking") | ("max-buffer-size", _) | ("compress", "false") => {}
+            ("compress", "true") => bail!("log opt 'compress' is not supported: rotated logs are kept as they are"),
+            ("labels", list) => details.labels = names(list),
+            ("env", list) => details.env = names(list),
+            ("tag", text) => details.tag = Some(text.to_owned()),
             (name, _) => bail!("unknown log opt '{name}' for json-file log driver"),
         }
     }
-    Ok(found)
+    Ok((found, details))
 }
 
 /// `--detach-keys`: characters and `ctrl-x`, parted by commas, as the bytes a terminal sends; empty is Docker's default.

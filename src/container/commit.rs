@@ -31,6 +31,10 @@ pub struct CommitOptions {
     pub pause: bool,
     /// The image's name.
     pub reference: Option<Reference>,
+    /// Make one layer of the changes and of the image's layers, but for so many of the lowest.
+    pub squash_above: Option<usize>,
+    /// When the image says it was made, so that the same changes make the same image; without it that is now.
+    pub date: Option<jiff::Timestamp>,
 }
 
 /// Makes an image of a container's changes; volumes are not part of it. Returns the image's id.
@@ -49,10 +53,18 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         author: options.author.clone(),
         message: options.message.clone(),
         created_by: record.command_line().join(" "),
-        container: record.id.clone(),
+        // What is to be the same each time says nothing of whose changes they were.
+        container: if options.date.is_some() { String::new() } else { record.id.clone() },
+        squash_above: options.squash_above,
+        date: options.date,
     };
     let result = Store::open(&container.root).commit(source, image, options.reference.as_ref());
     drop(frozen);
+    if let Ok(id) = &result {
+        let name = options.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+        let comment = options.message.clone();
+        container.tell("commit", &[("comment", comment), ("imageID", id.to_string()), ("imageRef", name)]);
+    }
     result
 }
 

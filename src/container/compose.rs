@@ -2,9 +2,12 @@
 //!
 //! All of Docker's rules about what a container looks like inside are here.
 
-use super::options::{MountSource, NetworkMode, Resources, Seccomp};
+use super::device_requests::Granted;
+use super::options::{MountSource, NetworkMode, Seccomp};
 use super::record::{MountPoint, Record};
+use super::resources::resources;
 use super::seccomp_profile::{self, Setting, Version};
+use super::sharing::{Joined, Sharing};
 use super::users::Identity;
 use crate::sys::mount::join_paths;
 use anyhow::{Context, Result, bail};
@@ -34,6 +37,10 @@ pub struct World {
     pub kernel: Version,
     /// The host's devices, for a privileged container.
     pub devices: Vec<oci::LinuxDevice>,
+    /// What it may use of the host's devices.
+    pub granted: Granted,
+    /// The namespaces of other containers that it is in.
+    pub joined: Joined,
 }
 
 /// Where the reaper appears in a container with `--init`.
@@ -58,7 +65,8 @@ const DEFAULT_CAPABILITIES: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
-const MASKED: [&str; 11] = [
+/// What a container cannot read, unless it is privileged.
+pub const MASKED: [&str; 11] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -72,7 +80,8 @@ const MASKED: [&str; 11] = [
     "/sys/devices/virtual/powercap",
 ];
 
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What a container cannot write, unless it is privileged.
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Composes the specification of a container.
 ///
@@ -84,13 +93,16 @@ pub fn compose(record: &Record, world: &World) -> Result<oci::Spec> {
     let mut spec = oci::SpecBuilder::default()
         .version("1.2.0")
         .root(root)
-        .hostname(record.hostname())
         .process(process(record, world)?)
         .mounts(mounts(record, world)?)
         .linux(linux(record, world)?)
         .build()?;
-    if let Some(domain) = &options.domainname {
-        spec.set_domainname(Some(domain.clone()));
+    // Names are those of the namespace that it is in.
+    let own = !options.uts.is_foreign();
+    spec.set_hostname(own.then(|| record.hostname()));
+    spec.set_domainname(options.domainname.clone().filter(|_| own));
+    if !options.annotations.is_empty() {
+        spec.set_annotations(Some(options.annotations.clone().into_iter().collect()));
     }
     Ok(spec)
 }
@@ -226,9 +238,14 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         )?,
         mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
-        mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?,
         mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", ro])?,
     ];
+    match (&options.ipc, &world.joined.shm) {
+        (Sharing::None, _) => {}
+        (Sharing::Host, _) => list.push(mount("bind", "/dev/shm", "/dev/shm", &["rbind", "rprivate", "rw"])?),
+        (_, Some(other)) => list.push(mount("bind", &text(other)?, "/dev/shm", &["bind", "rprivate", "rw"])?),
+        _ => list.push(mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?),
+    }
     let etc_ro = if options.read_only { "ro" } else { "rw" };
     for file in ["resolv.conf", "hostname", "hosts"] {
         let source = world.bundle.join(file);
@@ -287,14 +304,25 @@ fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
 fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
     let options = &record.options;
     use oci::LinuxNamespaceType as Kind;
-    let mut kinds = vec![Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Cgroup];
+    let mut kinds = vec![(Kind::Mount, None)];
+    let mut add = |kind, sharing: &Sharing, joined: &Option<PathBuf>| {
+        if *sharing != Sharing::Host {
+            kinds.push((kind, joined.clone()));
+        }
+    };
+    add(Kind::Pid, &options.pid, &world.joined.pid);
+    add(Kind::Ipc, &options.ipc, &world.joined.ipc);
+    add(Kind::Uts, &options.uts, &world.joined.uts);
+    add(Kind::Cgroup, &options.cgroup_namespace, &None);
     if options.network != NetworkMode::Host {
-        kinds.push(Kind::Network);
+        kinds.push((Kind::Network, None));
     }
-    let namespaces: Vec<oci::LinuxNamespace> = kinds
-        .into_iter()
-        .map(|k| oci::LinuxNamespaceBuilder::default().typ(k).build())
-        .collect::<std::result::Result<_, _>>()?;
+    let namespace = |(kind, path): (Kind, Option<PathBuf>)| {
+        let mut namespace = oci::LinuxNamespaceBuilder::default().typ(kind).build()?;
+        namespace.set_path(path);
+        Ok(namespace)
+    };
+    let namespaces = kinds.into_iter().map(namespace).collect::<Result<Vec<_>>>()?;
     let confined = !options.privileged && !options.security.unmasked_paths;
     let list = |paths: &[&str]| -> Vec<String> {
         if confined { paths.iter().map(|p| (*p).to_owned()).collect() } else { Vec::new() }
@@ -309,11 +337,11 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
     let mut linux = oci::LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(cgroup_path(record))
-        .resources(resources(&options.resources, options.privileged)?)
+        .resources(resources(options, &world.granted)?)
         .sysctl(sysctls)
         .masked_paths(list(&MASKED))
         .readonly_paths(list(&READ_ONLY))
-        .devices(if options.privileged { world.devices.clone() } else { Vec::new() })
+        .devices(if options.privileged { world.devices.clone() } else { world.granted.devices.clone() })
         .build()?;
     linux.set_seccomp(seccomp(record, world)?);
     Ok(linux)
@@ -338,35 +366,6 @@ pub fn cgroup_path(record: &Record) -> PathBuf {
         // No directory of our own above it: it would be made and removed with each container that is alone.
         None => Path::new("/").join(format!("minirun-{}", record.id)),
     }
-}
-
-/// The limits in the specification's form. Docker's rule for swap: twice the memory, unless said otherwise.
-pub fn resources(r: &Resources, privileged: bool) -> Result<oci::LinuxResources> {
-    let mut builder = oci::LinuxResourcesBuilder::default();
-    let rule = oci::LinuxDeviceCgroupBuilder::default().allow(privileged).access("rwm").build()?;
-    builder = builder.devices(vec![rule]);
-    if r.memory.is_some() || r.memory_swap.is_some() || r.memory_reservation.is_some() {
-        let mut memory = oci::LinuxMemory::default();
-        memory.set_limit(r.memory);
-        memory.set_swap(r.memory_swap.or(r.memory.map(|m| m.saturating_mul(2))));
-        memory.set_reservation(r.memory_reservation);
-        builder = builder.memory(memory);
-    }
-    let mut cpu = oci::LinuxCpu::default();
-    if let Some(nano) = r.nano_cpus {
-        cpu.set_period(Some(100_000));
-        cpu.set_quota(Some(nano / 10_000));
-    }
-    cpu.set_shares(r.cpu_shares);
-    cpu.set_cpus(r.cpuset_cpus.clone());
-    cpu.set_mems(r.cpuset_mems.clone());
-    if cpu != oci::LinuxCpu::default() {
-        builder = builder.cpu(cpu);
-    }
-    if let Some(limit) = r.pids_limit {
-        builder = builder.pids(oci::LinuxPidsBuilder::default().limit(limit).build()?);
-    }
-    Ok(builder.build()?)
 }
 
 fn text(path: &Path) -> Result<String> {

@@ -232,7 +232,11 @@ impl Container {
 
     /// Changes its record on disk and here.
     pub(super) fn rewrite(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        let mut record = self.record.clone();
+        let lock = self.root.join("names").join(".lock");
+        let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the records")?;
+        // Somebody may have changed something else of it.
+        let known = Containers::open(&self.root).read(&self.record.id)?;
+        let mut record = known.with_context(|| NoSuchContainer(self.record.name.clone()))?.record;
         change(&mut record);
         let path = self.dir().join("container.json");
         let json = serde_json::to_vec(&record).context("write the container's record")?;
@@ -253,6 +257,7 @@ impl Container {
         }
         containers.claim_name(name, &self.record.id)?;
         self.rewrite(|r| r.name = name.to_owned())?;
+        self.tell("rename", &[("oldName", format!("/{old}"))]);
         containers.release_name(&old, &self.record.id)
     }
 
@@ -262,7 +267,11 @@ impl Container {
     pub(super) fn remove_files(&self, volumes: bool) -> Result<()> {
         let containers = Containers::open(&self.root);
         containers.release_name(&self.record.name, &self.record.id)?;
+        let existed = self.dir().exists();
         self.root.discard(&self.dir())?;
+        if existed {
+            self.tell("destroy", &[]);
+        }
         if !volumes {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use super::containers::{Container, Containers};
 use super::names;
 use super::options::{MountRequest, MountSource, RunOptions};
 use super::record::{MountPoint, Record, VERSION};
+use super::sharing;
 use super::state::now;
 use crate::image::union::Union;
 use crate::image::{Image, Store};
@@ -33,7 +34,8 @@ impl std::error::Error for NoSuchImage {}
 ///
 /// # Errors
 /// [`NoSuchImage`]; a name that is taken; a command that is missing; a volume that cannot be made.
-pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions) -> Result<Container> {
+pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOptions) -> Result<Container> {
+    sharing::by_id(&Containers::open(root), &mut options)?;
     let _making = root.lock_for_making()?;
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
@@ -65,7 +67,9 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, options: RunOptions)
         let _ = Containers::open(root).release_name(&record.name, &record.id);
         return Err(error);
     }
-    Ok(Container { root: root.clone(), record })
+    let container = Container { root: root.clone(), record };
+    container.tell("create", &[]);
+    Ok(container)
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

@@ -8,14 +8,17 @@ use super::session::{self, Ends, Manners, Session};
 use super::start::{require_running, user_of};
 use super::supervisor::{MANNER, status_of};
 use super::task::{self, Waiting};
+use super::tell::Actor;
 use super::users::Database;
+use crate::layout::Root;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::State;
 use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
-use crate::sys::process::{self, ProcessId};
+use crate::sys::process::{self, Child, ProcessId};
+use crate::sys::random;
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, Spec, UserBuilder};
@@ -51,14 +54,29 @@ pub struct ExecOptions {
 /// # Errors
 /// A container that is not running, a user that it does not have.
 pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
+    let task = task(container, options, Some(Actor::of(&container.record)))?;
+    Waiting::start(NAME, &container.root, main)?.0.give(&task, &[])
+}
+
+/// The same for a check of the container's health, of which the journal does not tell; also for the container's own
+/// supervisor, whose child the command's supervisor is then.
+pub fn exec_quietly(container: &Container, options: &ExecOptions) -> Result<(Socket, Child)> {
+    let task = task(container, options, None)?;
+    let (waiting, child) = Waiting::start(NAME, &container.root, main)?;
+    Ok((waiting.give(&task, &[])?, child))
+}
+
+fn task(container: &Container, options: &ExecOptions, actor: Option<Actor>) -> Result<Task> {
     let init = require_running(container, "exec")?.init().context("the container is only starting")?;
     let process = compose_process(container, options, init)?;
     // What can be refused is refused here, where the user is.
     ProcessPlan::from_spec(&process)?;
     let cgroup = super::compose::cgroup_path(&container.record);
     let bundle = container.bundle();
-    let task = Task { process, init, cgroup, bundle, interactive: options.interactive, detach: options.detach };
-    Waiting::start(NAME, &container.root, main)?.give(&task, &[])
+    let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
+    let places = (root, state);
+    let (interactive, detach) = (options.interactive, options.detach);
+    Ok(Task { process, init, cgroup, bundle, interactive, detach, actor, places })
 }
 
 /// The name that this program runs under as a command's supervisor.
@@ -73,6 +91,9 @@ struct Task {
     bundle: PathBuf,
     interactive: bool,
     detach: bool,
+    /// Whom the journal is told about.
+    actor: Option<Actor>,
+    places: (PathBuf, PathBuf),
 }
 
 /// The supervisor of a command, with its end of the connection to the client; returns its exit status.
@@ -131,15 +152,42 @@ fn supervise(task: &Task, client: Socket) -> Result<()> {
     let manners = Manners { input_once: true, dies_with_client: !task.detach };
     let mut session = Session::new(None, None, manners, (libc::SIGTERM, 10))?;
     session.add_client(client, !task.detach, task.interactive && !task.detach)?;
+    let teller = Teller::new(task);
+    teller.tell("exec_create", true, &[]);
     let result = begin(task).and_then(|(created, ends)| {
+        teller.tell("exec_start", true, &[]);
         session.announce(&Event::Started);
-        session.serve(&created, ends)
+        session.serve(&created, ends, None)
     });
+    if let Ok(exit) = &result {
+        teller.tell("exec_die", false, &[("exitCode", exit.status().to_string())]);
+    }
     match &result {
         Ok(exit) => session.announce(&Event::Exited(exit.status())),
         Err(error) => session.announce(&Event::Failed(status_of(error), &format!("{error:#}"))),
     }
     session.finish()
+}
+
+/// Tells the journal about one command.
+struct Teller<'a> {
+    task: &'a Task,
+    id: String,
+    root: Option<Root>,
+}
+
+impl Teller<'_> {
+    fn new(task: &Task) -> Teller<'_> {
+        let root = task.actor.as_ref().and_then(|_| Root::open(&task.places.0, &task.places.1).ok());
+        Teller { task, id: random::hex::<32>(), root }
+    }
+
+    fn tell(&self, action: &str, with_command: bool, more: &[(&str, String)]) {
+        let (Some(actor), Some(root)) = (&self.task.actor, &self.root) else { return };
+        let words = self.task.process.args().as_deref().unwrap_or_default().join(" ");
+        let action = if with_command { format!("{action}: {words}") } else { action.to_owned() };
+        actor.tell(root, &action, &[&[("execID", self.id.clone())], more].concat());
+    }
 }
 
 fn begin(task: &Task) -> Result<(Created, Ends)> {

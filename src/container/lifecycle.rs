@@ -28,11 +28,16 @@ impl Container {
         let request = Request::Stop { signal: signal.unwrap_or(own_signal), timeout: timeout.unwrap_or(own_timeout) };
         let snapshot = self.snapshot()?;
         let Some(socket) = self.connect()? else { return Ok(()) };
+        if let Request::Stop { signal, .. } = &request {
+            self.tell("kill", &[("signal", signal.to_string())]);
+        }
         socket.send(&request.encode()).context("ask the supervisor to stop it")?;
         if snapshot.status == Status::Paused {
             self.cgroup()?.freeze(false)?;
         }
-        wait_for_end(&socket).map(drop)
+        wait_for_end(&socket)?;
+        self.tell("stop", &[]);
+        Ok(())
     }
 
     /// Sends its first process a signal. After SIGKILL it waits until the container has ended.
@@ -49,6 +54,7 @@ impl Container {
             return Err(not_running(&self.record))
                 .with_context(|| format!("Cannot kill container: {}", self.record.name));
         };
+        self.tell("kill", &[("signal", signal.to_string())]);
         let final_one = signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
         socket.send(&Request::Signal { signal, final_one }.encode()).context("ask the supervisor to signal it")?;
         if signal == libc::SIGKILL {
@@ -77,7 +83,9 @@ impl Container {
             bail!("Container {} is already paused", self.record.id);
         }
         require_running(self, "pausing it again")?;
-        self.cgroup()?.freeze(true)
+        self.cgroup()?.freeze(true)?;
+        self.tell("pause", &[]);
+        Ok(())
     }
 
     /// Lets its processes run again.
@@ -85,7 +93,9 @@ impl Container {
         if self.snapshot()?.status != Status::Paused {
             bail!("Container {} is not paused", self.record.id);
         }
-        self.cgroup()?.freeze(false)
+        self.cgroup()?.freeze(false)?;
+        self.tell("unpause", &[]);
+        Ok(())
     }
 
     /// Removes it, a running one only by `force`, and its anonymous volumes if asked.

@@ -1,6 +1,8 @@
 //! What a user can ask of a container, after parsing and before anything is decided.
 
+use super::device_requests::DeviceRequest;
 use super::seccomp_profile::Profile;
+use super::sharing::Sharing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -70,6 +72,26 @@ pub struct RunOptions {
     pub cgroup_parent: Option<String>,
     /// `--log-opt max-size` (bytes) and `max-file`.
     pub log: LogOptions,
+    /// `--log-driver`.
+    pub log_driver: LogDriver,
+    /// `--log-opt labels`, `env` and `tag`: what `logs --details` shows.
+    pub log_details: LogDetails,
+    /// `--health-…`.
+    pub health: HealthOptions,
+    /// `--pid`.
+    pub pid: Sharing,
+    /// `--ipc`.
+    pub ipc: Sharing,
+    /// `--uts`.
+    pub uts: Sharing,
+    /// `--cgroupns`.
+    pub cgroup_namespace: Sharing,
+    /// `--device`.
+    pub devices: Vec<DeviceRequest>,
+    /// `--device-cgroup-rule`.
+    pub device_rules: Vec<String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What of `--security-opt` this version knows.
@@ -184,6 +206,38 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
     /// `--pids-limit`; zero or less is without limit.
     pub pids_limit: Option<i64>,
+    /// `--memory-swappiness`, 0 to 100.
+    pub memory_swappiness: Option<u64>,
+    /// `--oom-kill-disable`.
+    pub oom_kill_disable: bool,
+    /// `--cpu-period`, microseconds.
+    pub cpu_period: Option<u64>,
+    /// `--cpu-quota`, microseconds.
+    pub cpu_quota: Option<i64>,
+    /// `--cpu-rt-period`, microseconds.
+    pub cpu_realtime_period: Option<u64>,
+    /// `--cpu-rt-runtime`, microseconds.
+    pub cpu_realtime_runtime: Option<i64>,
+    /// `--blkio-…` and `--device-…-bps`.
+    pub block_io: BlockIo,
+}
+
+/// Limits of block devices, by their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockIo {
+    /// `--blkio-weight`, 10 to 1000.
+    pub weight: Option<u16>,
+    /// `--blkio-weight-device`.
+    pub weight_devices: Vec<(String, u16)>,
+    /// Bytes a second.
+    pub read_bps: Vec<(String, u64)>,
+    /// Bytes a second.
+    pub write_bps: Vec<(String, u64)>,
+    /// Reads a second.
+    pub read_iops: Vec<(String, u64)>,
+    /// Writes a second.
+    pub write_iops: Vec<(String, u64)>,
 }
 
 /// One `--ulimit name=soft[:hard]`.
@@ -195,6 +249,51 @@ pub struct Ulimit {
     pub soft: i64,
     /// Hard limit; -1 is without limit.
     pub hard: i64,
+}
+
+/// Where a container's output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// In the container's log.
+    #[default]
+    JsonFile,
+    /// Likewise: there is one format.
+    Local,
+    /// Nowhere.
+    None,
+}
+
+/// What is told about a container beside its output when asked to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogDetails {
+    /// Names of labels.
+    pub labels: Vec<String>,
+    /// Names of variables.
+    pub env: Vec<String>,
+    /// A text.
+    pub tag: Option<String>,
+}
+
+/// `--health-…`: what is absent is the image's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthOptions {
+    /// `--no-healthcheck`.
+    pub off: bool,
+    /// `--health-cmd`: a line for the shell.
+    pub command: Option<String>,
+    /// Nanoseconds.
+    pub interval: Option<i64>,
+    /// Nanoseconds.
+    pub timeout: Option<i64>,
+    /// Failures in a row.
+    pub retries: Option<i64>,
+    /// Nanoseconds.
+    pub start_period: Option<i64>,
+    /// Nanoseconds.
+    pub start_interval: Option<i64>,
 }
 
 /// Rotation of a container's log.

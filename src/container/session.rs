@@ -3,6 +3,7 @@
 //! Nothing is lost and nothing grows: a client that reads slowly makes the container wait, a container that reads
 //! slowly makes the client wait, and what waits is one packet on each side.
 
+use super::health::Monitor;
 use super::log::{Stream, Writer};
 use super::protocol::{Event, Request};
 use crate::runtime::launch::{Created, Streams};
@@ -72,6 +73,10 @@ struct Client {
 pub struct Wishes {
     /// The user ended it: no restart.
     pub by_user: bool,
+    /// The supervisor was asked to end, as at a shutdown: no restart now, but maybe after it.
+    pub interrupted: bool,
+    /// The signal that came when patience was lost.
+    pub lost_patience: bool,
     /// When to lose patience.
     kill_at: Option<Instant>,
 }
@@ -137,7 +142,7 @@ impl Session {
     }
 
     /// Serves a started process until it ends, and reaps it. All its output is logged and queued by then.
-    pub fn serve(&mut self, created: &Created, ends: Ends) -> Result<Exit> {
+    pub fn serve(&mut self, created: &Created, ends: Ends, mut monitor: Option<&mut Monitor<'_>>) -> Result<Exit> {
         self.ends = ends;
         self.input.clear();
         self.input_ends = false;
@@ -148,6 +153,7 @@ impl Session {
             let mut patience = self.wishes.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             if patience == Some(Duration::ZERO) {
                 self.wishes.kill_at = None;
+                self.wishes.lost_patience = true;
                 let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
             }
             if let Some(at) = settle_at {
@@ -160,7 +166,12 @@ impl Session {
                     patience = Some(patience.map_or(left, |p| p.min(left)));
                 }
             }
-            if self.turn(Some(created), patience)? {
+            if let Some(monitor) = monitor.as_deref_mut() {
+                monitor.tend();
+                let left = monitor.patience();
+                patience = Some(patience.map_or(left, |p| p.min(left)));
+            }
+            if self.turn(Some(created), patience, monitor.as_deref_mut())? {
                 break process::reap(&created.child.pidfd).context("reap the process")?;
             }
         };
@@ -175,8 +186,8 @@ impl Session {
     pub fn idle(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         self.wishes = Wishes::default();
-        while !self.wishes.by_user && Instant::now() < until {
-            self.turn(None, Some(until.saturating_duration_since(Instant::now())))?;
+        while !self.wishes.by_user && !self.wishes.interrupted && Instant::now() < until {
+            self.turn(None, Some(until.saturating_duration_since(Instant::now())), None)?;
         }
         Ok(())
     }
@@ -190,12 +201,17 @@ impl Session {
             if self.clients.is_empty() {
                 return Ok(());
             }
-            self.turn(None, None)?;
+            self.turn(None, None, None)?;
         }
     }
 
     /// One round of waiting and serving; `true` when the process has ended.
-    fn turn(&mut self, created: Option<&Created>, timeout: Option<Duration>) -> Result<bool> {
+    fn turn(
+        &mut self,
+        created: Option<&Created>,
+        timeout: Option<Duration>,
+        monitor: Option<&mut Monitor<'_>>,
+    ) -> Result<bool> {
         let room = self.clients.iter().filter(|c| c.attached).all(|c| c.queue.is_empty());
         let mut interests = Vec::with_capacity(6 + self.clients.len());
         let mut add = |fd, read, write| {
@@ -205,6 +221,7 @@ impl Session {
         let signals = add(self.signals.as_fd(), true, false);
         let child = created.map(|c| add(c.child.pidfd.as_fd(), true, false));
         let listener = self.listener.as_ref().map(|l| add(l.as_fd(), true, false));
+        let check = monitor.as_ref().and_then(|m| m.fd()).map(|fd| add(fd, true, false));
         let stdin = self.ends.stdin.as_ref().filter(|_| !self.input.is_empty());
         let stdin = stdin.map(|f| add(f.as_fd(), false, true));
         let stdout = self.ends.stdout.as_ref().filter(|_| room).map(|f| add(f.as_fd(), true, false));
@@ -220,6 +237,9 @@ impl Session {
         let clients: Vec<bool> = ready[first..].iter().map(|r| r.read).collect();
         let stdin_ready = stdin.is_some_and(|i| ready[i].write);
         let (out, err, new) = (readable(stdout), readable(stderr), readable(listener));
+        if let (true, Some(monitor)) = (readable(check), monitor) {
+            monitor.hear();
+        }
         if readable(Some(signals)) {
             self.take_signals(created);
         }
@@ -245,13 +265,13 @@ impl Session {
         while let Ok(Some(signal)) = self.signals.next() {
             if signal == libc::SIGTERM {
                 let (signal, timeout) = self.stop_signal;
+                self.wishes.interrupted = true;
                 self.stop(created, signal, timeout);
             }
         }
     }
 
     fn stop(&mut self, created: Option<&Created>, signal: i32, timeout: i64) {
-        self.wishes.by_user = true;
         if let Some(created) = created {
             let _ = process::pidfd_kill(&created.child.pidfd, signal);
         }
@@ -407,7 +427,10 @@ impl Session {
                     let _ = process::pidfd_kill(&created.child.pidfd, signal);
                 }
             }
-            Request::Stop { signal, timeout } => self.stop(created, signal, timeout),
+            Request::Stop { signal, timeout } => {
+                self.wishes.by_user = true;
+                self.stop(created, signal, timeout);
+            }
             Request::Detach => {}
         }
     }

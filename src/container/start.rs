@@ -3,10 +3,12 @@
 use super::compose::{self, World};
 use super::containers::Container;
 use super::create::prepare_bind;
+use super::device_requests;
 use super::options::{MountSource, NetworkMode};
 use super::protocol::Event;
 use super::record::Record;
 use super::seccomp_profile;
+use super::sharing;
 use super::state::Status;
 use super::supervisor;
 use super::task::Waiting;
@@ -56,6 +58,9 @@ pub fn start(container: &Container, how: Start, program: &Path, supervisor: Wait
     compose_bundle(container, program).inspect_err(|_| container.forget_running())?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
     let task = supervisor::Task { root, state, id: container.record.id.clone(), start: how };
+    if how.attached {
+        container.tell("attach", &[]);
+    }
     supervisor.give(&task, &[ownership.as_fd()])
 }
 
@@ -110,6 +115,8 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         program: program.to_owned(),
         kernel: seccomp_profile::running_kernel(),
         devices: if record.options.privileged { host_devices()? } else { Vec::new() },
+        granted: device_requests::find(&record.options)?,
+        joined: sharing::find(container)?,
     };
     let spec = compose::compose(record, &world)?;
     write_network_files(container)?;

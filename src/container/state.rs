@@ -47,6 +47,9 @@ pub struct Ended {
     pub restarts: u32,
     /// The user stopped it: it is not started again after a reboot.
     pub by_user: bool,
+    /// The host was shut down, or whoever did it wanted so: it may be started again after that.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 /// A container's state as users know it.
@@ -120,6 +123,10 @@ impl Container {
                     self.clean_up_after_crash(r)?;
                     continue;
                 }
+                (None, false) if self.ended_with_host().is_some() => {
+                    self.clean_up_after_host()?;
+                    continue;
+                }
                 (None, false) if ended.as_ref().is_some_and(|e| !e.started_at.is_empty()) => Status::Exited,
                 (None, false) => Status::Created,
             };
@@ -146,6 +153,7 @@ impl Container {
             ..Ended::default()
         };
         self.record_end(&ended)?;
+        self.tell("die", &[("exitCode", ended.exit_code.to_string())]);
         self.forget_running();
         if self.record.options.remove {
             self.remove_files(true)?;
@@ -154,11 +162,21 @@ impl Container {
         Ok(())
     }
 
+    /// Records the end of a run that a shutdown or a power cut has ended.
+    fn clean_up_after_host(&self) -> Result<()> {
+        let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
+            return Ok(());
+        };
+        self.ended_with_host().map_or(Ok(()), |ended| self.record_end(&ended))
+    }
+
     /// Writes `exit.json`.
     pub(super) fn record_end(&self, ended: &Ended) -> Result<()> {
         let path = self.dir().join("exit.json");
         let json = serde_json::to_vec(ended).context("write down how it ended")?;
-        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))?;
+        self.unmark_up();
+        Ok(())
     }
 
     /// Writes `run.json`.

@@ -1,10 +1,11 @@
 //! The supervisor: one small process a running container, from its first start to its last end.
 
 use super::containers::{Container, Containers};
+use super::health::Monitor;
 use super::log::Writer;
-use super::options::RestartPolicy;
+use super::options::{LogDriver, RestartPolicy};
 use super::protocol::Event;
-use super::session::{self, Ends, Manners, Session};
+use super::session::{self, Ends, Manners, Session, Wishes};
 use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
 use super::task;
@@ -93,9 +94,10 @@ fn open_session(container: &Container, start: &Start) -> Result<Session> {
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     let options = &container.record.options;
     let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
-    let log = Writer::new(&container.log_path(), options.log);
+    let logged = options.log_driver != LogDriver::None;
+    let log = logged.then(|| Writer::new(&container.log_path(), options.log));
     let manners = Manners { input_once: options.interactive && start.attached, dies_with_client: false };
-    Session::new(Some(log), Some(listener), manners, stop_settings(&container.record))
+    Session::new(log, Some(listener), manners, stop_settings(&container.record))
 }
 
 /// The exit status of `run` when the program could not be started.
@@ -121,7 +123,7 @@ fn run_until_done(container: &Container, session: &mut Session, size: Option<(u1
             Err(error) => failed_restart(&running, &error),
             Ok(ended) => ended,
         };
-        if ended.by_user || !starts_again(container.record.options.restart, &ended) {
+        if ended.by_user || ended.interrupted || !starts_again(policy_now(container), &ended) {
             return Ok(ended);
         }
         if began.elapsed() > STEADY {
@@ -134,8 +136,9 @@ fn run_until_done(container: &Container, session: &mut Session, size: Option<(u1
         container.record_running(&running)?;
         session.announce(&Event::Exited(ended.exit_code));
         session.idle(pause)?;
-        if session.wishes.by_user {
-            return Ok(Ended { by_user: true, ..ended });
+        let Wishes { by_user, interrupted, .. } = session.wishes;
+        if by_user || interrupted {
+            return Ok(Ended { by_user, interrupted, ..ended });
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -145,6 +148,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A run of this length makes the next pause a short one again.
 const STEADY: Duration = Duration::from_secs(10);
+
+/// A user may have changed it meanwhile.
+fn policy_now(container: &Container) -> RestartPolicy {
+    let known = Containers::open(&container.root).find(&container.record.id);
+    known.map_or(container.record.options.restart, |c| c.record.options.restart)
+}
 
 fn starts_again(policy: RestartPolicy, ended: &Ended) -> bool {
     match policy {
@@ -175,17 +184,32 @@ fn run_once(
     running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
     running.started_at = now();
     running.last_exit = None;
-    let started = container.record_running(running).and_then(|()| created.start());
+    let recorded = container.record_running(running).and_then(|()| container.mark_up(&running.started_at));
+    let started = recorded.and_then(|()| created.start());
     if let Err(error) = started {
         let _ = cgroup.remove();
         return Err(error);
     }
+    container.tell("start", &[]);
     session.announce(&Event::Started);
-    let exit = session.serve(&created, ends)?;
+    let began = Instant::now();
+    let mut monitor = Monitor::new(container);
+    let exit = session.serve(&created, ends, monitor.as_mut())?;
     let oom_killed = cgroup.oom_kills() > 0;
+    if let Some(monitor) = monitor {
+        monitor.end();
+    }
     cgroup.kill_all()?;
     cgroup.remove()?;
-    Ok(ended(running, exit, oom_killed, session.wishes.by_user))
+    if session.wishes.lost_patience {
+        container.tell("kill", &[("signal", libc::SIGKILL.to_string())]);
+    }
+    if oom_killed {
+        container.tell("oom", &[]);
+    }
+    let told = [("exitCode", exit.status().to_string()), ("execDuration", began.elapsed().as_secs().to_string())];
+    container.tell("die", &told);
+    Ok(ended(running, exit, oom_killed, &session.wishes))
 }
 
 /// A container does not outlive its supervisor: only one that has died is ever found and cleaned up.
@@ -214,7 +238,7 @@ fn create(
     Ok((launch::create(&plan, company)?, ends, plan.cgroup))
 }
 
-fn ended(running: &Running, exit: Exit, oom_killed: bool, by_user: bool) -> Ended {
+fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {
     Ended {
         exit_code: exit.status(),
         error: String::new(),
@@ -222,7 +246,8 @@ fn ended(running: &Running, exit: Exit, oom_killed: bool, by_user: bool) -> Ende
         started_at: running.started_at.clone(),
         finished_at: now(),
         restarts: running.restarts,
-        by_user,
+        by_user: wishes.by_user,
+        interrupted: wishes.interrupted,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::layout::Root;
 use crate::sys::file::{in_memory, read_all_limited};
-use crate::sys::process;
+use crate::sys::process::{self, Child};
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -21,11 +21,12 @@ pub struct Waiting(Socket);
 const LIMIT: u64 = 64 << 20;
 
 impl Waiting {
-    /// Starts a supervisor under `name`, which does `task` with its end of the connection.
-    pub fn start(name: &str, root: &Root, task: fn(OwnedFd) -> i32) -> Result<Waiting> {
+    /// Starts a supervisor under `name`, which does `task` with its end of the connection. Those who live long enough
+    /// reap the child that it is.
+    pub fn start(name: &str, root: &Root, task: fn(OwnedFd) -> i32) -> Result<(Waiting, Child)> {
         let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-        process::spawn_self(name, &theirs, root.path().as_os_str(), task).context("start a supervisor")?;
-        Ok(Waiting(ours))
+        let child = process::spawn_self(name, &theirs, root.path().as_os_str(), task).context("start a supervisor")?;
+        Ok((Waiting(ours), child))
     }
 
     /// Gives it its task, with descriptors to keep, and returns the connection to it.

@@ -1,22 +1,80 @@
-//! The outer archive of `load`: its members are found by exact names and read in place, never unpacked.
+//! What `load` reads from: an archive, whose members are found by exact names and read in place, never unpacked; or a
+//! folder, which nothing leads out of.
 
-use super::feed::Plain;
+use super::feed::{Plain, within};
 use super::tar::{Kind, Reader, Source, components};
 use crate::layout::{Root, Scratch};
+use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 const DOCUMENT_LIMIT: u64 = 16 << 20;
 const MEMBER_LIMIT: usize = 1 << 16;
 const LINK_LIMIT: usize = 8;
 
+/// Named pieces: the members of an archive, or the files of a folder.
+pub enum Archive {
+    Tar(TarArchive),
+    Folder(Dir),
+}
+
+impl Archive {
+    /// Opens `file`: an archive, a stream of one, or a folder.
+    pub fn open(root: &Root, file: File) -> Result<Archive> {
+        if file.metadata().context("read the archive")?.is_dir() {
+            return Ok(Archive::Folder(Dir::from(OwnedFd::from(file))));
+        }
+        TarArchive::open(root, file).map(Archive::Tar)
+    }
+
+    /// Whether there is a piece of this name.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Archive::Tar(tar) => tar.place(name.as_bytes(), 0).is_ok(),
+            Archive::Folder(folder) => in_folder(folder, name).is_ok(),
+        }
+    }
+
+    /// A piece's bytes.
+    pub fn member(&self, name: &str) -> Result<Slice> {
+        let (file, at, end) = match self {
+            Archive::Tar(tar) => {
+                let (offset, size) = tar.place(name.as_bytes(), 0)?;
+                (tar.file.clone(), offset, offset + size)
+            }
+            Archive::Folder(folder) => {
+                let file = in_folder(folder, name)?;
+                let end = file.metadata().with_context(|| format!("read {name:?}"))?.len();
+                (Arc::new(file), 0, end)
+            }
+        };
+        Ok(Slice { file, at, end, buffer: Vec::new(), used: 0 })
+    }
+
+    /// A piece that is a small document.
+    pub fn document(&self, name: &str) -> Result<Vec<u8>> {
+        let mut member = self.member(name)?;
+        read_all_limited(&mut member, DOCUMENT_LIMIT).with_context(|| format!("read {name:?} in the archive"))
+    }
+}
+
+fn in_folder(folder: &Dir, name: &str) -> Result<File> {
+    let parts = components(name.as_bytes()).with_context(|| format!("{name:?} leads outside"))?;
+    let path = parts.join(&b'/');
+    folder.file_in_root(Path::new(OsStr::from_bytes(&path))).with_context(|| format!("open {name:?} in the folder"))
+}
+
 /// An archive whose members are known.
-pub struct Archive {
+pub struct TarArchive {
     file: Arc<File>,
     members: HashMap<Vec<u8>, Member>,
     /// Holds the archive if it had to be written down first.
@@ -33,9 +91,9 @@ enum Member {
     Other,
 }
 
-impl Archive {
+impl TarArchive {
     /// Finds the members of `file`. What cannot be read at any place, or is compressed, is written down first.
-    pub fn open(root: &Root, mut file: File) -> Result<Archive> {
+    fn open(root: &Root, mut file: File) -> Result<TarArchive> {
         let is_file = file.metadata().context("read the archive")?.is_file();
         let start = if is_file { file.stream_position().context("read the archive")? } else { 0 };
         let mut magic = [0u8; 6];
@@ -50,24 +108,7 @@ impl Archive {
         }
         let file = Arc::new(file);
         let slice = Slice { file: file.clone(), at: start, end: length, buffer: Vec::new(), used: 0 };
-        Ok(Archive { file, members: members(slice, start)?, _spool: spool })
-    }
-
-    /// Whether there is a member of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.place(name.as_bytes(), 0).is_ok()
-    }
-
-    /// A member's bytes.
-    pub fn member(&self, name: &str) -> Result<Slice> {
-        let (offset, size) = self.place(name.as_bytes(), 0)?;
-        Ok(Slice { file: self.file.clone(), at: offset, end: offset + size, buffer: Vec::new(), used: 0 })
-    }
-
-    /// A member that is a small document.
-    pub fn document(&self, name: &str) -> Result<Vec<u8>> {
-        let mut member = self.member(name)?;
-        read_all_limited(&mut member, DOCUMENT_LIMIT).with_context(|| format!("read {name:?} in the archive"))
+        Ok(TarArchive { file, members: members(slice, start)?, _spool: spool })
     }
 
     fn place(&self, name: &[u8], links: usize) -> Result<(u64, u64)> {
@@ -126,10 +167,15 @@ fn spool(root: &Root, source: File) -> Result<(File, u64, Option<Scratch>)> {
     let mut file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     let mut plain = Plain::new(BufReader::with_capacity(256 << 10, source)).context("read the archive")?;
     let mut buffer = vec![0u8; 256 << 10];
+    let mut written = 0u64;
     loop {
         match plain.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => file.write_all(&buffer[..length]).context("write the archive down")?,
+            Ok(length) => {
+                written += length as u64;
+                within(scratch.limit(), written).context("read the archive")?;
+                file.write_all(&buffer[..length]).context("write the archive down")?;
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e).context("read the archive"),
         }

@@ -19,6 +19,8 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
+mod merged;
+
 /// A directory on the way to the current one; it is made when something in it is kept.
 struct Level {
     name: OsString,
@@ -35,11 +37,25 @@ pub struct Changes<'a> {
     links: Links,
     files: u64,
     size: u64,
+    /// No entry is newer than this second.
+    newest: Option<i64>,
 }
 
 impl<'a> Changes<'a> {
     pub fn new(out: &'a mut HashSink, placer: Placer) -> Changes<'a> {
-        Changes { out, placer, levels: Vec::new(), links: Links::default(), files: 0, size: 0 }
+        Changes { out, placer, levels: Vec::new(), links: Links::default(), files: 0, size: 0, newest: None }
+    }
+
+    /// Makes times after this second this second.
+    pub fn no_newer_than(self, newest: Option<i64>) -> Changes<'a> {
+        Changes { newest, ..self }
+    }
+
+    fn clamped(&self, entry: Entry) -> Entry {
+        match self.newest {
+            Some(newest) if entry.mtime >= (newest, 0) => Entry { mtime: (newest, 0), ..entry },
+            _ => entry,
+        }
     }
 
     /// Ends the tar; gives the number of entries and the bytes of regular files.
@@ -101,7 +117,7 @@ impl<'a> Changes<'a> {
             _ => Some(false),
         };
         let (Some(entry), Some(same)) = (entry, same) else { return Ok(()) };
-        self.levels.push(Level { name: name.to_owned(), entry, opaque, is_made: false });
+        self.levels.push(Level { name: name.to_owned(), entry: self.clamped(entry), opaque, is_made: false });
         if !same {
             self.make_levels()?;
         }
@@ -150,7 +166,7 @@ impl<'a> Changes<'a> {
             bail!("overlayfs has not copied its content up");
         }
         let entry = unless_gone(describe(upper, name, path, stat, &mut self.links))?.flatten();
-        let Some(entry) = entry else { return Ok(()) };
+        let Some(entry) = entry.map(|entry| self.clamped(entry)) else { return Ok(()) };
         self.make_levels()?;
         self.out.write_all(&encode(&entry))?;
         self.files += 1;
@@ -206,7 +222,7 @@ fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option
 }
 
 /// Whether a name means the same above as below: attributes, and then content.
-fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
+pub(super) fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
     // Names that were linked in the container stay linked.
     let is_linked = stat.st_nlink > 1;
     if is_linked || stat.st_size != found.stat.st_size || !has_same_attributes(upper, name, stat, below, found)? {
@@ -223,12 +239,18 @@ fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found
     }
 }
 
-fn has_same_attributes(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
+pub(super) fn has_same_attributes(
+    upper: &Dir,
+    name: &OsStr,
+    stat: &Stat,
+    below: &Merged,
+    found: &Found,
+) -> Result<bool> {
     let key = |s: &Stat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
     Ok(key(stat) == key(&found.stat) && diff::xattrs(upper, name)? == diff::xattrs(below.holder(found), name)?)
 }
 
-fn has_same_content(mut a: File, mut b: File) -> std::io::Result<bool> {
+pub(super) fn has_same_content(mut a: File, mut b: File) -> std::io::Result<bool> {
     let (mut left, mut right) = (vec![0u8; 128 << 10], vec![0u8; 128 << 10]);
     loop {
         let length = a.read(&mut left)?;

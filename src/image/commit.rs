@@ -13,6 +13,7 @@ use super::index::Names;
 use super::layer::{self, Meta, NewLayer};
 use super::place;
 use super::reference::Reference;
+use super::squash::squash_history;
 use super::store::Store;
 use super::union::Union;
 use crate::sys::dir::Dir;
@@ -43,18 +44,34 @@ pub struct NewImage {
     pub created_by: String,
     /// The container's id.
     pub container: String,
+    /// Make one layer of the changes and of all layers above so many of the lowest ones.
+    pub squash_above: Option<usize>,
+    /// When the image says it was made, and no file is newer; without it that is now.
+    pub date: Option<jiff::Timestamp>,
 }
 
 impl Store {
     /// Makes an image of a container's changes and returns its id. Without a reference it has no name.
     pub fn commit(&self, source: CommitSource, new: NewImage, reference: Option<&Reference>) -> Result<Digest> {
         let _making = self.root.lock_for_making()?;
-        let layer = self.layer_of_changes(source.upper, &source.base.rootfs.diff_ids)?;
-        let created = Some(jiff::Timestamp::now().to_string());
+        let layers = &source.base.rootfs.diff_ids;
+        let newest = new.date.map(|date| date.as_second());
+        let kept = new.squash_above.unwrap_or(layers.len()).min(layers.len());
+        let layer = match new.squash_above {
+            Some(_) => {
+                let mut stack = self.open_layers(layers)?;
+                stack.insert(0, open_upper(source.upper)?);
+                self.squashed_layer(stack, &layers[..kept], newest)?
+            }
+            None => self.layer_of_changes(source.upper, layers, newest)?,
+        };
+        let created = Some(new.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let mut image = source.base.clone();
         image.created = created.clone();
         image.author = new.author.clone();
         image.config = Some(new.config);
+        squash_history(&mut image, kept);
+        image.rootfs.diff_ids.truncate(kept);
         image.rootfs.diff_ids.extend(layer);
         if !new.container.is_empty() {
             image.other.insert("container".into(), new.container.into());
@@ -67,24 +84,34 @@ impl Store {
             empty_layer: layer.is_none(),
             ..History::default()
         });
-        let is_here = Names::read(&self.root)?.of_image(source.base_id).next().is_some();
+        // What was squashed does not stand on the image that it came from.
+        let is_here = new.squash_above.is_none() && Names::read(&self.root)?.of_image(source.base_id).next().is_some();
         self.publish(&image, reference, is_here.then_some(source.base_id))
     }
 
     /// Makes a layer of what `upper` changes in the tree of `layers`; `None` if that is nothing. The caller holds
     /// the store's lock as a maker.
-    fn layer_of_changes(&self, upper: &Path, layers: &[Digest]) -> Result<Option<Digest>> {
+    fn layer_of_changes(&self, upper: &Path, layers: &[Digest], newest: Option<i64>) -> Result<Option<Digest>> {
         let below = Union::new(self.open_layers(layers)?);
-        let upper = Dir::open(upper).with_context(|| format!("open {}", upper.display()))?;
+        let upper = open_upper(upper)?;
+        self.layer_of(newest, &|changes: &mut Changes| changes.walk(&upper, below.top(), Vec::new()))
+    }
+
+    /// Makes a layer of what `walk` finds.
+    pub(super) fn layer_of(
+        &self,
+        newest: Option<i64>,
+        walk: &dyn Fn(&mut Changes) -> Result<()>,
+    ) -> Result<Option<Digest>> {
         let new = NewLayer::begin(&self.root)?;
         let made = feed::hashing(|sink| {
             place::on_a_thread(&new, |placer| {
-                let mut changes = Changes::new(sink, placer);
-                changes.walk(&upper, below.top(), Vec::new())?;
+                let mut changes = Changes::new(sink, placer).no_newer_than(newest);
+                walk(&mut changes)?;
                 changes.finish()
             })
         });
-        let ((files, size), diff_id, tar) = made.context("read the container's changes")?;
+        let ((files, size), diff_id, tar) = made.context("read what has changed")?;
         if files == 0 {
             return Ok(None);
         }
@@ -94,4 +121,8 @@ impl Store {
         }
         Ok(Some(diff_id))
     }
+}
+
+fn open_upper(upper: &Path) -> Result<Dir> {
+    Dir::open(upper).with_context(|| format!("open {}", upper.display()))
 }

@@ -73,10 +73,12 @@ impl BufRead for Feed {
 
 impl Source for Feed {}
 
-/// Reads `source` (plain, gzip or zstd) while `work` uses its decompressed bytes. `work` must read to the end.
+/// Reads `source` (plain or in any compression that [`Plain`] knows) while `work` uses its decompressed bytes, of which
+/// there may be up to `limit`. `work` must read to the end.
 pub fn with_feed<T>(
     source: impl Read + Send,
     wanted: Wanted,
+    limit: u64,
     work: impl FnOnce(Feed) -> Result<T>,
 ) -> Result<(T, Seen)> {
     std::thread::scope(|scope| {
@@ -86,7 +88,7 @@ pub fn with_feed<T>(
             false => (None, None),
         };
         let reading = Builder::new().spawn_scoped(scope, move || {
-            let result = pump(source, wanted.stored, &sender, hash_sender);
+            let result = pump(source, wanted.stored, limit, &sender, hash_sender);
             result.unwrap_or_else(|error| {
                 // If nobody listens any more, the user has given up for a reason of his own.
                 let _ = sender.send(Err(error));
@@ -164,6 +166,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
 fn pump(
     source: impl Read,
     hash_stored: bool,
+    limit: u64,
     pieces: &SyncSender<io::Result<Piece>>,
     hash: Option<SyncSender<Piece>>,
 ) -> io::Result<Seen> {
@@ -186,6 +189,7 @@ fn pump(
             break;
         }
         seen.plain_bytes += filled as u64;
+        within(limit, seen.plain_bytes)?;
         let piece = Arc::new(piece);
         if let Some(hash) = &hash {
             let _ = hash.send(piece.clone());
@@ -200,6 +204,15 @@ fn pump(
     seen.stored_bytes = stored.bytes;
     seen.stored = stored.hasher.map(Hasher::finish);
     Ok(seen)
+}
+
+/// Refuses what unpacks to more than there may be: a few kilobytes can become any number of terabytes.
+pub fn within(limit: u64, bytes: u64) -> io::Result<()> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("it has more than {limit} bytes when unpacked; the option --unpack-limit allows more");
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, message))
 }
 
 /// The source, counted and hashed as it passes.
@@ -225,11 +238,16 @@ pub enum Plain<R: BufRead> {
     Raw(R),
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<R>>),
+    Xz(Box<lzma_rust2::XzReader<R>>),
 }
+
+/// What an xz stream may ask for to be decoded, in KiB: enough for every setting of the common tools.
+const XZ_MEMORY: u32 = 1 << 20;
 
 impl<R: BufRead> Plain<R> {
     /// # Errors
-    /// Compressions that are known but not supported.
+    /// The source cannot be read.
     pub fn new(mut source: R) -> io::Result<Plain<R>> {
         let magic = source.fill_buf()?;
         if magic.starts_with(&[0x1f, 0x8b]) {
@@ -239,11 +257,11 @@ impl<R: BufRead> Plain<R> {
         if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable {
             return Ok(Plain::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(source)?)));
         }
-        for (start, name) in [(&b"BZh"[..], "bzip2"), (b"\xfd7zXZ\0", "xz")] {
-            if magic.starts_with(start) {
-                let message = format!("{name} compression is not supported: decompress the archive first");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-            }
+        if magic.starts_with(b"BZh") {
+            return Ok(Plain::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(source))));
+        }
+        if magic.starts_with(b"\xfd7zXZ\0") {
+            return Ok(Plain::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, XZ_MEMORY))));
         }
         Ok(Plain::Raw(source))
     }
@@ -258,6 +276,8 @@ impl<R: BufRead> Plain<R> {
             Plain::Raw(source) => source,
             Plain::Gzip(decoder) => decoder.into_inner(),
             Plain::Zstd(decoder) => decoder.finish(),
+            Plain::Bzip2(decoder) => decoder.into_inner(),
+            Plain::Xz(decoder) => decoder.into_inner(),
         }
     }
 }
@@ -268,6 +288,8 @@ impl<R: BufRead> Read for Plain<R> {
             Plain::Raw(source) => source.read(buffer),
             Plain::Gzip(decoder) => decoder.read(buffer),
             Plain::Zstd(decoder) => decoder.read(buffer),
+            Plain::Bzip2(decoder) => decoder.read(buffer),
+            Plain::Xz(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -290,7 +312,7 @@ mod tests {
     use super::*;
 
     fn read_all(data: &[u8]) -> Result<(Vec<u8>, Seen)> {
-        with_feed(data, Wanted { stored: true, plain: true }, |mut feed| {
+        with_feed(data, Wanted { stored: true, plain: true }, 1 << 30, |mut feed| {
             let mut out = Vec::new();
             feed.read_to_end(&mut out)?;
             Ok(out)
@@ -308,7 +330,8 @@ mod tests {
         two_members.extend(gzip.finish().unwrap());
         let skippable =
             [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9][..], &zstd::encode_all(&plain[..], 1).unwrap()].concat();
-        for stored in [plain.clone(), two_members, skippable] {
+        let twice = |program: &str| [packed_by(program, &plain[..10]), packed_by(program, &plain[10..])].concat();
+        for stored in [plain.clone(), two_members, skippable, twice("xz"), twice("bzip2")] {
             let (read, seen) = read_all(&stored).unwrap();
             assert!(read == plain);
             assert_eq!((seen.plain, seen.plain_bytes), (Some(Digest::of(&plain)), plain.len() as u64));
@@ -316,16 +339,40 @@ mod tests {
         }
     }
 
+    fn packed_by(program: &str, data: &[u8]) -> Vec<u8> {
+        use std::process::{Command, Stdio};
+        let mut child =
+            Command::new(program).args(["-1", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, data) = (child.stdin.take().unwrap(), data.to_vec());
+        let writer = std::thread::spawn(move || stdin.write_all(&data));
+        let out = child.wait_with_output().unwrap().stdout;
+        writer.join().unwrap().unwrap();
+        out
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_the_limit_is_refused() {
+        let bomb = zstd::encode_all(io::repeat(0).take(50 << 20), 1).unwrap();
+        assert!(bomb.len() < 50 << 10);
+        let drain = |mut feed: Feed| Ok(io::copy(&mut feed, &mut io::sink())?);
+        assert!(with_feed(&bomb[..], Wanted::default(), 50 << 20, drain).is_ok());
+        let error = with_feed(&bomb[..], Wanted::default(), (50 << 20) - 1, drain).unwrap_err();
+        assert!(error.to_string().contains("--unpack-limit"), "{error}");
+    }
+
     #[test]
     fn damage_is_an_error_and_not_an_end() {
         let stored = zstd::encode_all(&[7u8; 100_000][..], 1).unwrap();
         assert!(read_all(&stored[..stored.len() - 5]).is_err());
-        assert!(read_all(b"BZh91AY").unwrap_err().to_string().contains("bzip2"));
+        let xz = packed_by("xz", b"some bytes");
+        assert!(read_all(&xz[..xz.len() - 5]).is_err());
+        let bzip2 = packed_by("bzip2", b"some bytes");
+        assert!(read_all(&bzip2[..bzip2.len() - 5]).is_err());
     }
 
     #[test]
     fn a_user_who_gives_up_does_not_hang() {
-        let result = with_feed(io::repeat(1), Wanted::default(), |_| -> Result<()> { bail!("enough") });
+        let result = with_feed(io::repeat(1), Wanted::default(), u64::MAX, |_| -> Result<()> { bail!("enough") });
         assert_eq!(result.unwrap_err().to_string(), "enough");
     }
 }

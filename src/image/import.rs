@@ -22,10 +22,12 @@ pub struct ImportOptions {
     pub changes: Vec<String>,
     /// A remark for the history; without one it is `Imported from -`.
     pub message: Option<String>,
+    /// When the image says it was made; without it that is now.
+    pub date: Option<jiff::Timestamp>,
 }
 
 impl Store {
-    /// Makes an image of the tar in `source` (plain, gzip or zstd) and returns its id.
+    /// Makes an image of the tar in `source` (plain or compressed) and returns its id.
     ///
     /// # Errors
     /// What is no tar archive, or an empty one, leaves nothing behind.
@@ -34,7 +36,7 @@ impl Store {
         apply_changes(&mut config, &options.changes)?;
         let _making = self.root.lock_for_making()?;
         let layer = NewLayer::begin(&self.root)?;
-        let unpacked = with_feed(source, Wanted::default(), |feed| apply::unpack(feed, &layer.fs, ()));
+        let unpacked = with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, ()));
         let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
         if seen.plain_bytes == 0 {
             bail!("import the archive: it is empty");
@@ -49,7 +51,7 @@ impl Store {
         let ((), diff_id, tar) = hashed.context("read the unpacked archive")?;
         let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
         layer.publish(&self.root, &diff_id, &meta)?;
-        let created = Some(jiff::Timestamp::now().to_string());
+        let created = Some(options.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let comment = options.message.unwrap_or_else(|| "Imported from -".into());
         let image = ImageConfig {
             created: created.clone(),

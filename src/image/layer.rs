@@ -74,8 +74,16 @@ pub struct NewLayer {
 }
 
 impl NewLayer {
+    /// Bytes that may be written to it.
+    pub fn limit(&self) -> u64 {
+        self.scratch.limit()
+    }
+
     pub fn begin(root: &Root) -> Result<NewLayer> {
-        let scratch = root.scratch()?;
+        NewLayer::inside(root.scratch()?)
+    }
+
+    fn inside(scratch: Scratch) -> Result<NewLayer> {
         let folder = Dir::open(scratch.path()).context("open the new layer")?;
         folder.mkdir("fs", 0o755).context("make the new layer")?;
         // Whatever the caller's umask: this becomes the top folder of a root file system.
@@ -132,12 +140,52 @@ pub struct Promise {
 ///
 /// # Errors
 /// A stream that is not what was promised leaves nothing behind.
+#[cfg(test)]
 pub fn unpack(root: &Root, source: impl Read + Send, promise: Promise) -> Result<Meta> {
-    let layer = NewLayer::begin(root)?;
+    let unpacked = unpack_aside(root.scratch()?, source, promise)?;
+    unpacked.sync()?;
+    unpacked.publish(root)
+}
+
+/// A layer that is as was promised, but not yet in its place.
+pub struct Aside {
+    layer: NewLayer,
+    diff_id: Digest,
+    meta: Meta,
+}
+
+impl Aside {
+    /// Makes it durable.
+    pub fn sync(&self) -> Result<()> {
+        self.layer.sync(self.meta.files)
+    }
+
+    /// Puts it, synced, in its place. The caller holds the store's lock as a maker.
+    pub fn publish(self, root: &Root) -> Result<Meta> {
+        self.layer.publish(root, &self.diff_id, &self.meta)?;
+        Ok(self.meta)
+    }
+}
+
+/// Makes layers durable together.
+pub fn sync_all(root: &Root, layers: &[Aside]) -> Result<()> {
+    if layers.iter().map(|layer| layer.meta.files).sum::<u64>() <= FEW {
+        return layers.iter().try_for_each(Aside::sync);
+    }
+    File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context("sync the new layers")
+}
+
+/// Unpacks a layer in a scratch folder.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_aside(scratch: Scratch, source: impl Read + Send, promise: Promise) -> Result<Aside> {
+    let layer = NewLayer::inside(scratch)?;
     let recorder = Recorder::new(&layer.folder)?;
     let stored = promise.stored.filter(|(digest, _)| *digest != promise.diff_id);
     let wanted = Wanted { stored: stored.is_some(), plain: true };
-    let ((unpacked, recorder), seen) = with_feed(source, wanted, |feed| apply::unpack(feed, &layer.fs, recorder))?;
+    let ((unpacked, recorder), seen) =
+        with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, recorder))?;
     if let Some((digest, size)) = promise.stored {
         // Without a hash of its own the stream must be the uncompressed tar itself.
         let size = if stored.is_some() { size } else { size.or(Some(seen.plain_bytes)) };
@@ -147,9 +195,7 @@ pub fn unpack(root: &Root, source: impl Read + Send, promise: Promise) -> Result
     recorder.finish()?;
     let Unpacked { size, files } = unpacked;
     let meta = Meta { size, files, tar: seen.plain_bytes };
-    layer.sync(files)?;
-    layer.publish(root, &promise.diff_id, &meta)?;
-    Ok(meta)
+    Ok(Aside { layer, diff_id: promise.diff_id, meta })
 }
 
 impl Store {

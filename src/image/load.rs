@@ -6,20 +6,23 @@
 //! ```
 //! An archive that is both is read as the first, whose names are Docker's. Members may stand in any order.
 
-use super::archive::Archive;
+use super::archive::{Archive, Slice};
 use super::config::ImageConfig;
 use super::digest::Digest;
 use super::feed;
 use super::index::{Entry, Names};
 use super::layer::{self, Promise};
 use super::manifest::{
-    CONTAINERD_NAME, Descriptor, Document, Index, Manifest, OCI_INDEX, OCI_MANIFEST, REF_NAME, host_architecture,
-    plain_manifest,
+    CONTAINERD_NAME, Descriptor, Document, Index, OCI_INDEX, OCI_MANIFEST, REF_NAME, host_architecture, plain_manifest,
 };
+use super::progress::{Progress, Step, Watched};
 use super::reference::Reference;
+use super::save::WITHOUT;
 use super::store::Store;
+use super::together::{self, Stop};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fs::File;
 
 /// Indexes in indexes in indexes are not followed further.
@@ -28,13 +31,6 @@ const DEPTH_LIMIT: usize = 4;
 /// What happens while an archive is loaded.
 #[derive(Clone, Debug)]
 pub enum LoadEvent {
-    /// A layer that the store does not have begins; its size in the archive in bytes.
-    Layer {
-        /// Its diff id.
-        layer: Digest,
-        /// Bytes to read.
-        size: u64,
-    },
     /// A name has moved from another image, which stays without it.
     Renamed {
         /// The name.
@@ -65,152 +61,97 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
+/// An image of the archive, with all documents read and checked.
+struct Planned {
+    config: Vec<u8>,
+    diff_ids: Vec<Digest>,
+    layers: Vec<Layer>,
+    /// Document and media type; without one it will be made when the layers' sizes are known.
+    manifest: Option<(Vec<u8>, String)>,
+    names: Vec<Reference>,
+}
+
+/// Where a layer's stream is and what is known about it.
+struct Layer {
+    member: String,
+    stored: Option<(Digest, Option<u64>)>,
+}
+
 impl Store {
-    /// Loads all images of `archive` (a file, or a stream like standard input), plain or compressed.
+    /// Loads all images of `archive` (a file, a stream like standard input, or a folder), plain or compressed.
     ///
     /// # Errors
-    /// Archives of no known kind, and whatever does not match its digest. Images that were complete before stay.
-    pub fn load(&self, archive: File, on_event: &mut dyn FnMut(LoadEvent)) -> Result<Vec<Loaded>> {
+    /// Archives of no known kind, and whatever does not match its digest. Nothing of the archive is in the store then.
+    pub fn load(
+        &self,
+        archive: File,
+        progress: &dyn Progress,
+        on_event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<Loaded>> {
         let _making = self.root.lock_for_making()?;
         let archive = Archive::open(&self.root, archive)?;
-        let mut loading = Loading { store: self, archive, on_event, loaded: Vec::new() };
-        if loading.archive.has("manifest.json") {
-            loading.docker()?;
-        } else if loading.archive.has("index.json") {
-            loading.oci()?;
+        let images = if archive.has("manifest.json") {
+            docker(&archive)?
+        } else if archive.has("index.json") {
+            oci(&archive)?
         } else {
             bail!("the archive holds no images: it has neither manifest.json nor index.json");
-        }
-        Ok(loading.loaded)
-    }
-}
-
-struct Loading<'a> {
-    store: &'a Store,
-    archive: Archive,
-    on_event: &'a mut dyn FnMut(LoadEvent),
-    loaded: Vec<Loaded>,
-}
-
-impl Loading<'_> {
-    fn docker(&mut self) -> Result<()> {
-        let images: Vec<DockerImage> =
-            serde_json::from_slice(&self.archive.document("manifest.json")?).context("read manifest.json")?;
-        for image in images {
-            let names = image
-                .repo_tags
-                .iter()
-                .flatten()
-                .map(|name| Reference::parse(name).with_context(|| format!("read the image name {name:?}")));
-            let names = names.collect::<Result<Vec<_>>>()?;
-            let data = self.archive.document(&image.config)?;
-            if let Some(promised) = digest_in(&image.config) {
-                feed::check(&image.config, (promised, None), Some(Digest::of(&data)), 0)?;
-            }
-            let config = parse_config(&data)?;
-            let members = image.layers.unwrap_or_default();
-            let layers: Vec<Layer> = members
-                .into_iter()
-                .map(|member| Layer { stored: blob_digest(&member).map(|d| (d, None)), member })
-                .collect();
-            self.layers(&config, &layers)?;
-            let sizes = config.rootfs.diff_ids.iter().map(|id| Ok((*id, layer::meta(&self.store.root, id)?.tar)));
-            let manifest = plain_manifest(&data, &sizes.collect::<Result<Vec<_>>>()?)?;
-            self.publish(&data, &manifest, OCI_MANIFEST, &names)?;
-        }
-        Ok(())
-    }
-
-    fn oci(&mut self) -> Result<()> {
-        let index = match Document::parse(&self.archive.document("index.json")?, "")? {
-            Document::Index(index) => index,
-            Document::Manifest(_) => bail!("index.json is not an index"),
         };
-        let images: Vec<Descriptor> = index.manifests.into_iter().filter(|d| !d.is_attestation()).collect();
-        for descriptor in &images {
-            let name = name_of(descriptor)?;
-            let is_foreign = descriptor.platform.as_ref().is_some_and(|p| !p.is_host());
-            let has_better = |other: &Descriptor| {
-                other.platform.as_ref().is_some_and(|p| p.is_host()) && name_of(other).is_ok_and(|n| n == name)
-            };
-            if is_foreign && images.iter().any(has_better) {
-                continue;
-            }
-            self.oci_image(descriptor, name.as_ref(), 0)?;
-        }
-        if self.loaded.is_empty() {
+        if images.is_empty() {
             bail!("the archive holds no images");
         }
-        Ok(())
-    }
-
-    /// Follows a descriptor to the image that this machine runs.
-    fn oci_image(&mut self, descriptor: &Descriptor, name: Option<&Reference>, depth: usize) -> Result<()> {
-        let data = self.oci_document(descriptor)?;
-        match Document::parse(&data, &descriptor.media_type).with_context(|| format!("read {}", descriptor.digest))? {
-            Document::Manifest(manifest) => self.oci_manifest(&data, &manifest, &descriptor.media_type, name),
-            Document::Index(_) if depth == DEPTH_LIMIT => bail!("the archive's indexes lie too deep in each other"),
-            Document::Index(index) => {
-                let child = choose(&index).with_context(|| format!("read the index {}", descriptor.digest))?;
-                self.oci_image(child, name, depth + 1)
-            }
+        self.load_layers(&archive, &images, progress)?;
+        let mut loaded = Vec::new();
+        for image in images {
+            self.publish_loaded(image, &mut loaded, on_event)?;
         }
+        Ok(loaded)
     }
 
-    fn oci_manifest(
-        &mut self,
-        data: &[u8],
-        manifest: &Manifest,
-        media_type: &str,
-        name: Option<&Reference>,
-    ) -> Result<()> {
-        let config_data = self.oci_document(&manifest.config)?;
-        let config = parse_config(&config_data)?;
-        let mut layers = Vec::new();
-        for descriptor in &manifest.layers {
-            if !descriptor.media_type.contains(".tar") || descriptor.media_type.ends_with("encrypted") {
-                bail!("a layer of the type {} is not supported", descriptor.media_type);
-            }
-            let stored = Some((descriptor.digest, Some(descriptor.size)));
-            layers.push(Layer { member: blob_name(&descriptor.digest), stored });
-        }
-        self.layers(&config, &layers)?;
-        self.publish(&config_data, data, media_type, name.map_or(&[], std::slice::from_ref))
-    }
-
-    fn oci_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let name = blob_name(&descriptor.digest);
-        let data = self.archive.document(&name)?;
-        let promised = (descriptor.digest, Some(descriptor.size));
-        feed::check(&name, promised, Some(Digest::of(&data)), data.len() as u64)?;
-        Ok(data)
-    }
-
-    /// Unpacks the layers that the store does not have.
-    fn layers(&mut self, config: &ImageConfig, layers: &[Layer]) -> Result<()> {
-        let diff_ids = &config.rootfs.diff_ids;
-        if diff_ids.len() != layers.len() {
-            bail!("the image has {} layers but {} diff ids", layers.len(), diff_ids.len());
-        }
-        for (diff_id, layer) in diff_ids.iter().zip(layers) {
-            if layer::exists(&self.store.root, diff_id) {
+    /// Unpacks the layers that the store does not have, all at once, and publishes them when all are right.
+    fn load_layers(&self, archive: &Archive, images: &[Planned], progress: &dyn Progress) -> Result<()> {
+        let mut todo: Vec<(Promise, Slice, &str)> = Vec::new();
+        let mut planned = BTreeSet::new();
+        for (diff_id, layer) in images.iter().flat_map(|image| image.diff_ids.iter().zip(&image.layers)) {
+            if !planned.insert(*diff_id) || layer::exists(&self.root, diff_id) {
                 continue;
             }
-            let source = self.archive.member(&layer.member)?;
-            (self.on_event)(LoadEvent::Layer { layer: *diff_id, size: source.len() });
-            layer::unpack(&self.store.root, source, Promise { diff_id: *diff_id, stored: layer.stored })
-                .with_context(|| format!("read the layer {}", layer.member))?;
+            let source = archive.member(&layer.member).map_err(|e| left_out(archive, diff_id, e))?;
+            todo.push((Promise { diff_id: *diff_id, stored: layer.stored }, source, &layer.member));
         }
-        Ok(())
+        // The longest first: nobody waits for it in the end.
+        todo.sort_by_key(|(_, source, _)| std::cmp::Reverse(source.len()));
+        let work = |(promise, source, member): (Promise, Slice, &str), stop: &Stop| {
+            let total = Some(source.len());
+            let source = Watched::new(source, progress, promise.diff_id.short(), total, Step::Loading);
+            let unpacked = layer::unpack_aside(self.root.scratch()?, stop.watch(source), promise);
+            unpacked.with_context(|| format!("read the layer {member}"))
+        };
+        let unpacked = together::each(todo, work)?;
+        layer::sync_all(&self.root, &unpacked)?;
+        unpacked.into_iter().try_for_each(|layer| layer.publish(&self.root).map(drop))
     }
 
     /// Stores an image's documents as they are and gives it its names.
-    fn publish(&mut self, config: &[u8], manifest: &[u8], media_type: &str, names: &[Reference]) -> Result<()> {
-        let image = self.store.put_blob(config)?;
-        self.store.put_blob(manifest)?;
-        let manifest = Descriptor::of(media_type, manifest);
+    fn publish_loaded(
+        &self,
+        planned: Planned,
+        loaded: &mut Vec<Loaded>,
+        on_event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<()> {
+        let (manifest, media_type) = match planned.manifest {
+            Some(manifest) => manifest,
+            None => {
+                let sizes = planned.diff_ids.iter().map(|id| Ok((*id, layer::meta(&self.root, id)?.tar)));
+                (plain_manifest(&planned.config, &sizes.collect::<Result<Vec<_>>>()?)?, OCI_MANIFEST.into())
+            }
+        };
+        let image = self.put_blob(&planned.config)?;
+        self.put_blob(&manifest)?;
+        let manifest = Descriptor::of(&media_type, &manifest);
         let entry = |reference| Entry { reference, manifest: manifest.clone(), image, parent: None };
-        let losers = Names::update(&self.store.root, |stored| {
+        let names = planned.names;
+        let losers = Names::update(&self.root, |stored| {
             if names.is_empty() {
                 stored.put(entry(None));
             }
@@ -218,23 +159,119 @@ impl Loading<'_> {
         })?;
         for (name, loser) in names.iter().zip(losers) {
             if let Some(old) = loser {
-                (self.on_event)(LoadEvent::Renamed { reference: name.clone(), old });
+                on_event(LoadEvent::Renamed { reference: name.clone(), old });
             }
         }
         let unnamed = names.is_empty().then_some(None);
-        for reference in names.iter().cloned().map(Some).chain(unnamed) {
-            let loaded = Loaded { image, reference };
-            (self.on_event)(LoadEvent::Image(loaded.clone()));
-            self.loaded.push(loaded);
+        for reference in names.into_iter().map(Some).chain(unnamed) {
+            let one = Loaded { image, reference };
+            on_event(LoadEvent::Image(one.clone()));
+            loaded.push(one);
         }
         Ok(())
     }
 }
 
-/// Where a layer's stream is and what is known about it.
-struct Layer {
-    member: String,
-    stored: Option<(Digest, Option<u64>)>,
+/// The images that Docker's `manifest.json` lists.
+fn docker(archive: &Archive) -> Result<Vec<Planned>> {
+    let images: Vec<DockerImage> =
+        serde_json::from_slice(&archive.document("manifest.json")?).context("read manifest.json")?;
+    let mut planned = Vec::new();
+    for image in images {
+        let names = image
+            .repo_tags
+            .iter()
+            .flatten()
+            .map(|name| Reference::parse(name).with_context(|| format!("read the image name {name:?}")));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        let config = archive.document(&image.config)?;
+        if let Some(promised) = digest_in(&image.config) {
+            feed::check(&image.config, (promised, None), Some(Digest::of(&config)), 0)?;
+        }
+        let members = image.layers.unwrap_or_default();
+        let layers =
+            members.into_iter().map(|member| Layer { stored: blob_digest(&member).map(|d| (d, None)), member });
+        planned.push(plan(config, layers.collect(), None, names)?);
+    }
+    Ok(planned)
+}
+
+/// The images of an OCI layout that this machine runs.
+fn oci(archive: &Archive) -> Result<Vec<Planned>> {
+    let index = match Document::parse(&archive.document("index.json")?, "")? {
+        Document::Index(index) => index,
+        Document::Manifest(_) => bail!("index.json is not an index"),
+    };
+    let images: Vec<Descriptor> = index.manifests.into_iter().filter(|d| !d.is_attestation()).collect();
+    let mut planned = Vec::new();
+    for descriptor in &images {
+        let name = name_of(descriptor)?;
+        let is_foreign = descriptor.platform.as_ref().is_some_and(|p| !p.is_host());
+        let has_better = |other: &Descriptor| {
+            other.platform.as_ref().is_some_and(|p| p.is_host()) && name_of(other).is_ok_and(|n| n == name)
+        };
+        if is_foreign && images.iter().any(has_better) {
+            continue;
+        }
+        planned.push(oci_image(archive, descriptor, name, 0)?);
+    }
+    Ok(planned)
+}
+
+/// Follows a descriptor to the image that this machine runs.
+fn oci_image(archive: &Archive, descriptor: &Descriptor, name: Option<Reference>, depth: usize) -> Result<Planned> {
+    let data = oci_document(archive, descriptor)?;
+    match Document::parse(&data, &descriptor.media_type).with_context(|| format!("read {}", descriptor.digest))? {
+        Document::Manifest(manifest) => {
+            let config = oci_document(archive, &manifest.config)?;
+            let layers = manifest.layers.iter().map(|layer| {
+                if !layer.media_type.contains(".tar") || layer.media_type.ends_with("encrypted") {
+                    bail!("a layer of the type {} is not supported", layer.media_type);
+                }
+                Ok(Layer { member: blob_name(&layer.digest), stored: Some((layer.digest, Some(layer.size))) })
+            });
+            let manifest = Some((data, descriptor.media_type.clone()));
+            plan(config, layers.collect::<Result<_>>()?, manifest, name.into_iter().collect())
+        }
+        Document::Index(_) if depth == DEPTH_LIMIT => bail!("the archive's indexes lie too deep in each other"),
+        Document::Index(index) => {
+            let child = choose(&index).with_context(|| format!("read the index {}", descriptor.digest))?;
+            oci_image(archive, child, name, depth + 1)
+        }
+    }
+}
+
+fn oci_document(archive: &Archive, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let name = blob_name(&descriptor.digest);
+    let data = archive.document(&name)?;
+    let promised = (descriptor.digest, Some(descriptor.size));
+    feed::check(&name, promised, Some(Digest::of(&data)), data.len() as u64)?;
+    Ok(data)
+}
+
+fn plan(
+    config: Vec<u8>,
+    layers: Vec<Layer>,
+    manifest: Option<(Vec<u8>, String)>,
+    names: Vec<Reference>,
+) -> Result<Planned> {
+    let diff_ids = parse_config(&config)?.rootfs.diff_ids;
+    if diff_ids.len() != layers.len() {
+        bail!("the image has {} layers but {} diff ids", layers.len(), diff_ids.len());
+    }
+    Ok(Planned { config, diff_ids, layers, manifest, names })
+}
+
+/// Why a layer is nowhere, if whoever saved the archive has left it out.
+fn left_out(archive: &Archive, layer: &Digest, error: anyhow::Error) -> anyhow::Error {
+    let index = archive.document("index.json").ok().and_then(|data| serde_json::from_slice::<Index>(&data).ok());
+    let names = index.as_ref().and_then(|index| index.other.get("annotations")?.get(WITHOUT)?.as_str());
+    match names {
+        Some(names) => error.context(format!(
+            "the archive was saved without the layers of {names}, and the store does not have {layer}: load that first"
+        )),
+        None => error,
+    }
 }
 
 fn parse_config(data: &[u8]) -> Result<ImageConfig> {
@@ -258,12 +295,21 @@ fn digest_in(member: &str) -> Option<Digest> {
     blob_digest(member).or_else(|| Digest::from_hex(member.strip_suffix(".json")?).ok())
 }
 
-/// The image's name by an index's annotations. A bare tag, which some tools write, is no name.
+/// The image's name by an index's annotations. A bare tag alone, which some tools write, is no name; beside a name that
+/// some other tool has left it says the tag.
 fn name_of(descriptor: &Descriptor) -> Result<Option<Reference>> {
     let named = |key: &str| descriptor.annotations.get(key).filter(|name| !name.is_empty());
-    let name = named(CONTAINERD_NAME).or_else(|| named(REF_NAME).filter(|name| name.contains([':', '/'])));
-    let parsed = name.map(|name| Reference::parse(name).with_context(|| format!("read the image name {name:?}")));
-    Ok(parsed.transpose()?.filter(|reference| reference.tag().is_some()))
+    let parse = |name: &String| Reference::parse(name).with_context(|| format!("read the image name {name:?}"));
+    let given = named(REF_NAME);
+    let has_repository = |name: &&String| name.contains([':', '/']);
+    let name = match named(CONTAINERD_NAME).map(parse).transpose()? {
+        Some(name) => match given.filter(|tag| !has_repository(tag) && name.tag() != Some(tag)) {
+            Some(tag) => Some(Reference::parse(&format!("{}:{tag}", name.name())).unwrap_or(name)),
+            None => Some(name),
+        },
+        None => given.filter(has_repository).map(parse).transpose()?,
+    };
+    Ok(name.filter(|reference| reference.tag().is_some()))
 }
 
 /// The image of an index that this machine runs.

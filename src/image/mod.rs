@@ -4,7 +4,12 @@
 //!
 //! ```text
 //! load, import, commit   archives and containers become images
+//! squash, compare        several layers become one; two images side by side
+//! mounts, prune          images seen on the host, and those that nobody needs
+//! save, members, export  images and containers become archives
 //! remove, store          names -> manifests -> configs -> layers, on disk
+//! lookup, summary, usage   many names at once, and the room that their layers take
+//! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
@@ -13,6 +18,7 @@
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
+//! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
 //! change, config, reference, digest, manifest   documents and names
 //! ```
@@ -22,33 +28,54 @@ mod archive;
 pub mod change;
 mod changes;
 mod commit;
+mod compare;
 pub mod config;
 pub mod copy;
 mod diff;
 pub mod digest;
+mod export;
 mod feed;
 mod import;
 mod index;
 mod layer;
 mod load;
+mod lookup;
 mod manifest;
+mod members;
+mod mounts;
 mod place;
 pub mod progress;
+mod prune;
 mod recipe;
 pub mod reference;
 mod remove;
+mod save;
+mod squash;
+mod steps;
 mod store;
+mod summary;
 mod tar;
 #[cfg(test)]
 pub(crate) mod tests;
+mod together;
 pub mod union;
 pub mod unpack;
+mod usage;
 
 pub use commit::{CommitSource, NewImage};
+pub use compare::{Change, Difference};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
+pub use lookup::Lookup;
+pub use members::{FolderMembers, Members, TarMembers};
+pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
-pub use remove::{ImageUse, Removal};
+pub use remove::{ImageUse, Removal, RemoveHow};
+pub use save::{Saving, Selected};
+pub use squash::kept_layers;
+pub use steps::HistoryStep;
 pub use store::{Damaged, Image, Listed, Listing, Store};
+pub use summary::{Summaries, Summary};
+pub use usage::LayerUse;

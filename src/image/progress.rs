@@ -1,5 +1,7 @@
 //! What happens to each layer while images are moved, as values: whoever asked shows them, or not.
 
+use std::io::{self, Read, Write};
+
 /// Bytes done of bytes to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amount {
@@ -42,6 +44,12 @@ pub enum Step {
     Loading(Amount),
     /// It is being written to an archive.
     Writing(Amount),
+    /// A root file system is being read from an archive.
+    Importing(Amount),
+    /// A root file system is being written to an archive.
+    Exporting(Amount),
+    /// A container's changes are being read.
+    Committing(Amount),
 }
 
 /// Who wants to know. Layers are worked on by several threads at once.
@@ -55,4 +63,61 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn step(&self, _item: &str, _step: Step) {}
+}
+
+/// A stream that tells how much of it has passed.
+pub struct Watched<'a, S> {
+    stream: S,
+    progress: &'a dyn Progress,
+    item: String,
+    amount: Amount,
+    told: u64,
+    step: fn(Amount) -> Step,
+}
+
+/// Bytes after which it is worth telling again.
+const WORTH: u64 = 512 << 10;
+
+impl<'a, S> Watched<'a, S> {
+    /// Watches `stream`, of which `total` bytes are expected; `step` is what is told.
+    pub fn new(
+        stream: S,
+        progress: &'a dyn Progress,
+        item: String,
+        total: Option<u64>,
+        step: fn(Amount) -> Step,
+    ) -> Watched<'a, S> {
+        let amount = Amount { done: 0, total };
+        progress.step(&item, step(amount));
+        Watched { stream, progress, item, amount, told: 0, step }
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        self.amount.done += bytes as u64;
+        let is_end = bytes == 0 || self.amount.total == Some(self.amount.done);
+        if self.amount.done - self.told >= WORTH || (is_end && self.amount.done > self.told) {
+            self.told = self.amount.done;
+            self.progress.step(&self.item, (self.step)(self.amount));
+        }
+    }
+}
+
+impl<S: Read> Read for Watched<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        self.passed(length);
+        Ok(length)
+    }
+}
+
+impl<S: Write> Write for Watched<'_, S> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let length = self.stream.write(data)?;
+        self.passed(length);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }

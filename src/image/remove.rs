@@ -11,7 +11,7 @@ use super::store::{By, Store, resolve};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A container's hold on an image.
 #[derive(Clone, Debug)]
@@ -24,6 +24,15 @@ pub struct ImageUse {
     pub running: bool,
     /// The layers that its root file system stands on; they stay.
     pub layers: Vec<Digest>,
+}
+
+/// How thoroughly an image is removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveHow {
+    /// Although several names or stopped containers need it.
+    pub force: bool,
+    /// Leave the images without a name that it was made from.
+    pub keep_parents: bool,
 }
 
 /// One step of a removal, in Docker's words.
@@ -42,26 +51,44 @@ impl Store {
     /// `No such image: …`, and Docker's conflicts when something still needs the image.
     ///
     /// `in_use` is asked when nothing can be added any more: a container that was just made counts.
-    pub fn remove(&self, name: &str, force: bool, in_use: &dyn Fn() -> Result<Vec<ImageUse>>) -> Result<Vec<Removal>> {
+    pub fn remove(
+        &self,
+        name: &str,
+        how: RemoveHow,
+        in_use: &dyn Fn() -> Result<Vec<ImageUse>>,
+    ) -> Result<Vec<Removal>> {
         let _alone = self.root.lock_for_removing()?;
         let in_use = &in_use()?;
         let names = Names::read(&self.root)?;
         let Some((entry, by)) = resolve(&names, name)? else { bail!("No such image: {}", familiar(name)) };
-        let mut work = Work { store: self, names, in_use, done: Vec::new(), layers: Vec::new() };
+        let mut work = Work::new(self, names, in_use)?;
+        work.keep_parents = how.keep_parents;
         match by {
-            By::Name => work.remove_name(name, &entry, force)?,
-            By::Id => work.remove_id(&entry, force)?,
+            By::Name => work.remove_name(name, &entry, how.force)?,
+            By::Id => work.remove_id(&entry, how.force)?,
         }
-        let Work { names, done: mut removals, layers, .. } = work;
-        Names::update(&self.root, |stored| {
-            *stored = names;
-            Ok(())
-        })?;
-        let gone = self.sweep(in_use)?;
-        // The highest layer goes first.
-        let chains = layers.into_iter().rev().filter(|(layer, _)| gone.contains(layer));
-        removals.extend(chains.map(|(_, chain)| Removal::Deleted(chain.to_string())));
-        Ok(removals)
+        Ok(work.finish()?.0)
+    }
+
+    /// Takes names from an image, or all of them; the image stays. Returns the names.
+    ///
+    /// # Errors
+    /// `No such image: …`, and a name that is not one of this image; then nothing is changed.
+    pub fn untag(&self, image: &str, wanted: &[Reference]) -> Result<Vec<Reference>> {
+        let _making = self.root.lock_for_making()?;
+        Names::update(&self.root, |names| {
+            let Some((entry, _)) = resolve(names, image)? else { bail!("No such image: {}", familiar(image)) };
+            let own: Vec<Reference> = names.of_image(entry.image).filter_map(|e| e.reference.clone()).collect();
+            if let Some(foreign) = wanted.iter().find(|w| !own.contains(w)) {
+                bail!("{} is not a name of the image {}", foreign.familiar(), entry.image.short());
+            }
+            let gone = if wanted.is_empty() { own } else { wanted.to_vec() };
+            names.entries.retain(|e| e.reference.as_ref().is_none_or(|r| !gone.contains(r)));
+            if names.of_image(entry.image).next().is_none() {
+                names.entries.push(Entry { reference: None, ..entry });
+            }
+            Ok(gone)
+        })
     }
 
     /// Removes what a failed command has left: documents and layers that nothing needs. While others make something
@@ -130,17 +157,53 @@ struct Conflict {
     used: bool,
 }
 
-struct Work<'a> {
+/// A removal under way: changes of the names, which are written at the end.
+pub(super) struct Work<'a> {
     store: &'a Store,
     names: Names,
     in_use: &'a [ImageUse],
+    /// Where images are mounted on the host.
+    mounted: Vec<(Digest, PathBuf)>,
+    keep_parents: bool,
     done: Vec<Removal>,
     /// Layers of the images that went, with their chain ids.
     layers: Vec<(Digest, Digest)>,
 }
 
-impl Work<'_> {
-    fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
+impl<'a> Work<'a> {
+    /// The caller holds the store's lock alone.
+    pub(super) fn new(store: &'a Store, names: Names, in_use: &'a [ImageUse]) -> Result<Work<'a>> {
+        let mounted = store.mounted()?;
+        Ok(Work { store, names, in_use, mounted, keep_parents: false, done: Vec::new(), layers: Vec::new() })
+    }
+
+    /// The layers of the images that have gone so far.
+    pub(super) fn layers(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().map(|(layer, _)| *layer)
+    }
+
+    /// Whether an image is still there.
+    pub(super) fn has(&self, image: Digest) -> bool {
+        self.names.of_image(image).next().is_some()
+    }
+
+    /// Writes the names and deletes what they do not lead to any more. Returns what happened, and the layers that went.
+    pub(super) fn finish(self) -> Result<(Vec<Removal>, BTreeSet<Digest>)> {
+        let Work { store, names, in_use, done: mut removals, layers, .. } = self;
+        Names::update(&store.root, |stored| {
+            *stored = names;
+            Ok(())
+        })?;
+        let gone = store.sweep(in_use)?;
+        // The highest layer goes first; one that several images had goes once.
+        let mut told = BTreeSet::new();
+        let chains = layers.into_iter().rev().filter(|(layer, _)| gone.contains(layer));
+        let chains = chains.filter(|(_, chain)| told.insert(*chain)).collect::<Vec<_>>();
+        removals.extend(chains.into_iter().map(|(_, chain)| Removal::Deleted(chain.to_string())));
+        Ok((removals, gone))
+    }
+
+    pub(super) fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
         let Some(reference) = entry.reference.clone() else { bail!("No such image: {}", familiar(text)) };
         let image = entry.image;
         let user = self.in_use.iter().find(|u| u.image == image);
@@ -201,7 +264,7 @@ impl Work<'_> {
     }
 
     /// Deletes an image and then its parents that nobody needs. `quietly`, what is still needed just stays.
-    fn delete(&mut self, image: Digest, entry: &Entry, force: bool, quietly: bool) -> Result<()> {
+    pub(super) fn delete(&mut self, image: Digest, entry: &Entry, force: bool, quietly: bool) -> Result<()> {
         if let Some(conflict) = self.conflict(image, !force, true) {
             let is_dangling = self.references(image).next().is_none() && !self.has_children(image);
             if quietly && (!is_dangling || conflict.used) {
@@ -219,7 +282,7 @@ impl Work<'_> {
         self.names.entries.retain(|e| e.image != image);
         self.done.push(Removal::Deleted(image.to_string()));
         let parent = entry.parent.and_then(|id| self.names.of_image(id).next().cloned());
-        match parent.filter(|p| p.reference.is_none()) {
+        match parent.filter(|p| p.reference.is_none() && !self.keep_parents) {
             Some(parent) => self.delete(parent.image, &parent, false, true),
             None => Ok(()),
         }
@@ -235,6 +298,9 @@ impl Work<'_> {
         let user = |running| self.in_use.iter().find(move |u| u.image == image && u.running == running);
         if self.has_children(image) {
             return hard("image has dependent child images".into(), false);
+        }
+        if let Some((_, place)) = self.mounted.iter().find(|(mounted, _)| *mounted == image) {
+            return hard(format!("image is mounted on {}: unmount it first", place.display()), true);
         }
         if let Some(user) = user(true) {
             return hard(format!("image is being used by running container {}", short(&user.container_id)), true);

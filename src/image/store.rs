@@ -69,6 +69,18 @@ pub struct Damaged {
     pub error: anyhow::Error,
 }
 
+impl Damaged {
+    pub(super) fn entry(entry: &Entry, error: anyhow::Error) -> Damaged {
+        let name = entry.reference.as_ref().map_or_else(|| entry.image.to_string(), Reference::familiar);
+        Damaged { name, error }
+    }
+
+    pub(super) fn value(value: &serde_json::Value) -> Damaged {
+        let error = anyhow::anyhow!("the entry in index.json makes no sense: {value}");
+        Damaged { name: "<unknown>".into(), error }
+    }
+}
+
 impl Store {
     /// The images of `root`.
     pub fn open(root: &Root) -> Store {
@@ -93,16 +105,10 @@ impl Store {
         for entry in names.entries {
             match self.image(&entry) {
                 Ok(image) => listing.images.push(Listed { reference: entry.reference, image }),
-                Err(error) => {
-                    let name = entry.reference.map_or_else(|| entry.image.to_string(), |r| r.familiar());
-                    listing.damaged.push(Damaged { name, error });
-                }
+                Err(error) => listing.damaged.push(Damaged::entry(&entry, error)),
             }
         }
-        for value in names.damaged {
-            let error = anyhow::anyhow!("the entry in index.json makes no sense: {value}");
-            listing.damaged.push(Damaged { name: "<unknown>".into(), error });
-        }
+        listing.damaged.extend(names.damaged.iter().map(Damaged::value));
         Ok(listing)
     }
 

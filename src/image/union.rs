@@ -89,6 +89,12 @@ impl Merged {
 
     /// All names with what they mean, sorted.
     pub fn entries(&self) -> io::Result<Vec<(OsString, Found)>> {
+        if let [only] = &self.0[..] {
+            let found = |name: OsString| Ok((only.stat(&name)?, name));
+            let stats = only.names()?.into_iter().map(found).collect::<io::Result<Vec<_>>>()?.into_iter();
+            let visible = stats.filter(|(stat, _)| !is_whiteout(stat));
+            return Ok(visible.map(|(stat, name)| (name, Found { stat, layer: 0 })).collect());
+        }
         let mut entries: BTreeMap<OsString, Found> = BTreeMap::new();
         for (layer, dir) in self.0.iter().enumerate() {
             for name in dir.names()? {
@@ -114,6 +120,20 @@ impl Merged {
     /// The attributes of the directory itself; `None` if there is none at all.
     pub fn stat(&self) -> io::Result<Option<Stat>> {
         self.0.first().map(|dir| dir.stat_self()).transpose()
+    }
+
+    /// Whether both are made of the same directories, and so have the same in them.
+    pub fn is(&self, other: &Merged) -> io::Result<bool> {
+        if self.0.len() != other.0.len() {
+            return Ok(false);
+        }
+        for (a, b) in self.0.iter().zip(&other.0) {
+            let (a, b) = (a.stat_self()?, b.stat_self()?);
+            if (a.st_dev, a.st_ino) != (b.st_dev, b.st_ino) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -15,7 +15,8 @@ pub fn is_archive(source: impl BufRead) -> bool {
     matches!(Reader::new(BufReader::new(plain), ()).next(), Ok(Some(_)))
 }
 
-/// Unpacks a tar archive in any compression that we know into an empty folder; nothing in it leads outside.
-pub fn unpack_archive(source: impl Read + Send, into: &Dir) -> Result<()> {
-    with_feed(source, Wanted::default(), |feed| apply::unpack(feed, into, ())).map(drop)
+/// Unpacks a tar archive in any compression that we know into an empty folder, up to `limit` bytes; nothing in it
+/// leads outside.
+pub fn unpack_archive(source: impl Read + Send, into: &Dir, limit: u64) -> Result<()> {
+    with_feed(source, Wanted::default(), limit, |feed| apply::unpack(feed, into, ())).map(drop)
 }

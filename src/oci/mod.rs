@@ -113,6 +113,54 @@ enum Command {
     Restore(Whatever),
 }
 
+/// The command line of one of the commands that have to be fast, without those of the others to build first.
+#[derive(Debug, Parser)]
+#[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
+struct Short<C: Subcommand> {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: C,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShortCreate {
+    Create(create::CreateArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ShortStart {
+    Start(start::StartArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ShortRun {
+    Run(create::RunArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ShortExec {
+    Exec(Box<exec::ExecArgs>),
+}
+
+/// Understands a line that is right, of one of those commands. What is right the long way is so here, and the same.
+fn short(arguments: &[OsString]) -> Option<Cli> {
+    fn parse<C: Subcommand>(arguments: &[OsString], command: fn(C) -> Command) -> Option<Cli> {
+        let parsed = Short::<C>::try_parse_from(arguments).ok().filter(|short| !short.global.version)?;
+        Some(Cli { global: parsed.global, command: Some(command(parsed.command)) })
+    }
+    // A word that only looks like the command leads to a line that is wrong, and so the long way.
+    let command = arguments.iter().skip(1).find_map(|a| a.to_str().filter(|a| FAST.contains(a)))?;
+    match command {
+        "create" => parse(arguments, |ShortCreate::Create(a)| Command::Create(a)),
+        "start" => parse(arguments, |ShortStart::Start(a)| Command::Start(a)),
+        "run" => parse(arguments, |ShortRun::Run(a)| Command::Run(a)),
+        _ => parse(arguments, |ShortExec::Exec(a)| Command::Exec(a)),
+    }
+}
+
+const FAST: [&str; 4] = ["create", "start", "run", "exec"];
+
 #[derive(Debug, Args)]
 struct Whatever {
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
@@ -128,7 +176,17 @@ const EXEC_FAILED: u8 = 255;
 pub fn main(arguments: &[OsString]) -> u8 {
     let name = arguments.first().map(PathBuf::from).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     let name = name.unwrap_or_else(|| NAMES[0].to_owned());
-    let parsed = definition(&name).try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
+    if arguments.iter().any(|a| a == "create" || a == "run" || a == "exec") {
+        // Before anything else is done: what has been used of the program so far has to be found again afterwards.
+        if let Err(error) = protect::own_program() {
+            complain(&format!("protect the own executable: {error}"));
+            return FAILED;
+        }
+    }
+    let parsed = match short(arguments) {
+        Some(cli) => Ok(cli),
+        None => definition(&name).try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m)),
+    };
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -201,9 +259,6 @@ impl Command {
         }
         if !["true", "false", "auto"].contains(&global.rootless.as_str()) {
             bail!("invalid value for --rootless: {:?} is none of true, false, auto", global.rootless);
-        }
-        if matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
-            protect::own_program().context("protect the own executable")?;
         }
         let store = Store::at(&global.root);
         let done = |result: Result<()>| result.map(|()| 0);

@@ -11,6 +11,8 @@ pub mod cgroup;
 pub mod console;
 pub mod copy_up;
 pub mod devices;
+pub mod diagnosis;
+pub mod elsewhere;
 pub mod handshake;
 pub mod hooks;
 pub mod idmap;

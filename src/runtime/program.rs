@@ -1,11 +1,13 @@
 //! The user's program: found before it is run, so that what can be known early is told early.
 
+use super::diagnosis;
 use crate::sys::process;
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{Access, AtFlags, CWD, FileType};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The file that a command names, searched for like a shell does, as the calling process would find it.
 ///
@@ -65,16 +67,17 @@ fn is_directory(path: &CStr) -> bool {
     rustix::fs::stat(path).is_ok_and(|s| crate::sys::dir::file_type(&s) == FileType::Directory)
 }
 
-/// A file that exists but "was not found" names an interpreter or loader that does not.
+/// The system's error with what stands behind it, as far as it can be seen from here.
 fn explain(error: io::Error, path: &CStr) -> anyhow::Error {
-    match error.raw_os_error() {
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    let reason = diagnosis::of(&error, path);
+    match (error.raw_os_error(), reason) {
         // A missing interpreter is not a missing command: the status must be 126, not 127.
-        Some(libc::ENOENT) => {
-            anyhow!("no such file or directory: the file exists, but the interpreter or loader that it names does not")
+        (Some(libc::ENOENT), reason) => anyhow!("no such file or directory: {}", reason.unwrap_or_default()),
+        (Some(libc::ENOEXEC), Some(reason)) => {
+            anyhow::Error::new(error).context(format!("exec format error: {reason}"))
         }
-        Some(libc::ENOEXEC) => anyhow::Error::new(error)
-            .context("exec format error: it is neither a program for this machine nor a script that starts with #!"),
-        Some(libc::EACCES) if is_directory(path) => anyhow::Error::new(error).context("it is a directory"),
-        _ => anyhow::Error::new(error),
+        (_, Some(reason)) => anyhow::Error::new(error).context(reason),
+        (_, None) => anyhow::Error::new(error),
     }
 }

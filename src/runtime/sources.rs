@@ -1,5 +1,6 @@
 //! What is mounted from the host, opened before anything of the container's is in sight.
 
+use super::elsewhere;
 use super::mounts::{MountKind, MountOp};
 use super::plan::Plan;
 use crate::sys::mount::{self, Attributes, Propagation};
@@ -12,8 +13,10 @@ pub type Sources = Vec<Option<OwnedFd>>;
 /// Opens them where only the parent can: root of a user namespace may neither map owners nor enter every folder.
 /// `None` leaves it to the child, whose copies of the host's mounts are private already.
 pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
-    let elsewhere = plan.namespaces.has(libc::CLONE_NEWUSER);
-    if !elsewhere && plan.mounts.iter().all(|op| op.idmap.is_none()) {
+    let own_users = plan.namespaces.has(libc::CLONE_NEWUSER);
+    let of_others =
+        |op: &MountOp| matches!(&op.kind, MountKind::Bind { source, .. } if elsewhere::place(source).is_some());
+    if !own_users && !plan.mounts.iter().any(of_others) && plan.mounts.iter().all(|op| op.idmap.is_none()) {
         return Ok(None);
     }
     let sources = open(&plan.mounts)?;
@@ -32,9 +35,12 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
 pub fn open(ops: &[MountOp]) -> Result<Sources> {
     ops.iter()
         .map(|op| match &op.kind {
-            MountKind::Bind { source, recursive } => mount::copy_tree(source, *recursive)
-                .map(Some)
-                .with_context(|| format!("open the mount source {}", source.display())),
+            MountKind::Bind { source, recursive } => match elsewhere::place(source) {
+                Some((pid, path)) => elsewhere::copy_of(pid, &path),
+                None => mount::copy_tree(source, *recursive).map_err(Into::into),
+            }
+            .map(Some)
+            .with_context(|| format!("open the mount source {}", source.display())),
             _ => Ok(None),
         })
         .collect()

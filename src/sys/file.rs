@@ -1,12 +1,12 @@
 //! Atomic files, locks and other small things about files of our own.
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whether a write must survive a power cut before the call returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,11 +19,7 @@ pub enum Durability {
 
 /// Puts `data` at `path` as one rename: a reader sees the old content or the new one.
 pub fn write_atomic(path: &Path, data: &[u8], durability: Durability) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut aside = std::ffi::OsString::from(".");
-    aside.push(name);
-    aside.push(format!(".{}", super::random::hex::<6>()));
-    let aside = path.with_file_name(aside);
+    let aside = aside(path)?;
     let result = (|| {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
         file.write_all(data)?;
@@ -39,6 +35,66 @@ pub fn write_atomic(path: &Path, data: &[u8], durability: Durability) -> io::Res
     result
 }
 
+/// A name beside `path` for what will be renamed to it.
+pub fn aside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut aside = std::ffi::OsString::from(".");
+    aside.push(name);
+    aside.push(format!(".{}", super::random::hex::<6>()));
+    Ok(path.with_file_name(aside))
+}
+
+/// A new file that gets its name when it is whole. Until then it has none where the file system can do that, so that
+/// nothing is left of it when we are killed.
+#[derive(Debug)]
+pub struct Aside {
+    file: File,
+    path: PathBuf,
+    aside: PathBuf,
+    has_name: bool,
+}
+
+impl Aside {
+    /// Makes the file, for its owner's eyes only.
+    pub fn new(path: &Path) -> io::Result<Aside> {
+        let aside = aside(path)?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let (file, has_name) = match rustix::fs::open(parent, flags, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => (File::from(fd), false),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                (File::options().write(true).create_new(true).mode(0o600).open(&aside)?, true)
+            }
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Aside { file, path: path.to_owned(), aside, has_name })
+    }
+
+    /// The file, to be written to.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its name; what had it before is gone.
+    pub fn publish(mut self) -> io::Result<()> {
+        if !self.has_name {
+            rustix::fs::linkat(&self.file, c"", rustix::fs::CWD, &self.aside, AtFlags::EMPTY_PATH)?;
+            self.has_name = true;
+        }
+        std::fs::rename(&self.aside, &self.path)?;
+        self.has_name = false;
+        Ok(())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if self.has_name {
+            let _ = std::fs::remove_file(&self.aside);
+        }
+    }
+}
+
 /// Makes the directory entry of `path` durable.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
@@ -51,6 +107,14 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 /// Makes everything written to the file system that holds `file` durable.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     Ok(rustix::fs::syncfs(file)?)
+}
+
+/// Reads a file of the kernel's, whose size nobody knows before, with as few calls as it has pages.
+pub fn read_kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    // Bounded by nothing: it only keeps the library from asking for the size, which is 0.
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Reads a whole file that should not exceed `limit` bytes.

@@ -132,9 +132,29 @@ pub struct Overlay {
 impl Overlay {
     /// Mounts the overlay at `target`.
     ///
-    /// Kernels before 6.5 know no `lowerdir+`; they get the old call, whose options must fit into one page, so
-    /// layers are named there by short paths to open descriptors.
+    /// The kernel stacks no more than 500 directories. The lowest ones of a taller stack become an overlay of their
+    /// own, which is mounted below this one.
     pub fn attach(&self, target: &Path) -> io::Result<()> {
+        if self.lower.len() <= STACK_LIMIT {
+            return self.attach_one(target);
+        }
+        if self.lower.len() >= 2 * STACK_LIMIT {
+            let text = format!(
+                "{} layers are more than the kernel can stack; `image squash` makes one of them",
+                self.lower.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let (below, above) = self.lower.split_at(self.lower.len() - (STACK_LIMIT - 1));
+        let below = Overlay { lower: below.into(), upper: None, work: None, volatile: false };
+        below.attach_one(target)?;
+        let lower = std::iter::once(target).chain(above.iter().map(PathBuf::as_path)).map(Path::to_owned).collect();
+        Overlay { lower, ..self.clone() }.attach_one(target)
+    }
+
+    /// Kernels before 6.5 know no `lowerdir+`; they get the old call, whose options must fit into one page, so layers
+    /// are named there by open descriptors.
+    fn attach_one(&self, target: &Path) -> io::Result<()> {
         // Asking the kernel itself takes a whole attempt: an older one says only at its end that it did not understand.
         if !kernel_is_at_least(6, 5) {
             return self.attach_old(target);
@@ -188,9 +208,19 @@ impl Overlay {
             options.push_str(&format!(",{key}={value}"));
         }
         let flags = nix::mount::MsFlags::empty();
-        Ok(nix::mount::mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)
+        // Where a descriptor's path is its number alone.
+        let back = open_directory(Path::new("."))?;
+        rustix::process::chdir(DESCRIPTORS)?;
+        let mounted = nix::mount::mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()));
+        rustix::process::fchdir(back)?;
+        Ok(mounted?)
     }
 }
+
+/// As many directories the kernel stacks at most.
+const STACK_LIMIT: usize = 500;
+
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Whether the running kernel is of this version or newer.
 fn kernel_is_at_least(major: u32, minor: u32) -> bool {
@@ -205,16 +235,24 @@ const FEATURES_OFF: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("index",
 
 /// One mount option holds 255 bytes.
 fn short(dir: &Path, held: &mut Vec<OwnedFd>) -> io::Result<PathBuf> {
-    if dir.as_os_str().len() < 255 { Ok(dir.into()) } else { Ok(by_descriptor(dir, held)?.into()) }
+    match dir.as_os_str().len() < 255 {
+        true => Ok(dir.into()),
+        false => Ok(Path::new(DESCRIPTORS).join(by_descriptor(dir, held)?)),
+    }
 }
 
+/// The number of a descriptor of a directory.
 fn by_descriptor(dir: &Path, held: &mut Vec<OwnedFd>) -> io::Result<String> {
-    use rustix::fs::{Mode, OFlags};
-    let fd = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| named(dir, e.into()))?;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let fd = open_directory(dir).map_err(|e| named(dir, e))?;
+    let number = fd.as_raw_fd().to_string();
     held.push(fd);
-    Ok(path)
+    Ok(number)
+}
+
+fn open_directory(dir: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(dir, flags, Mode::empty())?)
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {

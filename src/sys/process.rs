@@ -1,10 +1,12 @@
 //! Making, marking, signalling and reaping processes.
 
+use super::file::read_kernel_text;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 /// What [`fork_into`] returns on its two sides.
@@ -65,8 +67,14 @@ pub fn fork_sibling_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io:
     clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
 }
 
+/// Whether this process has one thread only.
+pub(super) fn has_one_thread() -> io::Result<bool> {
+    // Each is a folder, which counts as a link of the folder that it is in.
+    Ok(std::fs::metadata("/proc/self/task")?.nlink() == 3)
+}
+
 fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    if !has_one_thread()? {
         return Err(Errno::DEADLK.into());
     }
     let mut pidfd: RawFd = -1;
@@ -107,34 +115,42 @@ fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Re
 /// It runs from a detached read-only view of the program's file, see [`super::protect`]: usually as a fork of the
 /// caller. Where that cannot be, as from a process with several threads, the program is executed anew: `fd`'s number is
 /// then its first argument (see [`inherited`]).
-pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) -> i32) -> io::Result<()> {
+///
+/// The child may outlive us; a caller that goes on for long reaps it.
+pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) -> i32) -> io::Result<Child> {
+    use super::protect::protected;
     use std::os::unix::process::CommandExt;
-    let view = super::protect::view()?;
+    let program = protected()?;
     let words = |fd: RawFd| [name.into(), fd.to_string().into(), "--".into(), about.to_owned()];
     match fork_into(0, None) {
-        Ok(Forked::Parent(_)) => Ok(()),
-        Ok(Forked::Child) => exit_now(begin_anew(&view, fd, words).map_or(1, task)),
+        Ok(Forked::Parent(child)) => Ok(child),
+        Ok(Forked::Child) => exit_now(begin_anew(&program, fd, words).map_or(1, task)),
         Err(e) if e.raw_os_error() == Some(libc::EDEADLK) => {
             // What the caller left open to us is not for the new process, and a container of its least of all.
             close_on_exec_from(3)?;
             let kept = rustix::io::dup(fd)?;
             let [name, words @ ..] = words(kept.as_raw_fd());
-            let mut command = std::process::Command::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
+            let mut command = std::process::Command::new(program.path());
             command.arg0(name).args(words);
             command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            // Nobody waits for it: it outlives us, or ends as our child when we do.
-            command.spawn().map(drop)
+            let pid = command.spawn()?.id() as i32;
+            Ok(Child { pid, pidfd: pidfd_open(pid)? })
         }
         Err(e) => Err(e),
     }
 }
 
 /// In the child of [`spawn_self`]: forgets the caller, as far as others can see or anything here could use it.
-fn begin_anew(view: &OwnedFd, fd: impl AsFd, words: impl Fn(RawFd) -> [OsString; 4]) -> io::Result<OwnedFd> {
+fn begin_anew(
+    program: &super::protect::Program,
+    fd: impl AsFd,
+    words: impl Fn(RawFd) -> [OsString; 4],
+) -> io::Result<OwnedFd> {
     use rustix::io::{FdFlags, dup, fcntl_setfd};
     use std::os::unix::ffi::OsStringExt;
     let kept = dup(fd)?;
-    close_all_but(3, &[kept.as_raw_fd() as u32, view.as_raw_fd() as u32])?;
+    let of_program = program.descriptor().map(|fd| fd.as_raw_fd() as u32);
+    close_all_but(3, &[&[kept.as_raw_fd() as u32], of_program.as_slice()].concat())?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -149,11 +165,11 @@ fn begin_anew(view: &OwnedFd, fd: impl AsFd, words: impl Fn(RawFd) -> [OsString;
         words(kept.as_raw_fd()).into_iter().map(|w| CString::new(w.into_vec())).collect::<Result<_, _>>()?;
     let title: Vec<u8> = words.iter().flat_map(|w| w.as_bytes_with_nul()).copied().collect();
     // It is the command line from now on, for as long as the process lives.
-    if super::protect::move_to(view, Some(title.leak())).is_ok() {
+    if program.take_over(Some(title.leak())).is_ok() {
         fcntl_setfd(&kept, FdFlags::CLOEXEC)?;
         return Ok(kept);
     }
-    Err(exec(&CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()))?, &words, &[]))
+    Err(exec(&CString::new(program.path())?, &words, &[]))
 }
 
 /// The descriptor that [`spawn_self`] left to this process, by its first argument.
@@ -215,6 +231,12 @@ pub fn reap(child: impl AsFd) -> io::Result<Exit> {
             }
         }
     }
+}
+
+/// Reaps a child if it has ended; whether it is gone.
+pub fn try_reap(child: impl AsFd) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    !matches!(waitid(WaitId::PidFd(child.as_fd()), options), Ok(None) | Err(Errno::INTR))
 }
 
 /// Reaps any one child that has ended, if there is one: its number and how it ended.
@@ -369,7 +391,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// The identity of the process that has this number now.
     pub fn of(pid: i32) -> io::Result<ProcessId> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let stat = read_kernel_text(format!("/proc/{pid}/stat"))?;
         // The second field is a name in parentheses that may hold anything.
         let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
         let start = start.and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
@@ -386,7 +408,7 @@ impl ProcessId {
 
 /// Whether this very process is there and has not ended: one that only waits to be reaped has.
 pub fn is_alive(process: ProcessId) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)) else { return false };
+    let Ok(stat) = read_kernel_text(format!("/proc/{}/stat", process.pid)) else { return false };
     let Some((_, rest)) = stat.rsplit_once(')') else { return false };
     let mut fields = rest.split_ascii_whitespace();
     let ended = matches!(fields.next(), None | Some("Z" | "X"));
@@ -401,7 +423,7 @@ pub fn trim_heap() {
 
 /// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.
 pub fn release_program_pages() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(maps) = read_kernel_text("/proc/self/maps") else { return };
     // The file's mappings come first; the first that is writable ends those that nothing has ever written to.
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();

@@ -8,6 +8,7 @@
 //! The kernel lets a process change what its `exe` leads to once nothing of the old file is mapped any more, so the
 //! same pages are mapped again through the view, over the old mappings, while the program runs in them.
 
+use super::file::read_kernel_text;
 use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
 use super::process::exec;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -17,12 +18,36 @@ use rustix::mm::{
 };
 use std::ffi::{CString, OsString, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 const OWN: &str = "/proc/self/exe";
 const NAME: &str = "minirun";
+
+/// This program's file as nobody can write to it.
+pub enum Program {
+    /// The file that it runs from is that already.
+    Own,
+    /// A detached read-only view of that file.
+    View(OwnedFd),
+}
+
+/// This program, protected by a view if need be.
+///
+/// # Errors
+/// The kernel allows no view.
+pub fn protected() -> io::Result<Program> {
+    let file = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let in_memory = std::fs::read_link(OWN)?.as_os_str().as_encoded_bytes().starts_with(b"/memfd:minirun");
+    // Who runs from such a view already may be unable to make another one, which not every kernel does.
+    if in_memory || is_read_only(&file)? {
+        return Ok(Program::Own);
+    }
+    let view = copy_tree(Path::new(OWN), false)?;
+    set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
+    Ok(Program::View(view))
+}
 
 /// Has this process run from a file that nobody can write through, unless it does already. It may have to execute
 /// the program again for that, so this is called before anything else is done.
@@ -30,16 +55,12 @@ const NAME: &str = "minirun";
 /// # Errors
 /// The kernel allows neither a view of the file nor a copy in memory.
 pub fn own_program() -> io::Result<()> {
-    let file = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let in_memory = std::fs::read_link(OWN)?.as_os_str().as_encoded_bytes().starts_with(b"/memfd:minirun");
-    if in_memory || is_read_only(&file)? {
-        return Ok(());
-    }
-    let protected = match view() {
-        Ok(view) if move_to(&view, None).is_ok() => return Ok(()),
-        Ok(view) => view,
+    let protected = match protected() {
+        Ok(Program::Own) => return Ok(()),
+        Ok(program) if program.take_over(None).is_ok() => return Ok(()),
+        Ok(program) => program,
         // Without the right to mount, a copy that can no longer be written.
-        Err(_) => sealed_copy()?,
+        Err(_) => Program::View(sealed_copy()?),
     };
     let text = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
         words.map(|w| Ok(CString::new(w.into_vec())?)).collect()
@@ -50,15 +71,7 @@ pub fn own_program() -> io::Result<()> {
         name.push(value);
         name
     }))?;
-    let path = CString::new(format!("/proc/self/fd/{}", protected.as_raw_fd()))?;
-    Err(exec(&path, &args, &env))
-}
-
-/// A detached read-only view of this program's file.
-pub fn view() -> io::Result<OwnedFd> {
-    let view = copy_tree(Path::new(OWN), false)?;
-    set_attributes(&view, Attributes::MOUNT_ATTR_RDONLY, Attributes::empty(), None, false)?;
-    Ok(view)
+    Err(exec(&CString::new(protected.path())?, &args, &env))
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {
@@ -69,28 +82,47 @@ fn sealed_copy() -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
-/// Maps everything of the program's file through `view` instead, and has `/proc/self/exe` lead there. With `title`,
-/// the process then has that for its command line (words that each end in a zero byte) and an empty environment, as
-/// far as others can see.
-///
-/// # Errors
-/// A process with several threads; a kernel without checkpoints, or one that finds fault with the new state. The
-/// program then runs on as before: it makes no difference to it which of the two its pages came through.
-pub fn move_to(view: impl AsFd, title: Option<&'static [u8]>) -> io::Result<()> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(Errno::DEADLK.into());
+impl Program {
+    /// A path to execute it by.
+    pub fn path(&self) -> String {
+        self.descriptor().map_or_else(|| OWN.to_owned(), |fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
     }
-    let path = format!("/proc/self/fd/{}", view.as_fd().as_raw_fd());
-    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let map = memory_map(&file, title)?;
-    for part in own_mappings()? {
-        part.move_to(&file)?;
+
+    /// What has to stay open for that.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Program::Own => None,
+            Program::View(view) => Some(view.as_fd()),
+        }
     }
-    // SAFETY: the kernel copies the structure, which is valid for reading for the length of the call, and checks it.
-    let rc = unsafe {
-        libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, (&raw const map).addr(), size_of::<MemoryMap>(), 0)
-    };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+
+    /// Maps everything of the program's file through the view, and has `/proc/self/exe` lead there. With `title`, the
+    /// process then has that for its command line (words that each end in a zero byte) and an empty environment, as
+    /// far as others can see.
+    ///
+    /// # Errors
+    /// A process with several threads; a kernel without checkpoints, or one that finds fault with the new state. The
+    /// program then runs on as before: it makes no difference to it which of the two its pages came through.
+    pub fn take_over(&self, title: Option<&'static [u8]>) -> io::Result<()> {
+        if !super::process::has_one_thread()? {
+            return Err(Errno::DEADLK.into());
+        }
+        let file = match self {
+            Program::Own => None,
+            Program::View(_) => Some(rustix::fs::open(self.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
+        };
+        let map = memory_map(file.as_ref(), title)?;
+        if let Some(file) = &file {
+            for part in own_mappings()? {
+                part.move_to(file)?;
+            }
+        }
+        // SAFETY: the kernel copies the structure, which is valid for the length of the call, and checks it.
+        let rc = unsafe {
+            libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, (&raw const map).addr(), size_of::<MemoryMap>(), 0)
+        };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 /// A mapping of this program's file, by a line of `/proc/self/maps`.
@@ -105,7 +137,7 @@ struct Mapping {
 
 /// The mappings of the file that this very code is in.
 fn own_mappings() -> io::Result<Vec<Mapping>> {
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let maps = read_kernel_text("/proc/self/maps")?;
     let here = (own_mappings as *const ()).addr();
     let parsed: Vec<(Mapping, (&str, &str))> = maps.lines().filter_map(parse).collect();
     let own = parsed.iter().find(|(m, _)| (m.from..m.from + m.length).contains(&here)).map(|(_, file)| *file);
@@ -177,8 +209,8 @@ struct MemoryMap {
 }
 
 /// The process's memory as it is, but for its file and its title.
-fn memory_map(file: &OwnedFd, title: Option<&'static [u8]>) -> io::Result<MemoryMap> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+fn memory_map(file: Option<&OwnedFd>, title: Option<&'static [u8]>) -> io::Result<MemoryMap> {
+    let stat = read_kernel_text("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
     // By the numbers of proc(5), which counts from one, with two fields before the parenthesis closes.
     let field = |number: usize| -> io::Result<u64> {
@@ -206,6 +238,7 @@ fn memory_map(file: &OwnedFd, title: Option<&'static [u8]>) -> io::Result<Memory
         env_end: environment.1,
         auxv: 0,
         auxv_size: 0,
-        exe_fd: file.as_raw_fd() as u32,
+        // All ones leave the file as it is.
+        exe_fd: file.map_or(u32::MAX, |f| f.as_raw_fd() as u32),
     })
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The client of a daemon of our own, which is in the room. The client is not: it needs no more than the socket.
-fn docker() -> &'static Engine {
+pub fn docker() -> &'static Engine {
     static DOCKER: OnceLock<Engine> = OnceLock::new();
     DOCKER.get_or_init(|| {
         let room = Room::get();

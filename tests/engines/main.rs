@@ -5,6 +5,7 @@
 mod commands;
 mod containerd;
 mod docker;
+mod interop;
 mod podman;
 mod support;
 

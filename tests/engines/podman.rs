@@ -5,7 +5,7 @@ use crate::support::{Engine, IMAGE, Room, Test};
 use std::sync::OnceLock;
 
 /// Podman in the room, with storage of its own. It has no daemon: every command enters.
-fn podman() -> &'static Engine {
+pub fn podman() -> &'static Engine {
     static PODMAN: OnceLock<Engine> = OnceLock::new();
     PODMAN.get_or_init(|| {
         let room = Room::get();

@@ -15,7 +15,7 @@ fn sha256(data: &[u8]) -> String {
 }
 
 /// A tar archive of these files, in the ustar form.
-fn tar_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+pub fn tar_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut out = Vec::new();
     for (path, data) in files {
         let mut header = [0u8; 512];
@@ -34,7 +34,7 @@ fn tar_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     out
 }
 
-fn base_layer() -> Vec<u8> {
+pub fn base_layer() -> Vec<u8> {
     slurp(fixture("busybox.tar"))
 }
 
@@ -50,7 +50,7 @@ fn config(layers: &[&[u8]], marker: &str) -> Vec<u8> {
 }
 
 /// An archive in the form of `docker save`: each image with its name and its layers.
-fn docker_archive(images: &[(Option<&str>, &[&[u8]])]) -> Vec<u8> {
+pub fn docker_archive(images: &[(Option<&str>, &[&[u8]])]) -> Vec<u8> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     let mut manifest = Vec::new();
     for (number, (name, layers)) in images.iter().enumerate() {
@@ -117,7 +117,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 // ---- looking at the store
 
 /// The names of the folders of layers, sorted.
-fn layer_folders(store: &Store) -> Vec<String> {
+pub fn layer_folders(store: &Store) -> Vec<String> {
     let entries = std::fs::read_dir(store.root().join("layers")).unwrap();
     let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().into_string().unwrap()).collect();
     names.sort();
@@ -125,7 +125,7 @@ fn layer_folders(store: &Store) -> Vec<String> {
 }
 
 /// All files of images, layers and unfinished work in a store, by name.
-fn everything(store: &Store) -> Vec<String> {
+pub fn everything(store: &Store) -> Vec<String> {
     let mut found = Vec::new();
     for dir in ["blobs", "layers", "tmp", "trash", "volumes", "containers"] {
         let out = done(Command::new("find").arg(store.root().join(dir)).args(["-mindepth", "1", "-maxdepth", "2"])).out;
@@ -136,7 +136,7 @@ fn everything(store: &Store) -> Vec<String> {
     found
 }
 
-fn layers_of(store: &Store, image: &str) -> Vec<String> {
+pub fn layers_of(store: &Store, image: &str) -> Vec<String> {
     let list: Value = serde_json::from_str(&store.inspect(image, "{{json .RootFS.Layers}}")).unwrap();
     list.as_array().unwrap().iter().map(|l| l.as_str().unwrap().to_owned()).collect()
 }
@@ -152,7 +152,7 @@ fn is_digest(text: &str) -> bool {
 }
 
 /// Names, modes, owners, times, attributes and content of all layers in one number.
-fn fingerprint_of_layers(store: &Store) -> String {
+pub fn fingerprint_of_layers(store: &Store) -> String {
     let mut command = Command::new("bash");
     let script = "set -o pipefail; cd \"$0\" && tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime \
                   --xattrs --xattrs-include='*' -cf - * | sha256sum";

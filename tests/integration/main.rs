@@ -3,8 +3,15 @@
 
 mod confinement;
 mod crash;
+mod daily;
+mod errors;
+mod events;
 mod exec;
+mod health;
+mod image_commands;
+mod image_tools;
 mod images;
+mod inspect;
 mod lifecycle;
 mod logs;
 mod oci;
@@ -14,4 +21,5 @@ mod smoke;
 mod support;
 mod terminal;
 mod threats;
+mod update;
 mod volumes;

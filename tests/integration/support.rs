@@ -44,9 +44,17 @@ pub struct Store {
 impl Store {
     /// An empty store.
     pub fn empty() -> Store {
+        Store::below(std::env::var_os("MINIRUN_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from))
+    }
+
+    /// An empty store in memory, where hundreds of layers need no time to reach a disk.
+    pub fn in_memory() -> Store {
+        Store::below("/dev/shm".into())
+    }
+
+    fn below(base: PathBuf) -> Store {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         assert!(rustix::process::geteuid().is_root(), "the integration tests need root");
-        let base = std::env::var_os("MINIRUN_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let name = format!("mrt-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = base.join(name);
         std::fs::create_dir_all(dir.join("files")).unwrap();
@@ -435,5 +443,12 @@ impl Store {
         assert_eq!(made.code, 0, "{made:?}");
         std::fs::remove_dir_all(&dir).unwrap();
         self.text(&format!("{name}.tar"))
+    }
+}
+
+impl Store {
+    /// A container's full id, without looking at its state.
+    pub fn inspect_id(&self, name: &str) -> String {
+        std::fs::read_link(self.root().join("names").join(name)).unwrap().display().to_string()
     }
 }

@@ -113,7 +113,7 @@ impl Plan {
             }
             Node::Leaf { parent, name, found } => {
                 if self.may_unpack() && file_type(&found.stat) == FileType::RegularFile && found.stat.st_size > 0 {
-                    let file = file::open(parent.merged.holder(found), name, &found.stat).with_context(show)?;
+                    let file = file::open(parent.merged.holder(found), name).with_context(show)?;
                     if is_archive(&file)? {
                         look(&mut writer.look, &found.stat);
                         return self.unpack(&file, writer, options).with_context(show);
@@ -163,7 +163,7 @@ impl Plan {
         file.rewind()?;
         let scratch = options.root.scratch()?;
         let dir = Dir::open(scratch.path())?;
-        unpack::unpack_archive(file, &dir)?;
+        unpack::unpack_archive(file, &dir, scratch.limit())?;
         let path = writer.target.resolve(&self.destination)?.path;
         let folder = writer.target.folder(&path)?;
         let tree = Union::new(vec![dir]);
@@ -279,7 +279,7 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, dir: &Dir, name: &OsStr, stat: &Stat, folder: &Folder, to: &OsStr) -> Result<()> {
-        let source = file::open(dir, name, stat)?;
+        let source = file::open(dir, name)?;
         let file = folder.dir.create(to, 0o600).context("make the file")?;
         file::copy(&source, stat, &file, &mut self.buffer)?;
         self.stats.bytes += u64::try_from(stat.st_size)?;

@@ -201,8 +201,8 @@ fn networks() -> Result<()> {
 
 #[test]
 fn logs() -> Result<()> {
-    assert_eq!(log_opts(&[])?, LogOptions::default());
-    let found = log_opts(&strings(&["max-size=10k", "max-file=2", "mode=blocking"]))?;
+    assert_eq!(log_opts(&[])?.0, LogOptions::default());
+    let found = log_opts(&strings(&["max-size=10k", "max-file=2", "mode=blocking"]))?.0;
     assert_eq!(found, LogOptions { max_size: 10_000, max_files: 2 });
     for (text, error) in [
         ("max-size=0", "max-size must be a positive number"),
@@ -210,7 +210,7 @@ fn logs() -> Result<()> {
         ("max-size", "invalid size: ''"),
         ("max-file=0", "max-file cannot be less than 1"),
         ("max-file=x", "invalid max-file: 'x'"),
-        ("tag=x", "unknown log opt 'tag' for json-file log driver"),
+        ("labls=x", "unknown log opt 'labls' for json-file log driver"),
     ] {
         assert_eq!(message(log_opts(&strings(&[text]))), error);
     }

@@ -1,6 +1,7 @@
 //! Images as users handle them: import, commit, tag, load, remove.
 
 use super::super::manifest::{Descriptor, Index, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, REF_NAME, plain_manifest};
+use super::super::progress::{Amount, Progress, Step};
 use super::super::tar::Kind::*;
 use super::super::union::Union;
 use super::super::*;
@@ -25,8 +26,11 @@ fn name(text: &str) -> Reference {
 }
 
 fn imported(folder: &Folder, reference: &str) -> Image {
-    let options =
-        ImportOptions { reference: Some(name(reference)), changes: vec!["CMD [\"sh\"]".into()], message: None };
+    let options = ImportOptions {
+        reference: Some(name(reference)),
+        changes: vec!["CMD [\"sh\"]".into()],
+        ..ImportOptions::default()
+    };
     let id = folder.store().import(&base_tar()[..], options).unwrap();
     folder.store().find(&id.to_string()).unwrap().unwrap()
 }
@@ -39,7 +43,10 @@ fn committed(folder: &Folder, base: &Image, reference: Option<&str>) -> Image {
 }
 
 fn removed(folder: &Folder, what: &str, force: bool, uses: &[ImageUse]) -> Result<Vec<String>, String> {
-    let steps = folder.store().remove(what, force, &|| Ok(uses.to_vec())).map_err(|e| e.to_string())?;
+    let steps = folder
+        .store()
+        .remove(what, RemoveHow { force, keep_parents: false }, &|| Ok(uses.to_vec()))
+        .map_err(|e| e.to_string())?;
     Ok(steps
         .into_iter()
         .map(|s| match s {
@@ -300,15 +307,26 @@ fn config_of(layers: &[&[u8]]) -> Vec<u8> {
 }
 
 fn loaded(folder: &Folder, file: std::fs::File) -> anyhow::Result<(Vec<Loaded>, Vec<String>)> {
-    let mut events = Vec::new();
-    let loaded = folder.store().load(file, &mut |event| {
-        events.push(match event {
-            LoadEvent::Layer { layer, .. } => format!("layer {}", layer.short()),
+    let heard = Heard::default();
+    let loaded = folder.store().load(file, &heard, &mut |event| {
+        heard.0.lock().unwrap().push(match event {
             LoadEvent::Renamed { reference, .. } => format!("renamed {}", reference.familiar()),
             LoadEvent::Image(image) => image.reference.map_or("image".into(), |r| format!("image {}", r.familiar())),
         });
     })?;
-    Ok((loaded, events))
+    Ok((loaded, heard.0.into_inner().unwrap()))
+}
+
+/// Keeps what begins.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Heard {
+    fn step(&self, item: &str, step: Step) {
+        if matches!(step, Step::Loading(Amount { done: 0, .. })) {
+            self.0.lock().unwrap().push(format!("layer {item}"));
+        }
+    }
 }
 
 #[test]

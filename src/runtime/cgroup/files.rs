@@ -1,6 +1,8 @@
 //! Reading, writing and removing in cgroup file systems.
 
+use crate::sys::file::read_kernel_text;
 use anyhow::{Context, Error, Result};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,12 @@ pub fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
 
 /// The same, with the kernel's error for a caller that branches on it.
 pub fn attempt(dir: &Path, file: &str, value: &str) -> io::Result<()> {
-    let opened = std::fs::OpenOptions::new().write(true).open(dir.join(file))?;
-    let written = rustix::io::write(&opened, value.as_bytes())?;
+    write_whole(&std::fs::OpenOptions::new().write(true).open(dir.join(file))?, value)
+}
+
+/// The same to a file that is open.
+pub fn write_whole(file: &File, value: &str) -> io::Result<()> {
+    let written = rustix::io::write(file, value.as_bytes())?;
     if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
@@ -37,7 +43,7 @@ pub fn what(dir: &Path, file: &str, value: &str) -> String {
 
 /// The content of a file, without the last line's end.
 pub fn read(dir: &Path, file: &str) -> io::Result<String> {
-    let mut text = std::fs::read_to_string(dir.join(file))?;
+    let mut text = read_kernel_text(dir.join(file))?;
     text.truncate(text.trim_end().len());
     Ok(text)
 }
@@ -116,9 +122,9 @@ pub fn remove_directory(dir: &Path, deadline: Instant) -> io::Result<()> {
 
 /// Adds the processes of a cgroup and of all below it.
 pub fn processes(dir: &Path, found: &mut Vec<i32>) -> io::Result<()> {
-    let text = match std::fs::read_to_string(dir.join("cgroup.procs")) {
+    let text = match read_kernel_text(dir.join("cgroup.procs")) {
         // A threaded cgroup tells only its threads.
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => std::fs::read_to_string(dir.join("cgroup.threads")),
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => read_kernel_text(dir.join("cgroup.threads")),
         other => other,
     };
     let below = text.and_then(|text| {

@@ -1,5 +1,6 @@
 //! Which hierarchies the host has, where they are mounted, and where a path leads in each of them.
 
+use crate::sys::file::read_kernel_text;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
@@ -111,7 +112,7 @@ pub fn hierarchies(version: Version, which: Hierarchies) -> Result<Vec<Hierarchy
     if !found.is_empty() {
         return Ok(found);
     }
-    let table = std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let table = read_kernel_text("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let mut found = mounted(&table);
     if which == Hierarchies::Needed {
         found.retain(|h| h.names.iter().any(|n| ALWAYS.contains(&n.as_str()) || ON_DEMAND.contains(&n.as_str())));

@@ -19,6 +19,7 @@ pub use host::{Hierarchies, Version, version};
 pub use limits::Limits;
 pub use stats::Stats;
 
+use crate::sys::file::read_kernel_text;
 use anyhow::{Context, Result, bail};
 use files::{explain, remove_directory, value_of};
 use host::{Hierarchy, MOUNT, UNIFIED};
@@ -93,7 +94,7 @@ impl Cgroup {
         let version = version();
         let own = match path.is_absolute() {
             true => None,
-            false => Some(std::fs::read_to_string("/proc/self/cgroup").context("read the own cgroup")?),
+            false => Some(read_kernel_text("/proc/self/cgroup").context("read the own cgroup")?),
         };
         let mut members = Vec::new();
         for hierarchy in host::hierarchies(version, which)? {
@@ -112,7 +113,7 @@ impl Cgroup {
     /// There is no such process, or it is where this process cannot see.
     pub fn from_pid(pid: i32, which: Hierarchies) -> Result<Cgroup> {
         let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+        let text = read_kernel_text(&file).with_context(|| format!("read {file}"))?;
         let version = version();
         let mut members = Vec::new();
         for hierarchy in host::hierarchies(version, which)? {

@@ -97,12 +97,47 @@ fn set_limits(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
 }
 
 pub fn update(cgroup: &Cgroup, limits: &Limits) -> Result<()> {
+    let needed = limits.controllers();
+    let missing = |m: &&Member| m.hierarchy.names.iter().any(|n| needed.contains(&n.as_str())) && !m.dir.exists();
+    let late: Vec<&Member> = cgroup.members.iter().filter(missing).collect();
+    for member in &late {
+        if member.hierarchy.names.iter().any(|n| n == "cpuset") {
+            make_cpuset(&member.hierarchy.mount, &member.dir, limits)?;
+        } else {
+            make_directory(&member.hierarchy.mount, &member.dir)?;
+        }
+    }
     set_limits(cgroup, limits)?;
+    for member in late {
+        join_all(cgroup, &member.dir)?;
+    }
     if !limits.devices.is_empty() {
         let dir = cgroup.controller("devices")?;
         set_device_rules(dir, &steps_to(dir, &limits.devices)?)?;
     }
     Ok(())
+}
+
+/// Brings all processes into a hierarchy that had no limits for them so far. Those that are made meanwhile are where
+/// their parents were, so it is done until there is nobody new.
+fn join_all(cgroup: &Cgroup, dir: &Path) -> Result<()> {
+    for _ in 0..100 {
+        let mut there = Vec::new();
+        files::processes(dir, &mut there).with_context(|| format!("list the processes of {}", dir.display()))?;
+        let all = cgroup.processes().context("list the processes")?;
+        let absent: Vec<i32> = all.into_iter().filter(|pid| !there.contains(pid)).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        for pid in absent {
+            match attempt(dir, "cgroup.procs", &pid.to_string()) {
+                // It has just ended.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                other => other.map_err(explain).with_context(|| what(dir, "cgroup.procs", &pid.to_string()))?,
+            }
+        }
+    }
+    bail!("the processes multiply faster than they can be moved")
 }
 
 const MEMORY: &str = "memory.limit_in_bytes";
@@ -264,9 +299,19 @@ fn steps_to(dir: &Path, rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
 }
 
 fn set_device_rules(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
+    // Opening costs more than writing, and there are a dozen rules.
+    let mut opened: [Option<File>; 2] = [None, None];
     rules.iter().try_for_each(|rule| {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        write(dir, file, &rules::text(rule))
+        let (file, slot) = if rule.allow { ("devices.allow", 0) } else { ("devices.deny", 1) };
+        let text = rules::text(rule);
+        let written = match &mut opened[slot] {
+            Some(open) => files::write_whole(open, &text),
+            empty => {
+                let open = File::options().write(true).open(dir.join(file));
+                open.and_then(|open| files::write_whole(empty.insert(open), &text))
+            }
+        };
+        written.map_err(explain).with_context(|| what(dir, file, &text))
     })
 }
 

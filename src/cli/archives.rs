@@ -1,0 +1,242 @@
+//! Commands that move images and root file systems into archives and out of them.
+
+use super::image_tools::source_date;
+use super::progress::{Lines, Stream};
+use super::{App, output};
+use crate::container::containers::Containers;
+use crate::container::export::export as export_container;
+use crate::image::progress::{Step, Watched};
+use crate::image::{FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers};
+use crate::journal;
+use crate::sys::file::Aside;
+use crate::sys::tty;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Change the configuration by a Dockerfile instruction
+    #[arg(short, long, allow_hyphen_values = true)]
+    change: Vec<String>,
+    /// A remark for the history
+    #[arg(short, long)]
+    message: Option<String>,
+    /// The archive (tar, also with gzip, bzip2, xz or zstd), or - for standard input
+    source: PathBuf,
+    /// The image's name
+    name: Option<String>,
+}
+
+/// `load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// The archive or the folder of an OCI layout; standard input if it is not given
+    #[arg(short, long)]
+    input: Option<PathBuf>,
+    /// Say only what was loaded
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// `save`.
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// Leave out the layers of this image, which whoever loads the archive has already
+    #[arg(long, value_name = "IMAGE")]
+    exclude: Vec<String>,
+    /// What to write
+    #[arg(long, value_enum, default_value_t)]
+    format: SaveFormat,
+    /// Where to write it, instead of standard output
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Names or ids; a repository without a tag means all of its tags
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// What `save` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum SaveFormat {
+    /// As `docker save`, and an OCI layout at the same time
+    #[default]
+    DockerArchive,
+    /// A tar of an OCI layout
+    OciArchive,
+    /// The folder of an OCI layout
+    OciDir,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Where to write it, instead of standard output
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Name or id
+    container: String,
+}
+
+/// `minirun import`.
+pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
+    let reference = args.name.as_deref().map(Reference::parse).transpose()?;
+    let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
+    if source.metadata().is_ok_and(|m| m.is_dir()) {
+        bail!("{} is a directory, not an archive", args.source.display());
+    }
+    let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
+    let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
+    let lines = Lines::passing();
+    let source = Watched::new(source, &lines, String::new(), total, Step::Importing);
+    let id = Store::open(&app.root).import(source, options)?;
+    drop(lines);
+    journal::image(&app.root, "import", &id.to_string(), args.name.as_deref().unwrap_or(""));
+    output::line(&id.to_string())?;
+    Ok(0)
+}
+
+/// `minirun load`.
+pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
+    let source = match &args.input {
+        Some(path) => open(path)?,
+        None => standard_input()?,
+    };
+    // Each layer in the making keeps folders open.
+    crate::sys::process::raise_descriptor_limit();
+    let lines = Lines::new(Stream::Output, args.quiet);
+    let mut complaint = Ok(());
+    let mut tell = |event: LoadEvent| {
+        if let LoadEvent::Image(loaded) = &event {
+            let name = loaded.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+            journal::image(&app.root, "load", &loaded.image.to_string(), &name);
+        }
+        let text = match event {
+            LoadEvent::Image(loaded) => match &loaded.reference {
+                Some(reference) => format!("Loaded image: {}", reference.familiar()),
+                None => format!("Loaded image ID: {}", loaded.image),
+            },
+            LoadEvent::Renamed { reference, old } => format!(
+                "The image {} already exists, renaming the old one with ID {old} to empty string",
+                reference.familiar()
+            ),
+        };
+        complaint = lines.line(&text);
+    };
+    let store = Store::open(&app.root);
+    if let Err(error) = store.load(source, &lines, &mut tell) {
+        // Layers that came before what was wrong; the error is what counts.
+        let _ = store.sweep_up(&|| Containers::open(&app.root).image_uses());
+        app.root.empty_trash();
+        return Err(error);
+    }
+    complaint?;
+    Ok(0)
+}
+
+/// `minirun save`.
+pub fn save(app: &App, args: &SaveArgs) -> Result<u8> {
+    let store = Store::open(&app.root);
+    let images = store.select(&args.images)?;
+    let without = store.select(&args.exclude)?;
+    let for_docker = args.format == SaveFormat::DockerArchive;
+    let saving = Saving { images: &images, without: &without, for_docker };
+    let lines = Lines::passing();
+    if args.format == SaveFormat::OciDir {
+        let Some(path) = &args.output else { bail!("a folder needs a name: use the -o flag") };
+        return save_folder(&store, saving, path, &lines);
+    }
+    let target = Target::open(args.output.as_deref())?;
+    store.save(saving, &mut TarMembers::new(target.file()), &lines)?;
+    target.publish()?;
+    Ok(0)
+}
+
+fn save_folder(store: &Store, saving: Saving, path: &Path, lines: &Lines) -> Result<u8> {
+    if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("write the folder {}: it is there already, and not empty", path.display());
+    }
+    let aside = crate::sys::file::aside(path).with_context(|| format!("{} has no name", path.display()))?;
+    let saved = FolderMembers::new(&aside).and_then(|mut out| store.save(saving, &mut out, lines));
+    let saved = saved
+        .and_then(|()| std::fs::rename(&aside, path).with_context(|| format!("put the folder at {}", path.display())));
+    if saved.is_err() {
+        let _ = std::fs::remove_dir_all(&aside);
+    }
+    saved.map(|()| 0)
+}
+
+/// `minirun export`.
+pub fn export(app: &App, args: &ExportArgs) -> Result<u8> {
+    let container = Containers::open(&app.root).find(&args.container)?;
+    let target = Target::open(args.output.as_deref())?;
+    // A tall stack of layers keeps a directory of each open.
+    crate::sys::process::raise_descriptor_limit();
+    let lines = Lines::passing();
+    {
+        let out = BufWriter::with_capacity(1 << 20, target.file());
+        let mut out = Watched::new(out, &lines, String::new(), None, Step::Exporting);
+        export_container(&container, &mut out)?;
+        out.flush().context("write the archive")?;
+    }
+    target.publish()?;
+    Ok(0)
+}
+
+/// Where an archive goes.
+enum Target {
+    /// Standard output, or something else that is no file.
+    Stream(File),
+    /// A file, which appears when it is whole.
+    File(Aside, PathBuf),
+}
+
+impl Target {
+    fn open(path: Option<&Path>) -> Result<Target> {
+        let Some(path) = path else {
+            let stdout = io::stdout();
+            if tty::is_terminal(&stdout) {
+                bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
+            }
+            return Ok(Target::Stream(stdout.as_fd().try_clone_to_owned().context("use standard output")?.into()));
+        };
+        let shown = || format!("write to {}", path.display());
+        match path.metadata() {
+            Ok(there) if there.is_dir() => bail!("{}: it is a folder", shown()),
+            Ok(there) if !there.is_file() => {
+                Ok(Target::Stream(File::options().write(true).open(path).with_context(shown)?))
+            }
+            _ => Ok(Target::File(Aside::new(path).with_context(shown)?, path.to_owned())),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Target::Stream(file) => file,
+            Target::File(aside, _) => aside.file(),
+        }
+    }
+
+    fn publish(self) -> Result<()> {
+        match self {
+            Target::Stream(_) => Ok(()),
+            Target::File(aside, path) => aside.publish().with_context(|| format!("put the file at {}", path.display())),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("open {}", path.display()))
+}
+
+fn standard_input() -> Result<File> {
+    let stdin = io::stdin();
+    if tty::is_terminal(&stdin) {
+        bail!("requested to read an archive from standard input, but that is a terminal");
+    }
+    Ok(stdin.as_fd().try_clone_to_owned().context("read standard input")?.into())
+}

@@ -1,0 +1,58 @@
+//! What is to be started again when the host comes up, or after its supervisors were ended.
+//!
+//! A container that may be has the file `up` in its folder while it runs: when the host has gone down, that is all that
+//! is left of the run.
+
+use super::containers::Container;
+use super::options::RestartPolicy;
+use super::state::{Ended, Snapshot, Status, now};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+impl Container {
+    fn up_path(&self) -> PathBuf {
+        self.dir().join("up")
+    }
+
+    /// Marks it as running, if that matters to its policy. Its lock is the caller's.
+    pub(super) fn mark_up(&self, started_at: &str) -> Result<()> {
+        if self.record.options.restart == RestartPolicy::No {
+            return Ok(());
+        }
+        let path = self.up_path();
+        std::fs::write(&path, started_at).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Takes the mark away. Can be repeated.
+    pub(super) fn unmark_up(&self) {
+        let _ = std::fs::remove_file(self.up_path());
+    }
+
+    /// How a run ended of which only the mark is left. Its lock is nobody's.
+    pub(super) fn ended_with_host(&self) -> Option<Ended> {
+        if self.record.options.restart == RestartPolicy::No {
+            return None;
+        }
+        Some(Ended {
+            exit_code: 255,
+            error: "the host went down while it ran".into(),
+            started_at: std::fs::read_to_string(self.up_path()).ok()?,
+            finished_at: now(),
+            interrupted: true,
+            ..Ended::default()
+        })
+    }
+
+    /// Whether its policy says that it is to be started when the host comes up.
+    pub fn comes_back(&self, snapshot: &Snapshot) -> bool {
+        let Some(ended) = snapshot.ended.as_ref().filter(|_| snapshot.status == Status::Exited) else { return false };
+        match self.record.options.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !ended.by_user,
+            RestartPolicy::OnFailure(limit) => {
+                !ended.by_user && ended.exit_code != 0 && (limit == 0 || ended.restarts < limit)
+            }
+        }
+    }
+}

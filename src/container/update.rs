@@ -1,0 +1,163 @@
+//! Changing what a container may use, and when it is started again; it may be running.
+
+use super::containers::Container;
+use super::device_requests::block_io;
+use super::options::{Resources, RestartPolicy};
+use super::resources::limits;
+use crate::runtime::cgroup::Limits;
+use crate::sys::file::{Durability, write_atomic};
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::{LinuxResources, Spec};
+use std::io::ErrorKind;
+
+/// What is to be changed; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Limits.
+    pub resources: Resources,
+    /// The restart policy.
+    pub restart: Option<RestartPolicy>,
+    /// Variables, for the next start: `NAME=value`, and `NAME` alone to take one away.
+    pub env: Vec<String>,
+}
+
+impl Container {
+    /// Changes its record, and if it is up its cgroup and its bundle.
+    ///
+    /// # Errors
+    /// Limits that contradict each other or those that it has; then nothing is changed.
+    pub fn update(&mut self, change: &Change) -> Result<()> {
+        let what = || format!("Cannot update container {}", self.record.id);
+        let options = &self.record.options;
+        if options.remove && change.restart.is_some_and(|r| r != RestartPolicy::No) {
+            bail!("{}: Restart policy cannot be updated because AutoRemove is enabled for the container", what());
+        }
+        let wanted = merged(&options.resources, &change.resources).with_context(what)?;
+        let mut new = limits(&wanted).with_context(what)?;
+        if change.resources.block_io.weight.is_some() {
+            new.set_block_io(block_io(&wanted.block_io).with_context(what)?);
+        }
+        let to_set = Limits::from_spec(&new).with_context(what)?;
+        let before = self.record.options.resources.clone();
+        self.rewrite(|record| {
+            record.options.resources = wanted;
+            record.options.restart = change.restart.unwrap_or(record.options.restart);
+            super::compose::add_environment(&mut record.options.env, &change.env);
+        })?;
+        let applied = match self.snapshot()?.init() {
+            Some(_) => self.apply(&new, &to_set),
+            None => Ok(()),
+        };
+        if let Err(error) = applied {
+            self.rewrite(|record| record.options.resources = before)?;
+            return Err(error.context(format!("Cannot update container {}", self.record.id)));
+        }
+        // The mark that tells of a run when the host has gone down.
+        if let (Some(_), Some(running)) = (change.restart, self.snapshot()?.running) {
+            self.unmark_up();
+            self.mark_up(&running.started_at)?;
+        }
+        self.tell("update", &[]);
+        Ok(())
+    }
+
+    fn apply(&self, new: &LinuxResources, to_set: &Limits) -> Result<()> {
+        self.cgroup()?.update(to_set)?;
+        // From which its supervisor starts it again.
+        let path = self.bundle().join("config.json");
+        let mut spec = match Spec::load(&path) {
+            Err(_) if matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound) => return Ok(()),
+            other => other.context("read the bundle's config.json")?,
+        };
+        if let Some(linux) = spec.linux_mut() {
+            let mut all = linux.resources().clone().unwrap_or_default();
+            all.set_memory(new.memory().clone()).set_cpu(new.cpu().clone()).set_pids(*new.pids());
+            if let Some(block_io) = new.block_io() {
+                all.set_block_io(Some(block_io.clone()));
+            }
+            linux.set_resources(Some(all));
+        }
+        let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
+        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// The limits that a container has afterwards.
+fn merged(old: &Resources, change: &Resources) -> Result<Resources> {
+    let mut new = old.clone();
+    if let Some(memory) = change.memory {
+        let total = change.memory_swap.or(old.total_memory()).unwrap_or(0);
+        ensure!(
+            total <= 0 || memory <= total,
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        );
+        // What was twice the old memory stays what it was, as long as there was a limit.
+        new.memory_swap = change.memory_swap.or(old.total_memory());
+        new.memory = Some(memory);
+    } else if let Some(swap) = change.memory_swap {
+        let memory = old.memory.unwrap_or(0);
+        ensure!(
+            memory > 0 || swap <= 0,
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        );
+        ensure!(swap <= 0 || swap >= memory, "Minimum memoryswap limit should be larger than memory limit, see usage");
+        new.memory_swap = Some(swap);
+    }
+    let cfs = change.cpu_period.is_some() || change.cpu_quota.is_some();
+    let old_nano = old.nano_cpus.is_some_and(|n| n > 0);
+    let old_cfs = old.cpu_period.is_some() || old.cpu_quota.is_some();
+    ensure!(
+        !(cfs && old_nano),
+        "Conflicting options: CPU Period and Quota cannot be updated as NanoCPUs has already been set"
+    );
+    let new_nano = change.nano_cpus.is_some_and(|n| n > 0);
+    ensure!(
+        !(new_nano && old_cfs),
+        "Conflicting options: Nano CPUs cannot be updated as CPU Period or Quota has already been set"
+    );
+    macro_rules! take {
+        ($($field:ident),*) => { $(if change.$field.is_some() { new.$field.clone_from(&change.$field); })* };
+    }
+    take!(
+        memory_reservation,
+        nano_cpus,
+        cpu_shares,
+        cpuset_cpus,
+        cpuset_mems,
+        pids_limit,
+        cpu_period,
+        cpu_quota,
+        cpu_realtime_period,
+        cpu_realtime_runtime
+    );
+    if change.block_io.weight.is_some() {
+        new.block_io.weight = change.block_io.weight;
+    }
+    if let (Some(memory), Some(reservation)) = (new.memory, new.memory_reservation) {
+        ensure!(
+            memory <= 0 || reservation <= memory,
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        );
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(memory: Option<i64>, memory_swap: Option<i64>) -> Resources {
+        Resources { memory, memory_swap, ..Resources::default() }
+    }
+
+    #[test]
+    fn memory_never_exceeds_memory_and_swap() {
+        let old = memory(Some(100), None);
+        assert_eq!(merged(&old, &memory(Some(200), None)).unwrap(), memory(Some(200), Some(200)));
+        assert!(merged(&old, &memory(Some(201), None)).unwrap_err().to_string().contains("already set memoryswap"));
+        assert_eq!(merged(&old, &memory(Some(300), Some(-1))).unwrap(), memory(Some(300), Some(-1)));
+        assert!(merged(&old, &memory(None, Some(99))).is_err());
+        assert_eq!(merged(&Resources::default(), &memory(Some(7), None)).unwrap(), memory(Some(7), None));
+        assert!(merged(&Resources::default(), &memory(None, Some(7))).is_err());
+    }
+}
