@@ -7,7 +7,7 @@ use super::dockerfile::Source;
 use super::ignore::Ignore;
 use crate::image::union::Union;
 use crate::image::unpack;
-use crate::layout::{Root, Scratch};
+use crate::layout::Scratch;
 use crate::sys::dir::Dir;
 use crate::sys::file::{read_all_limited, read_limited};
 use anyhow::{Context as _, Result, bail};
@@ -78,9 +78,8 @@ impl Context {
         Ok(Context { path: Some(path.to_owned()), ..Context::of(Union::new(vec![dir]), None) })
     }
 
-    /// A tar archive, in any compression that we know.
-    pub fn archive(root: &Root, stream: impl Read + Send) -> Result<Context> {
-        let scratch = root.scratch()?;
+    /// A tar archive, in any compression that we know, unpacked into an empty folder.
+    pub fn archive(scratch: Scratch, stream: impl Read + Send) -> Result<Context> {
         let dir = Dir::open(scratch.path()).context("open the folder for the context")?;
         unpack::unpack_archive(stream, &dir, scratch.limit())
             .context("unable to prepare context: unpack the archive")?;
@@ -176,6 +175,7 @@ fn lossy(text: Vec<u8>) -> String {
 mod tests {
     use super::*;
     use crate::image::tests::{Folder, write};
+    use crate::layout::Root;
     use std::process::Command;
 
     fn folder() -> Folder {
@@ -237,7 +237,7 @@ mod tests {
             let Stream::Archive(stream) = tell_apart(std::fs::File::open(&archive).unwrap()).unwrap() else {
                 panic!("{flag}: taken for a Dockerfile")
             };
-            let mut context = Context::archive(&root, stream).unwrap();
+            let mut context = Context::archive(root.scratch().unwrap(), stream).unwrap();
             assert_eq!(read(&mut context, DockerfileAt::Default), ("FROM in".into(), true));
             assert_eq!(read(&mut context, DockerfileAt::Path(Path::new("sub/My"))).0, "FROM sub");
         }

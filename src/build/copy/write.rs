@@ -10,7 +10,7 @@ use crate::build::ignore::Ignore;
 use crate::container::users::Database;
 use crate::image::union::{Found, Union};
 use crate::image::unpack;
-use crate::layout::Root;
+use crate::layout::Scratch;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -25,10 +25,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// The circumstances of a copy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// Where archives are unpacked on their way.
-    pub root: &'a Root,
+    /// Makes the folder in which an archive is unpacked on its way.
+    pub scratch: &'a dyn Fn() -> Result<Scratch>,
     /// No file gets a later time, in seconds since 1970.
     pub latest: Option<i64>,
 }
@@ -161,7 +161,7 @@ impl Plan {
     fn unpack(&self, file: &File, writer: &mut Writer, options: &Options) -> Result<()> {
         let mut file = file.try_clone()?;
         file.rewind()?;
-        let scratch = options.root.scratch()?;
+        let scratch = (options.scratch)()?;
         let dir = Dir::open(scratch.path())?;
         unpack::unpack_archive(file, &dir, scratch.limit())?;
         let path = writer.target.resolve(&self.destination)?.path;
