@@ -9,6 +9,7 @@
 //! <root>/containers    one folder a container    (container room)
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
+//! <root>/volumes.lock  shared by those who begin to use volumes, exclusive for removing them
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/tmp           everything half made; whole things are renamed out of it
@@ -193,6 +194,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "containers",
         "names",
         "volumes",
+        "volumes.lock",
         "stubs",
         "rootfs",
         "tmp",

@@ -3,16 +3,26 @@
 //! ```text
 //! <root>/volumes/<name>/data        what containers see
 //!                       meta.json   when and how it was made
+//! <root>/volumes.lock               shared by those who begin to use volumes, exclusive for removing and renaming them
 //! ```
+//! A volume is made in `tmp/`, with whatever it starts with, and renamed into its place: what is there is whole.
 
+use crate::image::transfer::{Place, Sink, Tar, Way, pack_directory, unpack};
 use crate::image::union::Union;
+use crate::journal;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
-use anyhow::{Context, Result};
+use crate::sys::file::{Lock, LockMode, read_limited};
+use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// The label of volumes that nobody gave a name.
+pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// The volumes of a store.
 #[derive(Clone, Debug)]
@@ -20,9 +30,101 @@ pub struct Volumes {
     root: Root,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Meta {
-    created: String,
+/// What is known about a volume beside its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Meta {
+    /// RFC 3339.
+    pub created: String,
+    /// What users say about it.
+    pub labels: BTreeMap<String, String>,
+    /// What is mounted instead of the data: `type`, `device` and `o` as for mount(8).
+    pub options: BTreeMap<String, String>,
+}
+
+impl Meta {
+    /// That of a volume made now.
+    pub fn new(labels: BTreeMap<String, String>, options: BTreeMap<String, String>) -> Meta {
+        Meta { created: jiff::Timestamp::now().to_string(), labels, options }
+    }
+}
+
+/// One volume.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Where its data is.
+    pub data: PathBuf,
+    /// The rest.
+    pub meta: Meta,
+}
+
+/// What a container mounts for a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A folder of the host.
+    Folder(PathBuf),
+    /// A file system of its own.
+    FileSystem {
+        /// As in /proc/filesystems.
+        kind: String,
+        /// What it is on.
+        device: String,
+        /// As for mount(8).
+        options: Vec<String>,
+    },
+}
+
+impl Volume {
+    /// Whether it got a generated name.
+    pub fn is_anonymous(&self) -> bool {
+        self.meta.labels.contains_key(ANONYMOUS)
+    }
+
+    /// What a container mounts for it.
+    pub fn source(&self) -> Source {
+        let option = |key: &str| self.meta.options.get(key).map_or("", String::as_str);
+        let words: Vec<String> = option("o").split(',').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        let is_bind = words.iter().any(|w| w == "bind" || w == "rbind") || matches!(option("type"), "bind" | "none");
+        if self.meta.options.is_empty() {
+            Source::Folder(self.data.clone())
+        } else if is_bind {
+            Source::Folder(PathBuf::from(option("device")))
+        } else {
+            Source::FileSystem { kind: option("type").into(), device: option("device").into(), options: words }
+        }
+    }
+
+    /// Bytes of its regular files, those with several names once.
+    pub fn size(&self) -> Result<u64> {
+        let data = Dir::open(&self.data).with_context(|| format!("open the volume {}", self.name))?;
+        size(&data, &mut BTreeSet::new()).with_context(|| format!("measure the volume {}", self.name))
+    }
+
+    /// Writes a tar of what is in it.
+    pub fn export(&self, out: &mut dyn Write) -> Result<()> {
+        let what = || format!("export the volume {}", self.name);
+        let data = Dir::open(&self.data).with_context(what)?;
+        let mut tar = Tar(out);
+        pack_directory(&data, b".", &mut tar).and_then(|()| tar.finish()).with_context(what)
+    }
+}
+
+/// That these options of a driver make sense.
+///
+/// # Errors
+/// Docker's: others than `type`, `device` and `o`, and those without the ones that they need.
+pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    if let Some(bad) = options.keys().find(|k| !["type", "device", "o"].contains(&k.as_str())) {
+        bail!("invalid option: {bad:?}");
+    }
+    match (options.get("type"), options.get("device")) {
+        _ if options.is_empty() => Ok(()),
+        (None, _) => bail!("missing required option: \"type\""),
+        (_, None) => bail!("missing required option: \"device\""),
+        _ => Ok(()),
+    }
 }
 
 impl Volumes {
@@ -33,7 +135,21 @@ impl Volumes {
 
     /// Where the data of a volume is.
     pub fn data(&self, name: &str) -> PathBuf {
-        self.root.join("volumes").join(name).join("data")
+        self.folder(name).join("data")
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.root.join("volumes").join(name)
+    }
+
+    /// Keeps volumes from being removed and renamed until somebody who can be seen uses them.
+    pub fn lock_for_using(&self) -> Result<Lock> {
+        Lock::wait(&self.root.join("volumes.lock"), LockMode::Shared).context("lock the volumes")
+    }
+
+    /// Keeps everybody from beginning to use a volume.
+    pub fn lock_for_removing(&self) -> Result<Lock> {
+        Lock::wait(&self.root.join("volumes.lock"), LockMode::Exclusive).context("lock the volumes")
     }
 
     /// Whether there is a volume of this name.
@@ -41,54 +157,180 @@ impl Volumes {
         self.data(name).exists()
     }
 
-    /// Makes a volume, unless it is there, and returns where its data is.
-    pub fn ensure(&self, name: &str) -> Result<PathBuf> {
-        let data = self.data(name);
-        if data.exists() {
-            return Ok(data);
+    /// A volume by its name.
+    pub fn get(&self, name: &str) -> Option<Volume> {
+        let (folder, data) = (self.folder(name), self.data(name));
+        let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        // The data is what counts: what is known about it may have been lost in a power cut.
+        let meta = || {
+            let text = read_limited(&folder.join("meta.json"), 1 << 20).ok();
+            text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
+        };
+        (is_plain && data.exists()).then(|| Volume { name: name.to_owned(), data: data.clone(), meta: meta() })
+    }
+
+    /// All volumes, by name.
+    pub fn list(&self) -> Result<Vec<Volume>> {
+        let names = Dir::open(self.root.join("volumes")).and_then(|d| d.names()).context("list the volumes")?;
+        Ok(names.into_iter().filter_map(|n| self.get(n.to_str()?)).collect())
+    }
+
+    /// Makes a volume, unless it is there. A new one starts with what the image has at `content`: files, owner, mode.
+    pub fn ensure(&self, name: &str, meta: impl FnOnce() -> Meta, content: Option<(&Union, &Path)>) -> Result<()> {
+        if self.exists(name) {
+            return content.map_or(Ok(()), |(image, target)| self.fill(name, image, target));
         }
         let what = || format!("make the volume {name}");
-        let scratch = self.root.scratch().with_context(what)?;
-        let fresh = scratch.path().join("data");
-        std::fs::create_dir(&fresh).with_context(what)?;
-        set_mode(&fresh).with_context(what)?;
-        let meta = serde_json::to_vec(&Meta { created: jiff::Timestamp::now().to_string() }).with_context(what)?;
-        std::fs::write(scratch.path().join("meta.json"), meta).with_context(what)?;
-        match publish(&scratch, &self.root.join("volumes").join(name)) {
-            // Somebody else was faster: his volume is as good.
-            Err(_) if data.exists() => Ok(data),
-            Err(e) => Err(e).with_context(what),
-            Ok(()) => Ok(data),
+        let draft = self.draft(&meta()).with_context(what)?;
+        if let Some((image, target)) = content {
+            fill_from(image, target, &draft.data).with_context(|| format!("fill the volume {name} from the image"))?;
+        }
+        // If somebody else was faster, his volume is as good.
+        self.publish(&draft, name).with_context(what).map(drop)
+    }
+
+    /// A volume in the making.
+    fn draft(&self, meta: &Meta) -> Result<Draft> {
+        let making = self.root.lock_for_making()?;
+        let scratch = self.root.scratch()?;
+        let data = scratch.path().join("data");
+        std::fs::create_dir(&data)?;
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755))?;
+        std::fs::write(scratch.path().join("meta.json"), serde_json::to_vec(meta)?)?;
+        Ok(Draft { data: Dir::open(&data)?, scratch, _making: making })
+    }
+
+    /// Puts it in its place. False if there is a volume of this name.
+    fn publish(&self, draft: &Draft, name: &str) -> Result<bool> {
+        match std::fs::rename(draft.scratch.path(), self.folder(name)) {
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => Ok(false),
+            other => {
+                other?;
+                self.tell("create", name);
+                Ok(true)
+            }
         }
     }
 
-    /// Fills an empty volume with what the image has at `target`: content, owner, mode.
-    pub fn fill(&self, name: &str, image: &Union, target: &Path) -> Result<()> {
+    fn publish_new(&self, draft: &Draft, name: &str) -> Result<()> {
+        match self.publish(draft, name)? {
+            true => Ok(()),
+            false => bail!("a volume named {name} already exists"),
+        }
+    }
+
+    fn tell(&self, action: &str, name: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        journal::record(&self.root, "volume", action, name, attributes);
+    }
+
+    /// Fills an empty volume with what the image has at `target`.
+    fn fill(&self, name: &str, image: &Union, target: &Path) -> Result<()> {
         let what = || format!("fill the volume {name} from the image");
         let data = Dir::open(self.data(name)).with_context(what)?;
         if !data.names().with_context(what)?.is_empty() {
             return Ok(());
         }
-        match image.stat(target).with_context(what)? {
-            Some(stat) if file_type(&stat) == FileType::Directory => image.copy_tree(target, &data).with_context(what),
-            _ => Ok(()),
+        // Copied aside, and then moved as fast as can be: half of it would pass for the user's own.
+        let draft = self.draft(&Meta::default()).with_context(what)?;
+        if !fill_from(image, target, &draft.data).with_context(what)? {
+            return Ok(());
         }
+        move_all(&draft.data, &data).with_context(what)
     }
 
     /// Removes a volume; the data is deleted when the trash is emptied. A missing one is fine.
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.root.discard(&self.root.join("volumes").join(name)).with_context(|| format!("remove the volume {name}"))
+        let existed = self.exists(name);
+        self.root.discard(&self.folder(name)).with_context(|| format!("remove the volume {name}"))?;
+        if existed {
+            self.tell("destroy", name);
+        }
+        Ok(())
+    }
+
+    /// Gives a volume another name. The caller holds the volumes' lock alone.
+    ///
+    /// # Errors
+    /// A name that another volume has.
+    pub fn rename(&self, old: &str, new: &str) -> Result<()> {
+        if self.exists(new) {
+            bail!("a volume named {new} already exists");
+        }
+        std::fs::rename(self.folder(old), self.folder(new)).with_context(|| format!("rename the volume {old} to {new}"))
+    }
+
+    /// Makes a volume with what another one has in it.
+    ///
+    /// # Errors
+    /// A name that a volume has already.
+    pub fn clone_volume(&self, from: &Volume, name: &str) -> Result<()> {
+        let what = || format!("clone the volume {} as {name}", from.name);
+        let mut meta = Meta::new(from.meta.labels.clone(), from.meta.options.clone());
+        meta.labels.remove(ANONYMOUS);
+        let draft = self.draft(&meta).with_context(what)?;
+        let tree = Union::new(vec![Dir::open(&from.data).with_context(what)?]);
+        tree.copy_tree(Path::new("/"), &draft.data).with_context(what)?;
+        self.publish_new(&draft, name).with_context(what)
+    }
+
+    /// Adds what is in a tar to a volume, which is made if it is missing.
+    ///
+    /// # Errors
+    /// A broken archive changes nothing.
+    pub fn import(&self, name: &str, source: impl Read + Send) -> Result<()> {
+        let what = || format!("import into the volume {name}");
+        let draft = self.draft(&Meta::new(BTreeMap::new(), BTreeMap::new())).with_context(what)?;
+        let mut place = Place::new(draft.data.try_clone()?, Way::Made, "the volume", None);
+        place.make_parents();
+        unpack(source, &mut place).with_context(what)?;
+        let _using = self.lock_for_using()?;
+        if !self.exists(name) {
+            return self.publish_new(&draft, name).with_context(what);
+        }
+        let data = Dir::open(self.data(name)).with_context(what)?;
+        if data.names().with_context(what)?.is_empty() {
+            return move_all(&draft.data, &data).with_context(what);
+        }
+        let mut place = Place::new(data, Way::Made, "the volume", None);
+        pack_directory(&draft.data, b".", &mut place).and_then(|()| place.finish()).with_context(what)
     }
 }
 
-fn publish(scratch: &Scratch, to: &Path) -> std::io::Result<()> {
-    match std::fs::rename(scratch.path(), to) {
-        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Err(ErrorKind::AlreadyExists.into()),
-        other => other,
+/// A volume in the making; it vanishes unless it is published.
+struct Draft {
+    data: Dir,
+    scratch: Scratch,
+    /// Nobody sweeps it away.
+    _making: Lock,
+}
+
+/// Copies what the image has at `target`, if that is a folder. True if there was anything.
+fn fill_from(image: &Union, target: &Path, to: &Dir) -> Result<bool> {
+    match image.stat(target)? {
+        Some(stat) if file_type(&stat) == FileType::Directory => image.copy_tree(target, to).map(|()| true),
+        _ => Ok(false),
     }
 }
 
-fn set_mode(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+/// Moves everything from one folder into an empty one, which gets its attributes.
+fn move_all(from: &Dir, to: &Dir) -> Result<()> {
+    for name in from.names()? {
+        from.rename(&name, to, &name)?;
+    }
+    crate::image::transfer::describe_directory(from, to)
+}
+
+fn size(dir: &Dir, seen: &mut BTreeSet<u64>) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for name in dir.names()? {
+        // A running container may remove a file while we look.
+        let Some(stat) = dir.stat_opt(&name)? else { continue };
+        match file_type(&stat) {
+            FileType::Directory => sum += dir.child(&name).map_or(Ok(0), |child| size(&child, seen))?,
+            FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
+            _ => {}
+        }
+    }
+    Ok(sum)
 }

@@ -44,6 +44,9 @@ pub struct CommitArgs {
     /// With --squash, leave the layers of this image, on which the container stands, as they are
     #[arg(long, value_name = "BASE", requires = "squash")]
     keep: Option<String>,
+    /// Add what is in its volumes, as a layer of its own
+    #[arg(long)]
+    with_volumes: bool,
     /// Name or id
     container: String,
     /// The image's name
@@ -73,6 +76,7 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
         message: args.message.clone(),
         changes: args.change.clone(),
         pause: args.pause,
+        with_volumes: args.with_volumes,
         reference: args.name.as_deref().map(Reference::parse).transpose()?,
         squash_above: args.squash.then_some(kept),
         date: source_date()?,

@@ -132,7 +132,8 @@ fn without_absent(document: &mut Value) {
     }
 }
 
-fn pretty(document: &Value) -> Result<String> {
+/// A document as Docker prints it.
+pub(super) fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");

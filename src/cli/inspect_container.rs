@@ -1,16 +1,14 @@
 //! The document of a container, in Docker's form.
 
-use super::App;
 use super::inspect::{NEVER, full_config};
 use super::inspect_host::host_config;
 use super::inspect_network::network_settings;
+use super::{App, inspect_mounts};
 use crate::container::containers::Container;
-use crate::container::options::MountSource;
-use crate::container::record::{MountPoint, Record};
+use crate::container::record::Record;
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
 use crate::image::Store;
-use crate::volume::Volumes;
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -50,7 +48,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
             "Data": { "LowerDir": lower.join(":"), "UpperDir": path("upper"), "WorkDir": path("work"),
                       "MergedDir": app.root.join("rootfs").display().to_string() },
         },
-        "Mounts": record.mounts.iter().filter_map(|m| mount(app, m)).collect::<Vec<_>>(),
+        "Mounts": inspect_mounts::mounts(app, record),
         "Config": config(container)?,
         "NetworkSettings": network_settings(container),
         "SizeRw": null,
@@ -85,33 +83,6 @@ fn state(container: &Container, snapshot: &Snapshot) -> Value {
         "StartedAt": or_never(running.map(|r| &r.started_at).or(ended.map(|e| &e.started_at))),
         "FinishedAt": or_never(ended.map(|e| &e.finished_at)),
     })
-}
-
-fn mount(app: &App, point: &MountPoint) -> Option<Value> {
-    let common = |kind: &str, name: Option<&str>, source: String| {
-        let mut value = json!({
-            "Type": kind,
-            "Source": source,
-            "Destination": point.target,
-            "Mode": if point.read_only { "ro" } else { "" },
-            "RW": !point.read_only,
-            "Propagation": if kind == "bind" { point.propagation.as_deref().unwrap_or("rprivate") } else { "" },
-        });
-        if let Some(name) = name {
-            value["Name"] = name.into();
-            value["Driver"] = "local".into();
-        }
-        value
-    };
-    match &point.source {
-        MountSource::Bind { path, .. } => Some(common("bind", None, path.clone())),
-        MountSource::Volume(name) => {
-            let source = Volumes::open(&app.root).data(name).display().to_string();
-            Some(common("volume", Some(name), source))
-        }
-        MountSource::Tmpfs { .. } => Some(common("tmpfs", None, String::new())),
-        MountSource::Anonymous => None,
-    }
 }
 
 fn config(container: &Container) -> Result<Value> {

@@ -1,21 +1,18 @@
 //! The part of a container's document that is about what was asked of the host.
 
+use super::inspect_mounts;
 use super::inspect_network::network_mode;
 use crate::container::compose::{MASKED, READ_ONLY};
 use crate::container::containers::Container;
-use crate::container::options::{
-    LogDriver, MountSource, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions,
-};
-use crate::container::record::MountPoint;
-use serde_json::{Map, Value, json};
+use crate::container::options::{LogDriver, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions};
+use serde_json::{Value, json};
 
 /// `HostConfig`.
 pub fn host_config(container: &Container) -> Value {
     let o = &container.record.options;
-    let binds: Vec<String> = container.record.mounts.iter().filter(|m| !m.anonymous).filter_map(bind).collect();
     let shown = !o.privileged && !o.security.unmasked_paths;
     let mut config = json!({
-        "Binds": list(&binds),
+        "Binds": list(&inspect_mounts::binds(&container.record)),
         "ContainerIDFile": "",
         "LogConfig": {
             "Type": match o.log_driver {
@@ -30,7 +27,7 @@ pub fn host_config(container: &Container) -> Value {
         "RestartPolicy": restart_policy(o),
         "AutoRemove": o.remove,
         "VolumeDriver": "",
-        "VolumesFrom": null,
+        "VolumesFrom": list(&o.volumes_from),
         "CapAdd": list(&o.cap_add),
         "CapDrop": list(&o.cap_drop),
         "Annotations": (!o.annotations.is_empty()).then_some(&o.annotations),
@@ -57,7 +54,7 @@ pub fn host_config(container: &Container) -> Value {
         "Isolation": "",
         "Init": o.init.then_some(true),
         "Sysctls": (!o.sysctls.is_empty()).then_some(&o.sysctls),
-        "Tmpfs": tmpfs(&container.record.mounts),
+        "Tmpfs": inspect_mounts::tmpfs(&container.record),
         "MaskedPaths": if shown { json!(MASKED) } else { Value::Null },
         "ReadonlyPaths": if shown { json!(READ_ONLY) } else { Value::Null },
     });
@@ -130,22 +127,6 @@ fn restart_policy(o: &RunOptions) -> Value {
     json!({ "Name": name, "MaximumRetryCount": retries })
 }
 
-fn tmpfs(mounts: &[MountPoint]) -> Option<Map<String, Value>> {
-    let found: Map<String, Value> = mounts
-        .iter()
-        .filter_map(|point| match &point.source {
-            MountSource::Tmpfs { size, mode, options } => {
-                let size = size.map(|size| format!("size={size}"));
-                let mode = mode.map(|mode| format!("mode={mode:o}"));
-                let words: Vec<String> = options.iter().cloned().chain(size).chain(mode).collect();
-                Some((point.target.clone(), words.join(",").into()))
-            }
-            _ => None,
-        })
-        .collect();
-    (!found.is_empty()).then_some(found)
-}
-
 fn security_options(security: &SecurityOptions) -> Vec<String> {
     let mut list = Vec::new();
     if security.no_new_privileges {
@@ -157,13 +138,4 @@ fn security_options(security: &SecurityOptions) -> Vec<String> {
         Seccomp::Profile(profile) => list.push(format!("seccomp={}", json!(profile))),
     }
     list
-}
-
-fn bind(point: &MountPoint) -> Option<String> {
-    let source = match &point.source {
-        MountSource::Bind { path, .. } => path,
-        MountSource::Volume(name) => name,
-        _ => return None,
-    };
-    Some(format!("{source}:{}{}", point.target, if point.read_only { ":ro" } else { "" }))
 }

@@ -6,6 +6,8 @@ mod archives;
 mod confirm;
 mod container_prune;
 mod containers;
+mod cp;
+mod diff;
 mod disk;
 mod environment;
 mod events;
@@ -23,6 +25,7 @@ mod inspect;
 mod inspect_container;
 mod inspect_host;
 mod inspect_image;
+mod inspect_mounts;
 mod inspect_network;
 mod logs;
 mod moment;
@@ -45,6 +48,7 @@ mod top;
 mod units;
 mod update;
 mod values;
+mod volume;
 
 use crate::layout::Root;
 use crate::sys::signal;
@@ -129,6 +133,9 @@ enum Command {
     /// Look after the whole installation
     #[command(subcommand, name = "system")]
     SystemGroup(SystemGroup),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
 }
 
 /// Everything that the other face understands.
@@ -187,6 +194,10 @@ enum ContainerCommand {
     Stats(stats::StatsArgs),
     /// Change what containers may use
     Update(update::UpdateArgs),
+    /// Copy files from and to containers, and out of images
+    Cp(cp::CopyArgs),
+    /// Show what a container has changed
+    Diff(diff::DiffArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -372,6 +383,7 @@ impl Command {
             Command::Resume(a) => containers::resume(app, &a),
             Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
             Command::Oci(a) => Ok(a.run()),
+            Command::Volume(c) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Command(c)) => c.run(app),
             Command::ContainerGroup(ContainerGroup::Ls(a)) => ps::run(app, &a),
         }
@@ -398,6 +410,8 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Cp(a) => cp::run(app, &a),
+            ContainerCommand::Diff(a) => diff::run(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),
             ContainerCommand::Update(a) => update::run(app, &a),
             ContainerCommand::Export(a) => archives::export(app, &a),

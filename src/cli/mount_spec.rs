@@ -1,13 +1,16 @@
 //! Mounts as `-v`, `--mount` and `--tmpfs` write them.
 
 use super::values::{boolean, bytes, is_name};
-use crate::container::options::{MountRequest, MountSource};
+use crate::container::options::{Below, MountRequest, MountSource, Tuning};
 use crate::sys::dir::clean;
+use crate::volume;
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-const KINDS: [&str; 3] = ["bind", "volume", "tmpfs"];
+const KINDS: [&str; 4] = ["bind", "volume", "tmpfs", "image"];
+/// What Docker shows for a named volume that was given no mode.
+const DEFAULT_MODE: &str = "z";
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 const CONSISTENCIES: [&str; 4] = ["consistent", "cached", "delegated", "default"];
 const TMPFS_FLAGS: [&str; 15] = [
@@ -75,7 +78,14 @@ pub fn volume(spec: &str, current_dir: &Path) -> Result<MountRequest> {
     };
     let target = complete()
         .map_err(|error| anyhow!("invalid volume specification: '{spec}': {}", invalid_config(kind, &error)))?;
-    Ok(MountRequest { source, target, read_only: mode.read_only, propagation: mode.propagation, no_copy: mode.no_copy })
+    let shown = match (&source, parts.get(2)) {
+        (_, Some(mode)) => *mode,
+        (MountSource::Volume(_), None) => DEFAULT_MODE,
+        _ => "",
+    };
+    let tuning = Tuning { mode: shown.to_owned(), chown: mode.chown, map_owner: mode.map_owner, ..Tuning::default() };
+    let Mode { read_only, propagation, no_copy, .. } = mode;
+    Ok(MountRequest { source, target, read_only, propagation, no_copy, tuning })
 }
 
 /// The third part of `-v`.
@@ -84,6 +94,8 @@ struct Mode {
     read_only: bool,
     propagation: Option<String>,
     no_copy: bool,
+    chown: bool,
+    map_owner: bool,
 }
 
 impl Mode {
@@ -97,6 +109,8 @@ impl Mode {
                 // Labels of SELinux, which this program does not set.
                 "z" | "Z" => "label",
                 "nocopy" => "copy",
+                // Everything in it becomes the container's user's, or only seems to.
+                "U" | "idmap" => "owner",
                 word if PROPAGATIONS.contains(&word) => "propagation",
                 word if CONSISTENCIES.contains(&word) => "consistency",
                 _ => bail!("invalid mode: {text}"),
@@ -106,6 +120,8 @@ impl Mode {
             }
             mode.read_only |= word == "ro";
             mode.no_copy |= word == "nocopy";
+            mode.chown |= word == "U";
+            mode.map_owner |= word == "idmap";
             if sort == "propagation" {
                 mode.propagation = Some(word.to_string());
             }
@@ -141,6 +157,9 @@ struct Fields {
     no_copy: bool,
     size: Option<u64>,
     mode: Option<u32>,
+    tuning: Tuning,
+    /// `bind-recursive=readonly`.
+    read_only_below: bool,
     /// The types of mount that the fields seen so far belong to.
     specific: Vec<&'static str>,
 }
@@ -154,8 +173,13 @@ impl Fields {
         match key {
             "readonly" | "ro" => self.read_only = switch()?,
             "volume-nocopy" => self.no_copy = switch()?,
-            "bind-nonrecursive" if !switch()? => {}
-            "bind-nonrecursive" => bail!("{key} is not supported by this version yet"),
+            "bind-nonrecursive" => {
+                if switch()? {
+                    self.tuning.below = Below::Missing;
+                }
+            }
+            "chown" | "u" => self.tuning.chown = switch()?,
+            "idmap" => self.tuning.map_owner = switch()?,
             _ => {
                 let Some(value) = value else { bail!("invalid field '{field}' must be a key=value pair") };
                 self.set_valued(field, key, value)?;
@@ -172,14 +196,17 @@ impl Fields {
             "target" | "dst" | "destination" => self.target = Some(value.to_string()),
             "consistency" => {}
             "bind-propagation" if PROPAGATIONS.contains(&value) => self.propagation = Some(value.to_string()),
-            "bind-recursive" if ["enabled", "true", "1", "readonly"].contains(&value) => {}
             "bind-propagation" => return Err(invalid()),
-            "volume-driver" if value == "local" => {}
+            "bind-recursive" => self.below(value).ok_or_else(invalid)?,
+            "volume-driver" if ["", "local"].contains(&value) => {}
+            "volume-driver" => bail!("error looking up volume plugin {value}: plugin {value:?} not found"),
+            "volume-label" => drop(pair(&mut self.tuning.volume_labels, value)),
+            "volume-opt" => pair(&mut self.tuning.volume_options, value).ok_or_else(invalid)?,
+            "volume-subpath" | "image-subpath" => {
+                self.tuning.subpath = Some(subpath(value)?).filter(|path| !path.is_empty())
+            }
             "tmpfs-size" => self.size = Some(bytes(value).ok().and_then(|n| n.try_into().ok()).ok_or_else(invalid)?),
             "tmpfs-mode" => self.mode = Some(octal(value).ok_or_else(invalid)?),
-            "bind-recursive" | "volume-driver" | "volume-opt" | "volume-label" | "volume-subpath" => {
-                bail!("{field} is not supported by this version yet")
-            }
             _ => bail!("unexpected key '{key}' in '{field}'"),
         }
         Ok(())
@@ -193,6 +220,7 @@ impl Fields {
         if let Some(other) = self.specific.iter().find(|other| **other != kind) {
             bail!("cannot mix '{other}-*' options with mount type '{kind}'");
         }
+        self.check_below()?;
         let Some(target) = self.target.filter(|target| !target.is_empty()) else { bail!("target is required") };
         let source = match (kind, self.source) {
             ("bind", Some(source)) => host_path(&source, current_dir).and_then(|path| match path {
@@ -202,14 +230,61 @@ impl Fields {
             ("bind", None) => Err(anyhow!("field Source must not be empty")),
             ("tmpfs", Some(_)) => Err(anyhow!("field Source must not be specified")),
             ("tmpfs", None) => Ok(MountSource::Tmpfs { size: self.size, mode: self.mode, options: Vec::new() }),
+            ("image", Some(name)) => Ok(MountSource::Image { name, decided: None }),
+            ("image", None) => Err(anyhow!("field Source must not be empty")),
             (_, Some(name)) => volume_name(&name).map(|()| MountSource::Volume(name)),
             (_, None) => Ok(MountSource::Anonymous),
         };
         let source = source.map_err(|error| invalid_config(kind, &error))?;
         let target = container_path(&target).map_err(|error| invalid_config(kind, &error))?;
-        let (read_only, propagation, no_copy) = (self.read_only, self.propagation, self.no_copy);
-        Ok(MountRequest { source, target, read_only, propagation, no_copy })
+        let mut tuning = self.tuning;
+        if matches!(source, MountSource::Volume(_)) {
+            tuning.mode = DEFAULT_MODE.into();
+        }
+        volume::check_options(&tuning.volume_options).map_err(|error| invalid_config(kind, &error))?;
+        let read_only = self.read_only || kind == "image";
+        let (propagation, no_copy) = (self.propagation, self.no_copy);
+        Ok(MountRequest { source, target, read_only, propagation, no_copy, tuning })
     }
+
+    fn below(&mut self, value: &str) -> Option<()> {
+        self.tuning.below = match value {
+            "enabled" | "true" | "1" => Below::Same,
+            "disabled" | "false" | "0" => Below::Missing,
+            "writable" => Below::Writable,
+            "readonly" => Below::Same,
+            _ => return None,
+        };
+        self.read_only_below = value == "readonly";
+        Some(())
+    }
+
+    /// What is read-only below can be so only if the mount itself is, and nothing new comes in from the host.
+    fn check_below(&self) -> Result<()> {
+        let needs = match self.propagation.as_deref() {
+            _ if !self.read_only_below => return Ok(()),
+            _ if !self.read_only => "readonly",
+            Some("rprivate") => return Ok(()),
+            _ => "bind-propagation=rprivate",
+        };
+        bail!("option 'bind-recursive=readonly' requires '{needs}' to be specified in conjunction")
+    }
+}
+
+/// Takes in `key=value`, or a key alone.
+fn pair(into: &mut BTreeMap<String, String>, text: &str) -> Option<()> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    into.insert(key.to_owned(), value.to_owned());
+    text.contains('=').then_some(())
+}
+
+/// A path in a volume.
+fn subpath(text: &str) -> Result<String> {
+    let path = Path::new(text);
+    if path.is_absolute() || path.components().any(|c| c == std::path::Component::ParentDir) {
+        bail!("invalid volume subpath {text:?}: it must be relative and stay in the volume");
+    }
+    Ok(text.to_owned())
 }
 
 /// The fields of one line of CSV, where a field in double quotes may hold commas.
@@ -274,7 +349,8 @@ pub fn tmpfs(spec: &str) -> Result<MountRequest> {
         }
     }
     let source = MountSource::Tmpfs { size, mode, options };
-    Ok(MountRequest { source, target, read_only, propagation: None, no_copy: false })
+    let tuning = Tuning { mode: Tuning::PLAIN_TMPFS.into(), ..Tuning::default() };
+    Ok(MountRequest { read_only, tuning, ..MountRequest::new(source, &target) })
 }
 
 /// That no two mounts have the same target.

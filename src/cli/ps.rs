@@ -153,7 +153,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
     }
     let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
-        record.volumes().any(|(name, _)| name == wanted) || record.mounts.iter().any(|m| m.target == wanted)
+        let is_source = |m: &MountSource| mount_name(m).is_some_and(|name| name == wanted);
+        record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
     Ok(filters.allows("status", snapshot.status.word())
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))

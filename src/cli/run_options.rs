@@ -3,6 +3,7 @@
 use super::run_more::{MoreArgs, pairs};
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, Resources, RunOptions};
+use crate::container::volumes::volumes_from_mode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ pub struct ContainerArgs {
     /// Limit of memory and swap together; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     memory_swap: Option<String>,
-    /// Mount something (type=bind|volume|tmpfs,src=…,dst=…,readonly)
+    /// Mount something (type=bind|volume|tmpfs|image,src=…,dst=…,readonly)
     #[arg(long)]
     mount: Vec<String>,
     /// The container's name
@@ -142,6 +143,9 @@ pub struct ContainerArgs {
     /// Mount a host path or a volume (source:target[:options])
     #[arg(short, long)]
     volume: Vec<String>,
+    /// Mount what another container has mounted (container[:ro])
+    #[arg(long)]
+    volumes_from: Vec<String>,
     /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
@@ -193,6 +197,7 @@ impl ContainerArgs {
             cap_drop: caps("CapDrop", &self.cap_drop)?,
             security: values::security_opts(&self.security_opt)?,
             mounts: self.mounts()?,
+            volumes_from: self.volumes_from()?,
             network: values::network(&self.network)?,
             extra_hosts: self.add_host.clone(),
             labels: environment::labels(&self.label, &self.label_file)?,
@@ -227,6 +232,18 @@ impl ContainerArgs {
         }
         mount_spec::check_duplicates(&mounts)?;
         Ok(mounts)
+    }
+
+    fn volumes_from(&self) -> Result<Vec<String>> {
+        for spec in &self.volumes_from {
+            if spec.is_empty() {
+                bail!("volumes-from specification cannot be an empty string");
+            }
+            if let Some((_, mode)) = spec.split_once(':') {
+                volumes_from_mode(mode)?;
+            }
+        }
+        Ok(self.volumes_from.clone())
     }
 
     fn resources(&self) -> Result<Resources> {

@@ -1,5 +1,6 @@
 //! From a container to an image.
 
+use super::commit_volumes;
 use super::compose::add_environment;
 use super::containers::Container;
 use super::options::MountSource;
@@ -35,9 +36,11 @@ pub struct CommitOptions {
     pub squash_above: Option<usize>,
     /// When the image says it was made, so that the same changes make the same image; without it that is now.
     pub date: Option<jiff::Timestamp>,
+    /// Add a layer with what is in the container's volumes.
+    pub with_volumes: bool,
 }
 
-/// Makes an image of a container's changes; volumes are not part of it. Returns the image's id.
+/// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.
 pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> {
     let record = &container.record;
     let mut config = config(record);
@@ -58,7 +61,13 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         squash_above: options.squash_above,
         date: options.date,
     };
-    let result = Store::open(&container.root).commit(source, image, options.reference.as_ref());
+    let with_volumes = options.with_volumes && record.volumes().next().is_some();
+    let reference = options.reference.as_ref();
+    let own = Store::open(&container.root).commit(source, image, reference.filter(|_| !with_volumes));
+    let result = match own {
+        Ok(id) if with_volumes => commit_volumes::add(container, id, reference),
+        other => other,
+    };
     drop(frozen);
     if let Ok(id) = &result {
         let name = options.reference.as_ref().map(Reference::familiar).unwrap_or_default();

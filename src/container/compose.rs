@@ -3,17 +3,20 @@
 //! All of Docker's rules about what a container looks like inside are here.
 
 use super::device_requests::Granted;
-use super::options::{MountSource, NetworkMode, Seccomp};
+use super::options::{Below, MountSource, NetworkMode, Seccomp};
 use super::record::{MountPoint, Record};
 use super::resources::resources;
 use super::seccomp_profile::{self, Setting, Version};
 use super::sharing::{Joined, Sharing};
 use super::users::Identity;
+use super::volumes::Sources;
+use crate::runtime::mounts::SUBPATH;
 use crate::sys::mount::join_paths;
+use crate::volume::Source;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime as oci;
 use oci_spec::runtime::Capability;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// What compose must be told about the world.
@@ -29,8 +32,8 @@ pub struct World {
     pub mount_point: PathBuf,
     /// Who the process is.
     pub identity: Identity,
-    /// Where each named volume's data is.
-    pub volumes: BTreeMap<String, PathBuf>,
+    /// What is behind the mounts.
+    pub sources: Sources,
     /// This program, to be mounted as the reaper.
     pub program: PathBuf,
     /// The kernel's version.
@@ -279,14 +282,18 @@ fn overlay(record: &Record, world: &World) -> Result<oci::Mount> {
 }
 
 fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
-    let propagation = point.propagation.as_deref().unwrap_or("rprivate");
-    // Read-only means all that is below, too: a nested mount must not be a way round it.
-    let access = if point.read_only { "rro" } else { "rw" };
-    let bind = |source: &Path| mount("bind", &text(source)?, &point.target, &["rbind", access, propagation]);
     match &point.source {
-        MountSource::Bind { path, .. } => bind(Path::new(path)),
-        MountSource::Volume(name) => bind(world.volumes.get(name).context("a volume without a place")?),
+        MountSource::Bind { path, .. } => bind(point, Path::new(path), world),
+        MountSource::Volume(name) => match world.sources.volumes.get(name).context("a volume without a place")? {
+            Source::Folder(path) => bind(point, path, world),
+            Source::FileSystem { kind, device, options } => {
+                let access = if point.read_only { "ro" } else { "rw" };
+                let options: Vec<&str> = options.iter().map(String::as_str).chain([access]).collect();
+                mount(kind, device, &point.target, &options)
+            }
+        },
         MountSource::Anonymous => bail!("a volume without a name"),
+        MountSource::Image { .. } => image(point, world),
         MountSource::Tmpfs { size, mode, options } => {
             let mut list = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
             list.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
@@ -299,6 +306,61 @@ fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
             mount("tmpfs", "tmpfs", &point.target, &list)
         }
     }
+}
+
+fn bind(point: &MountPoint, source: &Path, world: &World) -> Result<oci::Mount> {
+    let tuning = &point.tuning;
+    // Read-only means all that is below, too: a nested mount must not be a way round it.
+    let (recursion, access) = match (tuning.below, point.read_only) {
+        (Below::Same, true) => ("rbind", "rro"),
+        (Below::Writable, true) => ("rbind", "ro"),
+        (Below::Missing, true) => ("bind", "ro"),
+        (Below::Missing, false) => ("bind", "rw"),
+        (_, false) => ("rbind", "rw"),
+    };
+    let propagation = point.propagation.as_deref().unwrap_or("rprivate");
+    let part = tuning.subpath.as_ref().map(|path| format!("{SUBPATH}{path}"));
+    let options = [Some(recursion), Some(access), Some(propagation), part.as_deref()];
+    let options: Vec<&str> = options.into_iter().flatten().collect();
+    let mut made = mount("bind", &text(source)?, &point.target, &options)?;
+    if let Some((uid, gid)) = world.sources.owners.get(&point.target) {
+        made.set_uid_mappings(Some(swapped(*uid, world.identity.uid)?));
+        made.set_gid_mappings(Some(swapped(*gid, world.identity.gid)?));
+    }
+    Ok(made)
+}
+
+/// The layers of an image by themselves: nothing can be written there.
+fn image(point: &MountPoint, world: &World) -> Result<oci::Mount> {
+    let layers = world.sources.images.get(&point.target).context("an image without a place")?;
+    match (layers.as_slice(), &point.tuning.subpath) {
+        ([], _) => bail!("the image at {} has no layers", point.target),
+        ([one], _) => bind(point, one, world),
+        (_, Some(_)) => bail!("only of an image of one layer a part can be mounted"),
+        (_, None) => {
+            let mut options = Vec::with_capacity(layers.len() + 1);
+            for layer in layers.iter().rev() {
+                options.push(format!("lowerdir+={}", text(layer)?));
+            }
+            options.push("ro".into());
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            mount("overlay", "overlay", &point.target, &options)
+        }
+    }
+}
+
+/// A map of all ids in which two have changed places.
+fn swapped(one: u32, other: u32) -> Result<Vec<oci::LinuxIdMapping>> {
+    let (low, high) = (one.min(other), one.max(other));
+    let mut ranges = vec![(0, 0, low), (low, high, 1)];
+    if low != high {
+        ranges.extend([(low + 1, low + 1, high - low - 1), (high, low, 1)]);
+    }
+    ranges.push((high.saturating_add(1), high.saturating_add(1), u32::MAX.saturating_sub(high).saturating_sub(1)));
+    let build = |(container, host, size)| {
+        oci::LinuxIdMappingBuilder::default().container_id(container).host_id(host).size(size).build()
+    };
+    Ok(ranges.into_iter().filter(|r: &(u32, u32, u32)| r.2 > 0).map(build).collect::<std::result::Result<_, _>>()?)
 }
 
 fn linux(record: &Record, world: &World) -> Result<oci::Linux> {

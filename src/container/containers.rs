@@ -1,5 +1,6 @@
 //! All containers of a store: finding, naming, listing, removing.
 
+use super::options::MountSource;
 use super::record::{Record, VERSION};
 use super::state::read_json;
 use crate::image::ImageUse;
@@ -122,17 +123,21 @@ impl Containers {
         if let Some(d) = damaged.into_iter().next() {
             return Err(d.error.context(format!("the container {} is damaged; remove it with rm -f", d.id)));
         }
-        containers
-            .iter()
-            .map(|c| {
-                Ok(ImageUse {
-                    container_id: c.record.id.clone(),
-                    image: c.record.image,
-                    running: c.snapshot()?.status.is_up(),
-                    layers: c.record.base.rootfs.diff_ids.clone(),
-                })
-            })
-            .collect()
+        let mut uses = Vec::new();
+        for c in &containers {
+            let running = c.snapshot()?.status.is_up();
+            let use_of = |image, layers: &[Digest]| {
+                let (container_id, layers) = (c.record.id.clone(), layers.to_vec());
+                ImageUse { container_id, image, running, layers }
+            };
+            uses.push(use_of(c.record.image, &c.record.base.rootfs.diff_ids));
+            for point in &c.record.mounts {
+                if let MountSource::Image { decided: Some(tree), .. } = &point.source {
+                    uses.push(use_of(tree.id, &tree.layers));
+                }
+            }
+        }
+        Ok(uses)
     }
 
     fn ids(&self) -> Result<Vec<String>> {
@@ -279,10 +284,13 @@ impl Container {
         if mine.is_empty() {
             return Ok(());
         }
+        let volumes = Volumes::open(&self.root);
+        // Somebody may just be making a container that inherits them.
+        let _alone = volumes.lock_for_removing()?;
         let (others, _) = containers.list()?;
         for name in mine {
             if !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
-                Volumes::open(&self.root).remove(name)?;
+                volumes.remove(name)?;
             }
         }
         Ok(())

@@ -2,19 +2,19 @@
 
 use super::containers::{Container, Containers};
 use super::names;
-use super::options::{MountRequest, MountSource, RunOptions};
-use super::record::{MountPoint, Record, VERSION};
+use super::options::{MountSource, RunOptions};
+use super::record::{Record, VERSION};
 use super::sharing;
 use super::state::now;
+use super::volumes;
+use crate::image::Store;
 use crate::image::union::Union;
-use crate::image::{Image, Store};
 use crate::layout::{Root, mkdir_all};
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
 use crate::sys::random;
 use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
-    let mounts = decide_mounts(&found, &options)?;
+    let decided = volumes::decide(root, &found, &options)?;
     let mut record = Record {
         version: VERSION,
         name: String::new(),
@@ -49,7 +49,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
         image_name: image.to_owned(),
         base: found.config.clone(),
         options,
-        mounts,
+        mounts: decided.mounts.clone(),
         id,
     };
     if record.command_line().is_empty() {
@@ -59,10 +59,12 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let union = Union::new(layers);
     let draft = Draft::new(root, &record.id)?;
     record.name = claim_name(root, name, &record.id)?;
-    let made = draft.fill(&record, &union).and_then(|()| make_volumes(root, &record, &union));
+    let made = draft.fill(&record, &union).and_then(|()| volumes::make(root, &record, &union));
     if let Err(error) = made.and_then(|()| draft.publish(root, &record)) {
-        for (name, _) in record.volumes().filter(|(_, anonymous)| *anonymous) {
-            let _ = Volumes::open(root).remove(name);
+        for point in record.mounts.iter().filter(|m| m.anonymous && !m.tuning.no_copy) {
+            if let MountSource::Volume(name) = &point.source {
+                let _ = Volumes::open(root).remove(name);
+            }
         }
         let _ = Containers::open(root).release_name(&record.name, &record.id);
         return Err(error);
@@ -87,33 +89,6 @@ fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {
     bail!("no free name was found; give one with --name")
 }
 
-/// The user's mounts, and an anonymous volume for each of the image's volumes that he did not mount over.
-fn decide_mounts(image: &Image, options: &RunOptions) -> Result<Vec<MountPoint>> {
-    let mut points = Vec::new();
-    let image_volumes = image.config.config.iter().flat_map(|c| c.volumes.keys()).map(|target| MountRequest {
-        source: MountSource::Anonymous,
-        target: target.clone(),
-        read_only: false,
-        propagation: None,
-        no_copy: false,
-    });
-    let taken: BTreeSet<&str> = options.mounts.iter().map(|m| m.target.as_str()).collect();
-    for request in options.mounts.iter().cloned().chain(image_volumes.filter(|m| !taken.contains(m.target.as_str()))) {
-        let anonymous = request.source == MountSource::Anonymous;
-        let source = match request.source {
-            MountSource::Anonymous => MountSource::Volume(random::hex::<32>()),
-            MountSource::Bind { path, create } => {
-                prepare_bind(Path::new(&path), create)?;
-                MountSource::Bind { path, create }
-            }
-            other => other,
-        };
-        let MountRequest { target, read_only, propagation, .. } = request;
-        points.push(MountPoint { source, anonymous, target, read_only, propagation });
-    }
-    Ok(points)
-}
-
 /// A missing host path is made as a directory if that was asked for.
 pub(super) fn prepare_bind(path: &Path, create: bool) -> Result<()> {
     match path.symlink_metadata() {
@@ -135,21 +110,6 @@ fn make_host_folder(path: &Path) -> std::io::Result<()> {
         match std::fs::create_dir(folder) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             other => other.and_then(|()| std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)))?,
-        }
-    }
-    Ok(())
-}
-
-/// Makes the volumes that are missing. An empty one starts with what the image has at its place.
-fn make_volumes(root: &Root, record: &Record, union: &Union) -> Result<()> {
-    let no_copy: BTreeSet<&str> =
-        record.options.mounts.iter().filter(|m| m.no_copy).map(|m| m.target.as_str()).collect();
-    for point in &record.mounts {
-        if let MountSource::Volume(name) = &point.source {
-            Volumes::open(root).ensure(name)?;
-            if !no_copy.contains(point.target.as_str()) {
-                Volumes::open(root).fill(name, union, Path::new(&point.target))?;
-            }
         }
     }
     Ok(())

@@ -15,8 +15,10 @@
 
 pub mod attach;
 pub mod commit;
+mod commit_volumes;
 pub mod compose;
 pub mod containers;
+pub mod copy;
 pub mod create;
 pub mod device_requests;
 pub mod exec;
@@ -42,3 +44,5 @@ pub mod task;
 pub mod tell;
 pub mod update;
 pub mod users;
+pub mod view;
+pub mod volumes;

@@ -3,6 +3,7 @@
 use super::device_requests::DeviceRequest;
 use super::seccomp_profile::Profile;
 use super::sharing::Sharing;
+use crate::image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,8 @@ pub struct RunOptions {
     pub security: SecurityOptions,
     /// `-v`, `--mount` and `--tmpfs`, in the order given.
     pub mounts: Vec<MountRequest>,
+    /// `--volumes-from`: `container[:mode]`.
+    pub volumes_from: Vec<String>,
     /// `--network`.
     pub network: NetworkMode,
     /// `--add-host name:address`.
@@ -132,6 +135,67 @@ pub struct MountRequest {
     pub propagation: Option<String>,
     /// Do not fill an empty volume with the image's content.
     pub no_copy: bool,
+    /// The rest.
+    #[serde(default)]
+    pub tuning: Tuning,
+}
+
+impl MountRequest {
+    /// A mount with nothing special about it.
+    pub fn new(source: MountSource, target: &str) -> MountRequest {
+        let target = target.to_owned();
+        let (read_only, propagation, no_copy) = (false, None, false);
+        MountRequest { source, target, read_only, propagation, no_copy, tuning: Tuning::default() }
+    }
+}
+
+/// What is rarely asked of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tuning {
+    /// The last part of `-v`, as Docker shows it.
+    pub mode: String,
+    /// What comes of the mounts below a host path.
+    pub below: Below,
+    /// Only this part of a volume: a relative path.
+    pub subpath: Option<String>,
+    /// Everything is given to the container's user when it starts.
+    pub chown: bool,
+    /// What belongs to the owner of the source shows as the container's user's, and the other way round.
+    pub map_owner: bool,
+    /// The volume belongs to another container, whose image has filled it.
+    pub no_copy: bool,
+    /// Labels of a volume that is made for it.
+    pub volume_labels: BTreeMap<String, String>,
+    /// Options of the driver of a volume that is made for it.
+    pub volume_options: BTreeMap<String, String>,
+}
+
+impl Tuning {
+    /// The mode of what `--tmpfs` asked for, to tell it from `--mount type=tmpfs`.
+    pub const PLAIN_TMPFS: &str = "tmpfs";
+}
+
+/// Mounts below a mount's source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Below {
+    /// They come along, read-only if the mount is.
+    #[default]
+    Same,
+    /// They come along and stay writable.
+    Writable,
+    /// They do not come along.
+    Missing,
+}
+
+/// An image that is mounted in a container: it is needed as long as the container is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageTree {
+    /// Its id.
+    pub id: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<Digest>,
 }
 
 /// Where the data of a mount is.
@@ -149,6 +213,14 @@ pub enum MountSource {
     Volume(String),
     /// A volume with a generated name.
     Anonymous,
+    /// An image's tree, read-only.
+    Image {
+        /// As the user named it.
+        name: String,
+        /// Its id and its layers, decided when the container is made.
+        #[serde(default)]
+        decided: Option<ImageTree>,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes; `None` is the kernel's default of half the memory.

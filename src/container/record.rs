@@ -1,6 +1,6 @@
 //! A container's record: facts that do not change while it runs.
 
-use super::options::{MountSource, RunOptions};
+use super::options::{MountSource, RunOptions, Tuning};
 use crate::image::config::{ContainerConfig, ImageConfig};
 use crate::image::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,9 @@ pub struct MountPoint {
     pub read_only: bool,
     /// As in [`super::options::MountRequest::propagation`].
     pub propagation: Option<String>,
+    /// The rest.
+    #[serde(default)]
+    pub tuning: Tuning,
 }
 
 impl Record {

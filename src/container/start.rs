@@ -2,9 +2,8 @@
 
 use super::compose::{self, World};
 use super::containers::Container;
-use super::create::prepare_bind;
 use super::device_requests;
-use super::options::{MountSource, NetworkMode};
+use super::options::NetworkMode;
 use super::protocol::Event;
 use super::record::Record;
 use super::seccomp_profile;
@@ -13,6 +12,7 @@ use super::state::Status;
 use super::supervisor;
 use super::task::Waiting;
 use super::users::Database;
+use super::volumes;
 use crate::image::Store;
 use crate::image::union::Union;
 use crate::layout::mkdir_all;
@@ -21,16 +21,15 @@ use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::Ownership;
 use crate::sys::signal;
 use crate::sys::socket::{MAX_MESSAGE, Socket};
-use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// How a client starts a container.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -51,9 +50,7 @@ pub struct Start {
 /// A container that is up already; what compose refuses. What goes wrong later is an event.
 pub fn start(container: &Container, how: Start, program: &Path, supervisor: Waiting) -> Result<Socket> {
     container.snapshot()?;
-    let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? else {
-        bail!("container {} is already running", container.record.name);
-    };
+    let ownership = take_when_free(container)?;
     mkdir_all(&container.bundle())?;
     compose_bundle(container, program).inspect_err(|_| container.forget_running())?;
     let (root, state) = (container.root.path().to_owned(), container.root.state().to_owned());
@@ -62,6 +59,20 @@ pub fn start(container: &Container, how: Start, program: &Path, supervisor: Wait
         container.tell("attach", &[]);
     }
     supervisor.give(&task, &[ownership.as_fd()])
+}
+
+/// Takes the container's lock. Somebody who copies files into it has it for a while.
+fn take_when_free(container: &Container) -> Result<Ownership> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? {
+            return Ok(ownership);
+        }
+        if container.snapshot()?.status.is_up() || Instant::now() > deadline {
+            bail!("container {} is already running", container.record.name);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Waits until the program runs.
@@ -110,8 +121,8 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         directory: container.dir(),
         bundle: container.bundle(),
         mount_point: container.root.join("rootfs"),
+        sources: volumes::prepare(container, &identity)?,
         identity,
-        volumes: volumes(container)?,
         program: program.to_owned(),
         kernel: seccomp_profile::running_kernel(),
         devices: if record.options.privileged { host_devices()? } else { Vec::new() },
@@ -138,18 +149,8 @@ fn passwd(container: &Container, store: &Store) -> Result<Database> {
     Database::read(|path| union.open_file(Path::new(path)))
 }
 
-fn volumes(container: &Container) -> Result<BTreeMap<String, PathBuf>> {
-    let volumes = Volumes::open(&container.root);
-    for point in &container.record.mounts {
-        if let MountSource::Bind { path, create } = &point.source {
-            prepare_bind(Path::new(path), *create)?;
-        }
-    }
-    container.record.volumes().map(|(name, _)| Ok((name.to_owned(), volumes.ensure(name)?))).collect()
-}
-
 /// A container that was mounted without syncing leaves a mark that forbids mounting again; its layer is ours to judge.
-fn reset_work_directory(container: &Container) -> Result<()> {
+pub(super) fn reset_work_directory(container: &Container) -> Result<()> {
     let dir = Dir::open(container.dir()).context("open the container's folder")?;
     let left = match dir.child("work").and_then(|w| w.names()) {
         // A start that was killed just here.

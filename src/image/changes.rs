@@ -211,7 +211,7 @@ impl<'a> Changes<'a> {
 }
 
 /// What a running container has removed while we were about to look at it is not among its changes.
-fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option<T>> {
+pub fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option<T>> {
     let is_gone = |e: &(dyn std::error::Error + 'static)| {
         e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
     };
@@ -222,7 +222,7 @@ fn unless_gone<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> Result<Option
 }
 
 /// Whether a name means the same above as below: attributes, and then content.
-pub(super) fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
+pub fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
     // Names that were linked in the container stay linked.
     let is_linked = stat.st_nlink > 1;
     if is_linked || stat.st_size != found.stat.st_size || !has_same_attributes(upper, name, stat, below, found)? {
@@ -239,13 +239,7 @@ pub(super) fn is_same(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, fo
     }
 }
 
-pub(super) fn has_same_attributes(
-    upper: &Dir,
-    name: &OsStr,
-    stat: &Stat,
-    below: &Merged,
-    found: &Found,
-) -> Result<bool> {
+pub fn has_same_attributes(upper: &Dir, name: &OsStr, stat: &Stat, below: &Merged, found: &Found) -> Result<bool> {
     let key = |s: &Stat| (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
     Ok(key(stat) == key(&found.stat) && diff::xattrs(upper, name)? == diff::xattrs(below.holder(found), name)?)
 }

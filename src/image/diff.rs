@@ -66,6 +66,11 @@ pub fn describe(dir: &Dir, name: &OsStr, path: &[u8], stat: &Stat, links: &mut L
     if name.as_bytes().starts_with(WHITEOUT) {
         bail!("{}: a name that begins with .wh. cannot be in a layer", show(path));
     }
+    describe_as_is(dir, name, path, stat, links)
+}
+
+/// As [`describe`] where nothing has the meaning that layers give it.
+pub fn describe_as_is(dir: &Dir, name: &OsStr, path: &[u8], stat: &Stat, links: &mut Links) -> Result<Option<Entry>> {
     let kind = match file_type(stat) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,

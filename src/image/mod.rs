@@ -11,10 +11,12 @@
 //! lookup, summary, usage   many names at once, and the room that their layers take
 //! steps                  the history of one image
 //! layer                  one unpacked layer: made once, published by a rename, turned back into its tar
+//! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
 //! unpack                 any archive into a folder
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
+//! transfer               trees outside of layers as streams of entries: copies, archives of volumes
 //! progress               what is told while images move
 //! copy                   single files with all their attributes
 //! tar                    the format itself, both ways
@@ -32,6 +34,7 @@ mod compare;
 pub mod config;
 pub mod copy;
 mod diff;
+pub mod difference;
 pub mod digest;
 mod export;
 mod feed;
@@ -58,6 +61,7 @@ mod tar;
 #[cfg(test)]
 pub(crate) mod tests;
 mod together;
+pub mod transfer;
 pub mod union;
 pub mod unpack;
 mod usage;

@@ -31,6 +31,9 @@ pub struct MountMap {
     pub recursive: bool,
 }
 
+/// An option of bind mounts, for our own specifications: a path in the source.
+pub const SUBPATH: &str = "x-minirun.subpath=";
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountKind {
@@ -40,6 +43,8 @@ pub enum MountKind {
         source: PathBuf,
         /// With everything that is mounted below it.
         recursive: bool,
+        /// Only what is at this path in it, found as if the source were `/`.
+        part: Option<PathBuf>,
     },
     /// A new instance of a file system, with options of its own.
     FileSystem {
@@ -105,9 +110,10 @@ impl MountOp {
             }
         }
         let source = mount.source().clone().unwrap_or_default();
+        let part = data.iter().find_map(|o| o.strip_prefix(SUBPATH)).map(PathBuf::from);
         let kind = match (mount.typ().as_deref().unwrap_or(""), bind) {
-            (_, Some(recursive)) => MountKind::Bind { source: bundle.join(source), recursive },
-            ("bind", None) => MountKind::Bind { source: bundle.join(source), recursive: true },
+            (_, Some(recursive)) => MountKind::Bind { source: bundle.join(source), recursive, part },
+            ("bind", None) => MountKind::Bind { source: bundle.join(source), recursive: true, part },
             ("cgroup" | "cgroup2", None) => MountKind::Cgroup,
             ("overlay", None) if destination == Path::new("/") => MountKind::Overlay(overlay(&data)?),
             ("", None) => bail!("{}: neither a type nor a bind mount", what()),
@@ -288,10 +294,10 @@ mod tests {
     #[test]
     fn a_bind_is_told_by_its_options_and_rro_covers_what_is_below() {
         let m = op("none", &["rbind", "rro", "rslave"]);
-        assert_eq!(m.kind, MountKind::Bind { source: "/src".into(), recursive: true });
+        assert_eq!(m.kind, MountKind::Bind { source: "/src".into(), recursive: true, part: None });
         assert_eq!(m.flags.set_recursive, Attributes::MOUNT_ATTR_RDONLY);
         assert!(m.flags.set.is_empty());
         assert_eq!(m.flags.propagation, Some(Propagation::Slave));
-        assert_eq!(op("bind", &["bind"]).kind, MountKind::Bind { source: "/src".into(), recursive: false });
+        assert_eq!(op("bind", &["bind"]).kind, MountKind::Bind { source: "/src".into(), recursive: false, part: None });
     }
 }

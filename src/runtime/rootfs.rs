@@ -227,7 +227,8 @@ fn mount_point(rootfs: &Rootfs, op: &MountOp, is_file: bool) -> Result<OwnedFd> 
     Ok(found)
 }
 
-fn find_or_make(root: &Dir, destination: &Path, is_file: bool) -> Result<OwnedFd> {
+/// Finds the place at `destination` inside `root`, or makes it and its parents: a folder, or an empty file.
+pub fn find_or_make(root: &Dir, destination: &Path, is_file: bool) -> Result<OwnedFd> {
     let open = || root.open_in_root(destination, OFlags::PATH, Mode::empty());
     match open() {
         Ok(found) => return Ok(found),

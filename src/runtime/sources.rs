@@ -3,9 +3,13 @@
 use super::elsewhere;
 use super::mounts::{MountKind, MountOp};
 use super::plan::Plan;
+use crate::sys::dir::Dir;
 use crate::sys::mount::{self, Attributes, Propagation};
 use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// One detached mount for each operation that mounts something of the host's.
 pub type Sources = Vec<Option<OwnedFd>>;
@@ -35,7 +39,10 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
 pub fn open(ops: &[MountOp]) -> Result<Sources> {
     ops.iter()
         .map(|op| match &op.kind {
-            MountKind::Bind { source, recursive } => match elsewhere::place(source) {
+            MountKind::Bind { source, recursive: _, part: Some(part) } => part_of(source, part)
+                .map(Some)
+                .with_context(|| format!("cannot access path {}", source.join(part).display())),
+            MountKind::Bind { source, recursive, part: None } => match elsewhere::place(source) {
                 Some((pid, path)) => elsewhere::copy_of(pid, &path),
                 None => mount::copy_tree(source, *recursive).map_err(Into::into),
             }
@@ -44,6 +51,11 @@ pub fn open(ops: &[MountOp]) -> Result<Sources> {
             _ => Ok(None),
         })
         .collect()
+}
+
+/// Others may change what is in a volume while we look: the path is followed once, and never leads out.
+fn part_of(source: &Path, part: &Path) -> io::Result<OwnedFd> {
+    mount::copy_of(Dir::open(source)?.open_in_root(part, OFlags::PATH, Mode::empty())?)
 }
 
 fn map_owners(plan: &Plan, op: &MountOp, source: &OwnedFd) -> Result<()> {

@@ -3,7 +3,10 @@
 //! Everything inside a root file system, a layer or a build context is reached through [`Dir`]: a path that
 //! somebody else controls is never resolved as a string against the host's root.
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    XattrFlags,
+};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -97,6 +100,20 @@ impl Dir {
         Ok(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from_raw_mode(mode))?)
     }
 
+    /// Opens the regular file `name` for reading, following no link. What it is is known before it is opened: devices
+    /// and fifos are never touched, even if they are put in its place meanwhile.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not a regular file.
+    pub fn open_regular(&self, name: impl AsRef<OsStr>) -> io::Result<std::fs::File> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
     /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
     pub fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<std::fs::File> {
         Ok(self.open_at(name, OFlags::CREATE | OFlags::EXCL | OFlags::RDWR, mode)?.into())
@@ -176,6 +193,16 @@ impl Dir {
         }
     }
 
+    /// Whether something is mounted on `name`, here in the mount namespace that this directory was opened in.
+    pub fn is_mounted_on(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let name = component(name.as_ref())?;
+        match rustix::fs::statx(&self.0, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+            Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Attributes of this directory itself.
     pub fn stat_self(&self) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(&self.0)?)
@@ -198,6 +225,19 @@ impl Dir {
     pub fn chmod(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
         let name = component(name.as_ref())?;
         Ok(rustix::fs::chmodat(&self.0, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+    }
+
+    /// As [`Dir::chmod`] where somebody else may put a link in the place of `name`.
+    ///
+    /// # Errors
+    /// `ENOTSUP` for a link.
+    pub fn chmod_no_link(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let place = self.open_at(name, OFlags::PATH, 0)?;
+        if file_type(&rustix::fs::fstat(&place)?) == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777))?)
     }
 
     /// Sets the modification time (and the access time to the same) of `name`, not following a link.

@@ -2,8 +2,10 @@
 //! store checks that nothing is left of it on the host.
 
 mod confinement;
+mod cp;
 mod crash;
 mod daily;
+mod diff;
 mod errors;
 mod events;
 mod exec;
@@ -22,4 +24,5 @@ mod support;
 mod terminal;
 mod threats;
 mod update;
+mod volume_commands;
 mod volumes;

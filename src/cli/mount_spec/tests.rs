@@ -6,7 +6,7 @@ fn here() -> &'static Path {
 }
 
 fn request(source: MountSource, target: &str) -> MountRequest {
-    MountRequest { source, target: target.into(), read_only: false, propagation: None, no_copy: false }
+    MountRequest::new(source, target)
 }
 
 fn bind(path: &str, create: bool) -> MountSource {
@@ -39,7 +39,8 @@ fn volumes() -> Result<()> {
         ("/a:/x:cached", bind("/a", true), "/x"),
         ("vol.1:/a/../x", named("vol.1"), "/x"),
     ] {
-        assert_eq!(volume(spec, here())?, request(source, target), "{spec}");
+        let found = MountRequest { tuning: Tuning::default(), ..volume(spec, here())? };
+        assert_eq!(found, request(source, target), "{spec}");
     }
     let found = volume("/a:/x:ro,rslave,Z", here())?;
     assert_eq!((found.read_only, found.propagation.as_deref(), found.no_copy), (true, Some("rslave"), false));
@@ -89,7 +90,8 @@ fn mounts() -> Result<()> {
         ("type=bind,\"src=/a,\"\"b\"\"\",dst=/x", bind("/a,\"b\"", false)),
         ("type=bind,src=/a,dst=/x,readonly=false", bind("/a", false)),
     ] {
-        assert_eq!(mount(spec, here())?, request(source, "/x"), "{spec}");
+        let found = MountRequest { tuning: Tuning::default(), ..mount(spec, here())? };
+        assert_eq!(found, request(source, "/x"), "{spec}");
     }
     for spec in ["dst=/x,readonly", "dst=/x,ro=1", "dst=/x,readonly=true"] {
         assert!(mount(spec, here())?.read_only);
@@ -121,8 +123,20 @@ fn refused_mounts() {
         ("type=bind,src=/a,dst=/x,bind-propagation=x", "invalid value for bind-propagation: x"),
         ("type=tmpfs,dst=/x,tmpfs-size=x", "invalid value for tmpfs-size: x"),
         ("type=tmpfs,dst=/x,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
-        ("dst=/x,volume-subpath=a", "volume-subpath=a is not supported by this version yet"),
-        ("type=bind,src=/a,dst=/x,bind-nonrecursive", "bind-nonrecursive is not supported by this version yet"),
+        ("dst=/x,volume-subpath=../a", "invalid volume subpath \"../a\": it must be relative and stay in the volume"),
+        ("dst=/x,volume-driver=nosuch", "error looking up volume plugin nosuch: plugin \"nosuch\" not found"),
+        (
+            "dst=/x,volume-opt=type=tmpfs",
+            "invalid mount config for type \"volume\": missing required option: \"device\"",
+        ),
+        (
+            "type=bind,src=/a,dst=/x,bind-recursive=readonly",
+            "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
+        ),
+        (
+            "type=bind,src=/a,dst=/x,ro,bind-recursive=readonly",
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+        ),
         ("dst=\"/x", "parse error on line 1: bare \" in non-quoted field"),
         ("\"dst=/x", "parse error on line 1: extraneous or missing \" in quoted field"),
     ] {
@@ -138,7 +152,7 @@ fn memory_mounts() -> Result<()> {
         ("/run:rw,size=64m,mode=1777", memory(Some(64 << 20), Some(0o1777), &[])),
         ("/run/:exec,uid=5,size=50%", memory(None, None, &["exec", "uid=5", "size=50%"])),
     ] {
-        assert_eq!(tmpfs(spec)?, request(source, "/run"), "{spec}");
+        assert_eq!(MountRequest { tuning: Tuning::default(), ..tmpfs(spec)? }, request(source, "/run"), "{spec}");
     }
     assert!(tmpfs("/run:ro,noexec")?.read_only);
     assert!(!tmpfs("/run:ro,rw")?.read_only);
