@@ -92,7 +92,7 @@ impl Builder<'_> {
         let session = self.session;
         let below = Below::open(&session.store, self.state.layers())?.union;
         let draft = session.store.draft(&session.workshop, &below)?;
-        let options = Options { workshop: &session.workshop, latest: session.wishes.epoch };
+        let options = Options { scratch: &|| session.workshop.scratch(), latest: session.wishes.epoch };
         plan.perform(files, &below, draft.dir(), &options)?;
         // A layer that lies on anything must not depend on what it lies on.
         let compared = if is_linked { Union::new(Vec::new()) } else { below };

@@ -1,6 +1,6 @@
 //! A container's volumes and other mounts: which they are, what is made for them, who else uses them.
 
-use super::containers::{Container, Containers};
+use super::containers::Containers;
 use super::create::prepare_bind;
 use super::options::{ImageTree, MountRequest, MountSource, RunOptions, Tuning};
 use super::record::{MountPoint, Record};

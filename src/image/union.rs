@@ -89,6 +89,12 @@ impl Merged {
 
     /// All names with what they mean, sorted.
     pub fn entries(&self) -> io::Result<Vec<(OsString, Found)>> {
+        if let [only] = &self.0[..] {
+            let found = |name: OsString| Ok((only.stat(&name)?, name));
+            let stats = only.names()?.into_iter().map(found).collect::<io::Result<Vec<_>>>()?.into_iter();
+            let visible = stats.filter(|(stat, _)| !is_whiteout(stat));
+            return Ok(visible.map(|(stat, name)| (name, Found { stat, layer: 0 })).collect());
+        }
         let mut entries: BTreeMap<OsString, Found> = BTreeMap::new();
         for (layer, dir) in self.0.iter().enumerate() {
             for name in dir.names()? {

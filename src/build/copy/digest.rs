@@ -36,9 +36,9 @@ struct Job {
 
 type Hashed = Vec<(usize, Stat, Digest)>;
 
-/// A line of the description: what is known at once, and the digest of a content.
+/// A line of the description: where in the text it ends, and the digest of a content.
 struct Record {
-    text: Vec<u8>,
+    end: usize,
     content: Option<Digest>,
 }
 
@@ -58,6 +58,7 @@ impl Plan {
             let mut describer = Describer {
                 keeps_owner: self.origin.keeps_owner,
                 memo,
+                text: Vec::new(),
                 records: Vec::new(),
                 look: DefaultHasher::new(),
                 batch: Vec::new(),
@@ -76,6 +77,8 @@ impl Plan {
 struct Describer<'scope, 'env> {
     keeps_owner: bool,
     memo: Option<&'env Memo>,
+    /// All lines one after another.
+    text: Vec<u8>,
     records: Vec<Record>,
     look: DefaultHasher,
     batch: Vec<Job>,
@@ -100,7 +103,7 @@ impl Describer<'_, '_> {
             Source::Tree(selected) => {
                 let Selected { node, base, kept, folders } = &**selected;
                 for folder in folders {
-                    let attributes = folder.merged.stat()?.map(|stat| self.attributes(&stat)).unwrap_or_default();
+                    let attributes = folder.merged.stat()?.map(|stat| self.attributes(&stat)).unwrap_or([0; 21]);
                     let xattrs = flat(folder.merged.xattrs()?);
                     self.record(&[b"parent", &attributes, &xattrs], None);
                 }
@@ -121,21 +124,26 @@ impl Describer<'_, '_> {
 
     /// Parts with their lengths, so that no two lists of parts look the same.
     fn record(&mut self, parts: &[&[u8]], content: Option<Digest>) {
-        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
         for part in parts {
-            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            text.extend_from_slice(part);
+            self.text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.text.extend_from_slice(part);
         }
-        self.records.push(Record { text, content });
+        self.records.push(Record { end: self.text.len(), content });
     }
 
-    fn attributes(&self, stat: &Stat) -> Vec<u8> {
+    fn attributes(&self, stat: &Stat) -> [u8; 21] {
         let owner = if self.keeps_owner { (stat.st_uid, stat.st_gid) } else { (0, 0) };
         let is_device = matches!(file_type(stat), FileType::CharacterDevice | FileType::BlockDevice);
         let device = if is_device { stat.st_rdev } else { 0 };
         // Names of one file stay together.
-        let is_linked = u8::from(stat.st_nlink > 1 && file_type(stat) != FileType::Directory);
-        format!("{:o} {}:{} {device} {is_linked}", stat.st_mode, owner.0, owner.1).into_bytes()
+        let is_linked = stat.st_nlink > 1 && file_type(stat) != FileType::Directory;
+        let mut out = [0; 21];
+        out[..4].copy_from_slice(&stat.st_mode.to_le_bytes());
+        out[4..8].copy_from_slice(&owner.0.to_le_bytes());
+        out[8..12].copy_from_slice(&owner.1.to_le_bytes());
+        out[12..20].copy_from_slice(&device.to_le_bytes());
+        out[20] = u8::from(is_linked);
+        out
     }
 
     fn file(&mut self, holder: Arc<Dir>, name: &OsStr, stat: Stat) -> Result<()> {
@@ -164,9 +172,11 @@ impl Describer<'_, '_> {
             }
         }
         let mut hasher = Hasher::new();
+        let mut start = 0;
         for record in &self.records {
-            hasher.update(&(record.text.len() as u64).to_le_bytes());
-            hasher.update(&record.text);
+            hasher.update(&((record.end - start) as u64).to_le_bytes());
+            hasher.update(&self.text[start..record.end]);
+            start = record.end;
             hasher.update(record.content.as_ref().map_or(&[0; 32], Digest::bytes).as_slice());
         }
         Ok(Known { digest: hasher.finish(), look: self.look.finish() })
@@ -229,7 +239,7 @@ fn flat(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
 
 fn hash_all(jobs: Vec<Job>, buffer: &mut Vec<u8>) -> Result<Hashed> {
     let hash = |job: Job, buffer: &mut Vec<u8>| -> Result<(usize, Stat, Digest)> {
-        let file = file::open(&job.holder, &job.name, &job.stat)?;
+        let file = file::open(&job.holder, &job.name)?;
         Ok((job.record, job.stat, file::hash(&file, &job.stat, buffer)?))
     };
     let mut hashed = Vec::with_capacity(jobs.len());

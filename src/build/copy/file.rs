@@ -13,26 +13,21 @@ use std::os::unix::fs::FileExt;
 /// Bytes that are read at once.
 const PIECE: usize = 128 << 10;
 
-/// Opens the file that `stat` was seen of.
-///
-/// # Errors
-/// If it has changed since.
-pub fn open(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<File> {
+/// Opens a file for reading.
+pub fn open(dir: &Dir, name: &OsStr) -> Result<File> {
     // A fifo that took the file's place meanwhile must not hold us up.
-    let file = File::from(dir.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME, 0).or_else(|e| {
+    Ok(File::from(dir.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME, 0).or_else(|e| {
         // Only the owner may leave the access time alone.
         match e.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
             true => dir.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0),
             false => Err(e),
         }
-    })?);
-    is_unchanged(&file, stat)?;
-    Ok(file)
+    })?))
 }
 
 /// # Errors
 /// If a file is not as it was when `stat` was taken.
-pub fn is_unchanged(file: &File, stat: &Stat) -> Result<()> {
+fn is_unchanged(file: &File, stat: &Stat) -> Result<()> {
     match identity(&rustix::fs::fstat(file)?) == identity(stat) {
         true => Ok(()),
         false => bail!("it was changed while the build was reading it"),
@@ -97,7 +92,7 @@ pub fn digest_of(file: &File) -> Result<Digest> {
 pub fn copy(from: &File, stat: &Stat, to: &File, buffer: &mut Vec<u8>) -> Result<()> {
     let size = u64::try_from(stat.st_size)?;
     if size > PIECE as u64 && rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
+        return is_unchanged(from, stat);
     }
     let mut at = 0;
     for segment in segments(from, stat, size)? {
@@ -120,7 +115,7 @@ pub fn copy(from: &File, stat: &Stat, to: &File, buffer: &mut Vec<u8>) -> Result
     if at < size {
         to.set_len(size)?;
     }
-    Ok(())
+    is_unchanged(from, stat)
 }
 
 /// Lets the kernel copy; gives how far it came.

@@ -10,7 +10,8 @@ use crate::image::Digest;
 use crate::sys::file::{Durability, read_limited, write_atomic};
 use anyhow::{Context, Result};
 use rustix::fs::Stat;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,9 +34,33 @@ pub struct Memo {
 
 #[derive(Debug, Default)]
 struct State {
-    known: HashMap<Key, Digest>,
-    used: HashSet<Key>,
+    /// Digests, and whether this build has used them.
+    known: Known,
     has_news: bool,
+}
+
+type Known = HashMap<Key, (Digest, bool), BuildHasherDefault<Mixer>>;
+
+/// A quick hash: nobody can choose inode numbers and times so that many of them meet.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..piece.len()].copy_from_slice(piece);
+            self.write_u64(u64::from_le_bytes(number));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
 }
 
 impl Memo {
@@ -50,9 +75,9 @@ impl Memo {
     pub fn get(&self, stat: &Stat) -> Option<Digest> {
         let key = super::file::identity(stat);
         let mut state = self.state();
-        let digest = state.known.get(&key).copied()?;
-        state.used.insert(key);
-        Some(digest)
+        let (digest, is_used) = state.known.get_mut(&key)?;
+        *is_used = true;
+        Some(*digest)
     }
 
     /// Remembers a digest that was computed from `started` on.
@@ -67,8 +92,7 @@ impl Memo {
             return;
         }
         let mut state = self.state();
-        state.known.insert(key, digest);
-        state.used.insert(key);
+        state.known.insert(key, (digest, true));
         state.has_news = true;
     }
 
@@ -78,9 +102,9 @@ impl Memo {
         if !std::mem::take(&mut state.has_news) {
             return Ok(());
         }
-        let (used, unused): (Vec<_>, Vec<_>) = state.known.iter().partition(|(key, _)| state.used.contains(*key));
+        let (used, unused): (Vec<_>, Vec<_>) = state.known.iter().partition(|(_, (_, is_used))| *is_used);
         let mut data = MAGIC.to_vec();
-        for (key, digest) in used.into_iter().chain(unused).take(LIMIT) {
+        for (key, (digest, _)) in used.into_iter().chain(unused).take(LIMIT) {
             key.iter().for_each(|number| data.extend_from_slice(&number.to_le_bytes()));
             data.extend_from_slice(digest.bytes());
         }
@@ -93,7 +117,7 @@ impl Memo {
     }
 }
 
-fn decode(data: &[u8]) -> Option<HashMap<Key, Digest>> {
+fn decode(data: &[u8]) -> Option<Known> {
     let (content, digest) = data.split_at_checked(data.len().checked_sub(32)?)?;
     if Digest::of(content).bytes() != digest {
         return None;
@@ -105,7 +129,7 @@ fn decode(data: &[u8]) -> Option<HashMap<Key, Digest>> {
         for (number, bytes) in key.iter_mut().zip(numbers.chunks_exact(8)) {
             *number = u64::from_le_bytes(bytes.try_into().ok()?);
         }
-        Some((key, Digest::from_bytes(digest.try_into().ok()?)))
+        Some((key, (Digest::from_bytes(digest.try_into().ok()?), false)))
     };
     records.map(record).collect()
 }

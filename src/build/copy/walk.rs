@@ -3,7 +3,7 @@
 use crate::build::ignore::{Ignore, Level, Verdict};
 use crate::image::union::{Found, Merged, Union};
 use crate::sys::dir::file_type;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Links that are followed for one path.
 const LINK_LIMIT: usize = 40;
+/// Folders in folders. Each level is open while the walk is in it, once here and once where it is copied to.
+const DEPTH: usize = 400;
 
 /// A folder of the origin.
 #[derive(Debug)]
@@ -132,7 +134,8 @@ pub trait Visitor {
 
 /// Goes through everything below `top` that counts, names sorted. To `excludes` the folder `top` is `path`.
 pub fn walk(top: &Arc<Spot>, excludes: &Ignore, path: &[u8], visitor: &mut dyn Visitor) -> Result<()> {
-    let mut walk = Walk { excludes: (!excludes.is_empty()).then_some(excludes), visitor, waiting: Vec::new() };
+    let mut walk =
+        Walk { excludes: (!excludes.is_empty()).then_some(excludes), visitor, waiting: Vec::new(), depth: 0 };
     walk.folder(top, path, &excludes.level_of(path))
 }
 
@@ -141,6 +144,7 @@ struct Walk<'a> {
     visitor: &'a mut dyn Visitor,
     /// Folders that do not count themselves, and of whose content nothing has counted so far.
     waiting: Vec<(Arc<Spot>, OsString, Found)>,
+    depth: usize,
 }
 
 impl Walk<'_> {
@@ -172,6 +176,10 @@ impl Walk<'_> {
     }
 
     fn inner(&mut self, spot: &Arc<Spot>, name: &OsStr, entry: &Entry, path: &[u8], level: &Level) -> Result<()> {
+        if self.depth == DEPTH {
+            bail!("folders are nested more than {DEPTH} levels deep");
+        }
+        self.depth += 1;
         let before = self.waiting.len();
         self.waiting.push((spot.clone(), name.to_owned(), entry.found));
         if !entry.is_ignored {
@@ -179,6 +187,7 @@ impl Walk<'_> {
         }
         let inner = spot.enter(name, entry).with_context(|| format!("open the folder {name:?}"))?;
         self.folder(&inner, path, level)?;
+        self.depth -= 1;
         match self.waiting.len() > before {
             true => self.waiting.truncate(before),
             false => self.visitor.leave()?,

@@ -10,7 +10,7 @@ use crate::build::ignore::Ignore;
 use crate::container::users::Database;
 use crate::image::union::{Found, Union};
 use crate::image::unpack;
-use crate::layout::Workshop;
+use crate::layout::Scratch;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -25,10 +25,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// The circumstances of a copy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// Where archives are unpacked on their way.
-    pub workshop: &'a Workshop,
+    /// Makes the folder in which an archive is unpacked on its way.
+    pub scratch: &'a dyn Fn() -> Result<Scratch>,
     /// No file gets a later time, in seconds since 1970.
     pub latest: Option<i64>,
 }
@@ -113,7 +113,7 @@ impl Plan {
             }
             Node::Leaf { parent, name, found } => {
                 if self.may_unpack() && file_type(&found.stat) == FileType::RegularFile && found.stat.st_size > 0 {
-                    let file = file::open(parent.merged.holder(found), name, &found.stat).with_context(show)?;
+                    let file = file::open(parent.merged.holder(found), name).with_context(show)?;
                     if is_archive(&file)? {
                         look(&mut writer.look, &found.stat);
                         return self.unpack(&file, writer, options).with_context(show);
@@ -161,7 +161,7 @@ impl Plan {
     fn unpack(&self, file: &File, writer: &mut Writer, options: &Options) -> Result<()> {
         let mut file = file.try_clone()?;
         file.rewind()?;
-        let scratch = options.workshop.scratch()?;
+        let scratch = (options.scratch)()?;
         let dir = Dir::open(scratch.path())?;
         unpack::unpack_archive(file, &dir, scratch.limit())?;
         let path = writer.target.resolve(&self.destination)?.path;
@@ -279,7 +279,7 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, dir: &Dir, name: &OsStr, stat: &Stat, folder: &Folder, to: &OsStr) -> Result<()> {
-        let source = file::open(dir, name, stat)?;
+        let source = file::open(dir, name)?;
         let file = folder.dir.create(to, 0o600).context("make the file")?;
         file::copy(&source, stat, &file, &mut self.buffer)?;
         self.stats.bytes += u64::try_from(stat.st_size)?;

@@ -18,7 +18,7 @@ fn pack(bench: &Bench, name: &str, flag: &str) {
 
 #[test]
 fn archives_of_the_context_are_unpacked() {
-    for (name, flag) in [("a.tar", "-v"), ("a.tgz", "-z"), ("a.txt", "--zstd")] {
+    for (name, flag) in [("a.tar", "-v"), ("a.tgz", "-z"), ("a.txt", "--zstd"), ("a.xz", "-J"), ("a.bz2", "-j")] {
         let bench = Bench::new(&["d/a", "d/e/b", "d/l->a"], &["x/e->elsewhere"]);
         pack(&bench, name, flag);
         let found = bench.copy(&format!("ADD {name} /x"));

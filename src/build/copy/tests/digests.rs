@@ -86,8 +86,7 @@ fn a_change_between_looking_and_copying_is_told() {
     let known = plan.known_by(None).unwrap();
     write(&bench.folder, "ctx/d/b", "changed");
     let root = Root::open(&bench.folder.path("root"), &bench.folder.path("state")).unwrap();
-    let workshop = root.workshop().unwrap();
-    let options = Options { workshop: &workshop, latest: None };
+    let options = Options { scratch: &|| root.scratch(), latest: None };
     let error = plan.perform(&known, &bench.union("low"), &bench.folder.dir("up"), &options).unwrap_err();
     assert!(error.to_string().contains("were changed while they were being copied"), "{error:#}");
 }

@@ -74,8 +74,7 @@ impl Bench {
     fn perform(&self, text: &str) -> Result<Stats> {
         let plan = self.plan(text)?;
         let root = Root::open(&self.folder.path("root"), &self.folder.path("state"))?;
-        let workshop = root.workshop()?;
-        let options = Options { workshop: &workshop, latest: self.latest };
+        let options = Options { scratch: &|| root.scratch(), latest: self.latest };
         plan.perform(&plan.known_by(None)?, &self.union("low"), &self.folder.dir("up"), &options)
     }
 

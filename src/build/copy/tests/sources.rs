@@ -94,3 +94,16 @@ fn parents() {
     bench.copy("COPY --parents d/e/f /x/");
     assert_eq!(bench.stat("up/x/d").st_mode & 0o777, 0o700);
 }
+
+#[test]
+fn nesting_has_a_limit() {
+    let bench = Bench::new(&[], &[]);
+    let mut dir = bench.folder.dir("ctx");
+    for _ in 0..401 {
+        dir.mkdir("d", 0o755).unwrap();
+        dir = dir.child("d").unwrap();
+    }
+    let error = bench.plan("COPY . /").unwrap().known_by(None).unwrap_err();
+    assert!(format!("{error:#}").contains("nested more than 400 levels deep"), "{error:#}");
+    assert!(bench.plan("COPY d/d /").unwrap().known_by(None).is_ok());
+}
