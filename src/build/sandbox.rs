@@ -106,7 +106,8 @@ impl Sandbox {
             directory: self.link_upper(upper)?,
             bundle: bundle.clone(),
             mount_point: root.join("rootfs"),
-            sources: volumes::prepare(root, &record.mounts, &identity)?,
+            // The sources of the others are made when it is run.
+            sources: volumes::prepare(root, &record.mounts[..shared.mounts.len()], &identity)?,
             identity,
             program: PathBuf::new(),
             kernel: seccomp_profile::running_kernel(),
