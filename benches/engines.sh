@@ -144,6 +144,7 @@ tear_down() {
         # shellcheck disable=SC2086
         [ -z "$names" ] || "${command[@]}" rm -f $names >/dev/null 2>&1 || true
     done
+    [ ! -e "$tmp/registry.pid" ] || kill "$(<"$tmp/registry.pid")" 2>/dev/null || true
     if [ -n "$dockerd_pid" ]; then
         kill "$dockerd_pid" 2>/dev/null || true
         wait "$dockerd_pid" 2>/dev/null || true

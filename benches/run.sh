@@ -9,7 +9,7 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [build]
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [registry] [network] [build]
 #   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
@@ -31,6 +31,7 @@ tmp=$(mktemp -d "${BENCH_DIR:-/var/tmp}/minirun-bench.XXXXXX")
 volatile=$(mktemp -d "${BENCH_STATE:-/dev/shm}/minirun-bench.XXXXXX")
 log=$tmp/log
 source "$here/engines.sh"
+source "$here/network.sh"
 source "$here/build.sh"
 
 # ---- figures: microseconds unless said otherwise, "-" where there is none
@@ -369,11 +370,93 @@ archives() {
     done
 }
 
+# A docker-archive of Debian in two layers that nobody has seen: halves VARIANT TAG OUT.
+halves() {
+    local dir=$tmp/halves half diffs=()
+    if [ ! -d "$tmp/tree" ]; then
+        mkdir "$tmp/tree"
+        tar -C "$tmp/tree" -xf "$fixtures/debian.tar"
+    fi
+    rm -rf "$dir" && mkdir "$dir"
+    echo "$1" >"$tmp/tree/variant"
+    echo "$1" >"$tmp/tree/usr/lib/variant"
+    tar -C "$tmp/tree" --numeric-owner -cf "$dir/1.tar" usr/lib
+    tar -C "$tmp/tree" --numeric-owner --exclude ./usr/lib -cf "$dir/2.tar" .
+    for half in 1 2; do diffs+=("$(sha256sum <"$dir/$half.tar" | cut -d' ' -f1)"); done
+    printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' \
+        "${diffs[@]}" >"$dir/config.json"
+    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["1.tar","2.tar"]}]' "$2" >"$dir/manifest.json"
+    tar -C "$dir" -cf "$3" manifest.json config.json 1.tar 2.tar
+}
+
+# The address of a registry of our own on loopback; its pid goes to $tmp/registry.pid.
+start_registry() {
+    local port=5918 i
+    cat >"$tmp/registry.yml" <<END
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $tmp/registry}}
+http: {addr: "127.0.0.1:$port", secret: x}
+END
+    docker-registry serve "$tmp/registry.yml" >>"$log" 2>&1 &
+    echo $! >"$tmp/registry.pid"
+    for ((i = 0; i < 100; i++)); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+        sleep 0.1
+    done
+    registry=localhost:$port
+}
+
+registry() {
+    local e i measured registry source stage slowest=0 unchecked
+    command -v docker-registry >/dev/null && [ "$have_minirun" ] || { echo; echo "registry: needs docker-registry"; return 0; }
+    start_registry
+    source=("$minirun" --root "$tmp/source" --state "$volatile/source")
+    for ((i = 0; i < 3; i++)); do
+        halves "pull $i" "$registry/pulled:$i" "$tmp/pulled.tar"
+        "${source[@]}" load -q -i "$tmp/pulled.tar" >>"$log"
+        "${source[@]}" push -q "$registry/pulled:$i" >>"$log" 2>&1
+        halves "push $i" "pushed:$i" "$tmp/pushed.tar"
+        for e in "${engines[@]}"; do
+            local -n command=cmd_$e
+            unchecked=''
+            [ "$e" != podman ] || unchecked=--tls-verify=false
+            settle
+            time_of "${command[@]}" pull $unchecked "$registry/pulled:$i" >>"$tmp/registry.pull.$e"
+            "${command[@]}" load -i "$tmp/pushed.tar" >>"$log" 2>&1
+            "${command[@]}" tag "pushed:$i" "$registry/pushed-$e:$i" >>"$log" 2>&1
+            settle
+            time_of "${command[@]}" push $unchecked "$registry/pushed-$e:$i" >>"$tmp/registry.push.$e"
+        done
+    done
+    # The stages of a pull by themselves, each by as many processes as there are layers.
+    for i in 1 2; do gzip -c "$tmp/halves/$i.tar" >"$tmp/halves/$i.gz"; done
+    settle
+    for stage in 'gzip -dc $1.gz >/dev/null' 'sha256sum $1.tar' 'mkdir $1 && tar -C $1 -xf $1.tar'; do
+        measured=$(cd "$tmp/halves" && time_of sh -c "each() { $stage; }; each 1 & each 2; wait")
+        slowest=$((measured > slowest ? measured : slowest))
+    done
+    echo; echo "Debian in two layers from and to a registry on loopback, median of 3"
+    row '' time '/ minirun'
+    row 'slowest stage' "$(ms "$slowest")" ''
+    for i in pull push; do
+        for e in "${engines[@]}"; do figure[$i.$e]=$(median <"$tmp/registry.$i.$e"); done
+        for e in "${engines[@]}"; do
+            row "$e $i" "$(ms "${figure[$i.$e]}")" "$(ratio "${figure[$i.$e]}" "${figure[$i.minirun]}")"
+        done
+    done
+    goal 'pull / slowest stage' "$(ratio "${figure[pull.minirun]}" "$slowest")" 1.3
+    goal 'pull / docker' "$(ratio "${figure[pull.minirun]}" "${figure[pull.docker]:--}")" 0.5
+    goal 'pull / podman' "$(ratio "${figure[pull.minirun]}" "${figure[pull.podman]:--}")" 0.5
+    goal 'push / docker' "$(ratio "${figure[push.minirun]}" "${figure[push.docker]:--}")" 0.667
+    kill "$(<"$tmp/registry.pid")"
+}
+
 trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit many build
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit many registry network build
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

@@ -9,12 +9,13 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::fs;
 use std::io::{self, Error, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::exit;
 use std::ptr::null;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[repr(C)]
 #[derive(Default)]
@@ -71,7 +72,11 @@ const USAGE: &str = "usage: probe COMMAND
   syscall32 NUMBER [ARG [ARG]]                the same as 32-bit x86 makes it
   exit N    kill-self SIG    sleep SECONDS    ignore-term    trap    winch
   cat-hash    spew BYTES    spew-hash BYTES   (BYTES may end in k, m or g)
-  alloc MIB [SECONDS]    forkbomb N    zombies";
+  alloc MIB [SECONDS]    forkbomb N    zombies
+  serve PORT      by TCP and UDP: tells everybody his own address
+  ask tcp|udp ADDRESS PORT        what such a server says
+  drain PORT      reads one connection to its end: bytes and microseconds
+  pour ADDRESS PORT MIB           sends so much";
 
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
@@ -123,6 +128,10 @@ fn run(args: &[&str]) -> c_int {
         ["alloc", mib, seconds] => alloc(number(mib), number(seconds)),
         ["forkbomb", n] => fork_bomb(number(n)),
         ["zombies"] => zombies(),
+        ["serve", port] => serve(number(port) as u16),
+        ["ask", protocol, address, port] => return ask(protocol, address, number(port) as u16),
+        ["drain", port] => drain(number(port) as u16),
+        ["pour", address, port, mib] => pour(address, number(port) as u16, number(mib)),
         _ => {
             eprintln!("{USAGE}");
             return 64;
@@ -611,4 +620,96 @@ fn zombie_count() -> usize {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
     };
     entries("/proc").iter().filter(|n| n.parse::<u32>().is_ok()).filter(|n| is_zombie(n)).count()
+}
+
+// ---- the network
+
+/// All addresses of both families, or of IPv4 where there is no IPv6.
+fn everywhere<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> T {
+    let (v6, v4) = (Ipv6Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+    match bind(SocketAddr::new(v6.into(), port)).or_else(|_| bind(SocketAddr::new(v4.into(), port))) {
+        Ok(bound) => bound,
+        Err(e) => {
+            eprintln!("probe: port {port}: {e}");
+            exit(1)
+        }
+    }
+}
+
+fn plain(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        v4 => v4,
+    }
+}
+
+fn serve(port: u16) {
+    let (tcp, udp) = (everywhere(port, TcpListener::bind), everywhere(port, UdpSocket::bind));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((_, from)) = udp.recv_from(&mut buffer) {
+            let _ = udp.send_to(plain(from.ip()).to_string().as_bytes(), from);
+        }
+    });
+    say("ready");
+    while let Ok((mut client, from)) = tcp.accept() {
+        let _ = client.write_all(plain(from.ip()).to_string().as_bytes());
+    }
+}
+
+fn ask(protocol: &str, address: &str, port: u16) -> c_int {
+    let Ok(ip) = address.parse::<IpAddr>() else { usage(address) };
+    let (to, patience) = (SocketAddr::new(ip, port), Duration::from_secs(2));
+    let answer = || -> io::Result<String> {
+        let mut text = String::new();
+        if protocol == "udp" {
+            let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
+            socket.set_read_timeout(Some(patience))?;
+            socket.connect(to)?;
+            socket.send(b"?")?;
+            let mut buffer = [0; 512];
+            let n = socket.recv(&mut buffer)?;
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        } else {
+            let mut stream = TcpStream::connect_timeout(&to, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.read_to_string(&mut text)?;
+        }
+        Ok(text)
+    };
+    match answer() {
+        Ok(text) => println!("{text}"),
+        Err(e) => {
+            println!("{e}");
+            return 1;
+        }
+    }
+    0
+}
+
+fn drain(port: u16) {
+    let listener = everywhere(port, TcpListener::bind);
+    say("ready");
+    let Ok((mut client, _)) = listener.accept() else { return };
+    let (mut buffer, mut sum, started) = (vec![0; 1 << 18], 0, Instant::now());
+    while let Ok(n) = client.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        sum += n;
+    }
+    println!("bytes={sum}\nmicroseconds={}", started.elapsed().as_micros());
+}
+
+fn pour(address: &str, port: u16, mib: u64) {
+    let Ok(ip) = address.parse::<IpAddr>() else { usage(address) };
+    let buffer = vec![0x5a; 1 << 18];
+    match TcpStream::connect(SocketAddr::new(ip, port)) {
+        Ok(mut stream) => {
+            let sent = (0..mib * 4).try_for_each(|_| stream.write_all(&buffer));
+            println!("{}", if sent.is_ok() { "sent" } else { "broken" });
+        }
+        Err(e) => println!("{e}"),
+    }
 }

@@ -9,12 +9,15 @@
 //! <root>/containers    one folder a container    (container room)
 //! <root>/names         container name -> id      (container room)
 //! <root>/volumes       one folder a volume       (volume room)
+//! <root>/networks      one file a network        (network room)
 //! <root>/volumes.lock  shared by those who begin to use volumes, exclusive for removing them
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
+//! <root>/partial       blobs that a pull has received in part, to be continued  (image room)
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
+//! <state>/network-…    addresses and ports in use (network room)
 //! <state>/<id>         pids, sockets and bundles of running containers; lost at reboot
 //! ```
 
@@ -123,7 +126,17 @@ impl Root {
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path.join("tmp").join(random::hex::<8>());
         std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path, limit: self.unpack_limit() })
+        Ok(Scratch { path, limit: self.unpack_limit(), _held: None })
+    }
+
+    /// The same for work that takes long: it is not swept while this process lives, also without the store's lock.
+    pub fn staging(&self) -> Result<Scratch> {
+        // While it is being made nobody sweeps.
+        let _making = self.lock_for_making()?;
+        let mut scratch = self.scratch()?;
+        let held = Lock::attempt_folder(&scratch.path).context("hold a scratch folder")?;
+        scratch._held = Some(held.context("a new scratch folder is held by somebody else")?);
+        Ok(scratch)
     }
 
     /// A new folder below `tmp` for work that takes long: it holds no lock of the store's, but one of its own.
@@ -179,6 +192,10 @@ impl Root {
         let Ok(tmp) = Dir::open(self.path.join("tmp")) else { return };
         for name in tmp.names().unwrap_or_default() {
             let path = self.path.join("tmp").join(name);
+            // Somebody works in there without the store's lock.
+            if path.is_dir() && matches!(Lock::attempt_folder(&path), Ok(None)) {
+                continue;
+            }
             if !is_owned(&path) {
                 let _ = self.discard(&path);
             }
@@ -217,7 +234,7 @@ impl Workshop {
     pub fn scratch(&self) -> Result<Scratch> {
         let path = self.path().join(random::hex::<8>());
         std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path, limit: self.scratch.limit })
+        Ok(Scratch { path, limit: self.scratch.limit, _held: None })
     }
 
     /// Writes down what the owner needs of the store. The caller holds the store's lock as a maker, so that nobody
@@ -235,6 +252,7 @@ impl Workshop {
 pub struct Scratch {
     path: PathBuf,
     limit: u64,
+    _held: Option<Lock>,
 }
 
 impl Scratch {
@@ -268,9 +286,11 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "containers",
         "names",
         "volumes",
+        "networks",
         "volumes.lock",
         "stubs",
         "rootfs",
+        "partial",
         "tmp",
         "trash",
         "trash.lock",

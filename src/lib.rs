@@ -8,9 +8,11 @@ pub mod oci;
 pub mod build;
 
 pub mod container;
+pub mod network;
 pub mod volume;
 
 pub mod image;
+pub mod registry;
 
 pub mod runtime;
 

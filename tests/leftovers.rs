@@ -15,6 +15,7 @@ struct Host {
     mounts: BTreeSet<String>,
     cgroups: BTreeSet<PathBuf>,
     interfaces: BTreeSet<String>,
+    filters: BTreeSet<String>,
     namespaces: BTreeSet<PathBuf>,
     processes: BTreeSet<String>,
     files: BTreeSet<PathBuf>,
@@ -27,6 +28,7 @@ impl Host {
             mounts: mounts.lines().map(str::to_owned).collect(),
             cgroups: cgroups(Path::new("/sys/fs/cgroup"), 0),
             interfaces: entries(Path::new("/sys/class/net")).iter().map(|p| p.display().to_string()).collect(),
+            filters: filters(),
             namespaces: entries(Path::new("/run/netns")),
             processes: processes(),
             files: ["/run", "/var/lib", "/var/run", "/tmp", "/dev/shm"]
@@ -36,6 +38,12 @@ impl Host {
                 .collect(),
         }
     }
+}
+
+/// The base chains of all packet filters.
+fn filters() -> BTreeSet<String> {
+    let chains = minirun::sys::nftables::open().ok().and_then(|mut n| minirun::sys::nftables::base_chains(&mut n).ok());
+    chains.into_iter().flatten().map(|c| format!("{c:?}")).collect()
 }
 
 fn entries(dir: &Path) -> BTreeSet<PathBuf> {
@@ -94,6 +102,8 @@ fn nothing_is_left_on_the_host() {
     drop(store);
     // The last supervisors are still on their way out.
     eventually("the engine's processes to end", || processes() == before.processes);
+    // The kernel takes interfaces away in its own time.
+    eventually("the interfaces to go", || Host::now().interfaces == before.interfaces);
     assert_same(&before, &Host::now());
 }
 
@@ -101,6 +111,7 @@ fn assert_same(before: &Host, after: &Host) {
     differ("mounts", &before.mounts, &after.mounts);
     differ("cgroups", &before.cgroups, &after.cgroups);
     differ("network interfaces", &before.interfaces, &after.interfaces);
+    differ("packet filters", &before.filters, &after.filters);
     differ("network namespaces", &before.namespaces, &after.namespaces);
     differ("files", &before.files, &after.files);
     assert_eq!(before, after);
@@ -116,11 +127,24 @@ fn scenario(store: &Store) {
     store.ok(&["run", "--rm", IMAGE, "true"]);
     assert_eq!(store.run(&["run", "--name", "failed", IMAGE, "sh", "-c", "exit 3"]).code, 3);
     assert_eq!(store.run(&["run", "--rm", IMAGE, "/no/such"]).code, 127);
+    store.ok(&["network", "create", "own"]);
     for name in ["worker", "limited", "removed", "crashed", "crashed-and-removed", "paused", "again"] {
         let options: &[&str] = match name {
-            "limited" => &["-m", "64m", "--pids-limit", "20", "--cpus", "0.5", "--read-only", "--tmpfs", "/t"],
+            "again" => &["--restart", "always", "-p", "80", "--network", "own"],
+            "limited" => &[
+                "-p",
+                "127.0.0.1::80/udp",
+                "-m",
+                "64m",
+                "--pids-limit",
+                "20",
+                "--cpus",
+                "0.5",
+                "--read-only",
+                "--tmpfs",
+                "/t",
+            ],
             "removed" | "crashed-and-removed" => &["--rm", "-v", "/anonymous"],
-            "again" => &["--restart", "always"],
             "worker" => &["--privileged", "-v", "data:/data", "--init", "-it"],
             _ => &[],
         };
@@ -144,5 +168,6 @@ fn scenario(store: &Store) {
     store.ok(&["import", fixture("busybox.tar").to_str().unwrap(), "other"]);
     let names = ["worker", "limited", "crashed", "crashed-and-removed", "paused", "again", "failed"];
     store.ok(&[&["rm", "-f", "-v"], &names[..]].concat());
+    store.ok(&["network", "rm", "own"]);
     assert_eq!(store.ok(&["ps", "-aq"]), "");
 }

@@ -105,6 +105,7 @@ impl Sandbox {
             layers,
             directory: self.link_upper(upper)?,
             bundle: bundle.clone(),
+            network_files: bundle.clone(),
             mount_point: root.join("rootfs"),
             // The sources of the others are made when it is run.
             sources: volumes::prepare(root, &record.mounts[..shared.mounts.len()], &identity)?,
@@ -178,6 +179,7 @@ impl Sandbox {
             base: ImageConfig { config: Some(config), ..ImageConfig::default() },
             options,
             mounts,
+            networks: Default::default(),
         })
     }
 

@@ -225,6 +225,7 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
             }
         }
     }
+    crate::container::connection::tidy(&app.root);
     app.root.empty_trash();
     Ok(status)
 }

@@ -16,6 +16,13 @@ pub fn remember(places: Vec<PathBuf>) {
 pub fn explain(error: &str) -> Option<String> {
     let error = error.to_lowercase();
     let quota = error.contains("quota exceeded");
+    if error.contains("the option --unpack-limit allows more") {
+        return PLACES
+            .get()?
+            .first()
+            .and_then(|place| room(place))
+            .map(|room| format!("without the option, as much as fits: {room}"));
+    }
     if !quota && !error.contains("no space left on device") {
         return None;
     }
@@ -41,12 +48,16 @@ pub fn explain(error: &str) -> Option<String> {
 
 /// What was half made is gone again when we look.
 fn room_now(place: &Path) -> Option<String> {
+    room(place).map(|room| format!("{room}, now that half-made files are gone"))
+}
+
+fn room(place: &Path) -> Option<String> {
     let place = place.ancestors().find(|p| p.exists())?;
     let s = rustix::fs::statvfs(place).ok()?;
     let (free, size) = (units::size(s.f_bavail * s.f_frsize), units::size(s.f_blocks * s.f_frsize));
     let mount = mount_of(place.metadata().ok()?.dev()).unwrap_or_default();
     let place = place.display();
-    Some(format!("the file system of {place} ({mount}) has {free} of {size} left, now that half-made files are gone"))
+    Some(format!("the file system of {place} ({mount}) has {free} of {size} left"))
 }
 
 fn fullness(place: &Path, device: u64, quota: bool) -> Option<String> {

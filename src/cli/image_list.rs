@@ -96,6 +96,7 @@ fn selected(store: &Store, args: &ListArgs) -> Result<Vec<Summary>> {
     let since = moments(store, filters.get("since"))?;
     let until = filters.get("until").iter().map(|u| until(u)).collect::<Result<Vec<_>>>()?;
     let mut images = all(store)?;
+    fold_digests(&mut images);
     let parents: BTreeSet<Digest> = images.iter().filter_map(|l| l.parent).collect();
     let labels = if args.filter.iter().any(|f| f.trim_start().starts_with("label")) { labels(store)? } else { None };
     images.retain(|image| {
@@ -113,6 +114,21 @@ fn selected(store: &Store, args: &ListArgs) -> Result<Vec<Summary>> {
             && has_labels()
     });
     Ok(images)
+}
+
+/// A name by digest is shown in the row of its repository's tag, if there is one for the same image.
+fn fold_digests(images: &mut Vec<Summary>) {
+    let key = |image: &Summary| Some((image.id, image.reference.as_ref()?.name()));
+    let by_digest =
+        |image: &Summary| image.reference.as_ref().filter(|r| r.tag().is_none()).and_then(Reference::digest);
+    let known: BTreeMap<_, _> = images.iter().filter_map(|i| Some((key(i)?, by_digest(i)?))).collect();
+    let tagged: BTreeSet<_> = images.iter().filter(|i| by_digest(i).is_none()).filter_map(key).collect();
+    images.retain(|i| by_digest(i).is_none() || key(i).is_none_or(|k| !tagged.contains(&k)));
+    for image in images {
+        if let Some(digest) = by_digest(image).or_else(|| known.get(&key(image)?).copied()) {
+            image.manifest = digest;
+        }
+    }
 }
 
 /// All images, newest first; what cannot be read is told about.

@@ -66,8 +66,8 @@ pub fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     let containers = Containers::open(&app.root);
     let how = RemoveHow { force: args.force, keep_parents: args.no_prune };
     let mut status = 0;
-    for name in &args.images {
-        match store.remove(name, how, &|| containers.image_uses()) {
+    for outcome in store.remove_each(&args.images, how, &|| containers.image_uses())? {
+        match outcome {
             Ok(steps) => {
                 for step in steps {
                     note(app, &step);

@@ -1,13 +1,16 @@
 //! Commands that bring images in, name them and make them of containers.
 
 use super::image_tools::source_date;
+use super::progress::Lines;
 use super::{App, output};
 use crate::container::commit::{CommitOptions, commit as commit_container};
 use crate::container::containers::Containers;
+use crate::image::progress::Watcher;
 use crate::image::{Reference, Store, kept_layers};
 use crate::journal;
 use anyhow::{Result, anyhow};
 use clap::Args;
+use std::sync::Arc;
 
 /// `tag`.
 #[derive(Debug, Args)]
@@ -80,10 +83,13 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
         reference: args.name.as_deref().map(Reference::parse).transpose()?,
         squash_above: args.squash.then_some(kept),
         date: source_date()?,
+        watcher: Watcher::new(Arc::new(Lines::passing())),
     };
     // Comparing with a tall stack of layers keeps a directory of each open.
     crate::sys::process::raise_descriptor_limit();
     let id = commit_container(&container, &options)?;
+    // With it goes what stands on the terminal.
+    drop(options);
     output::line(&id.to_string())?;
     Ok(0)
 }

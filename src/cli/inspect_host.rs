@@ -1,7 +1,7 @@
 //! The part of a container's document that is about what was asked of the host.
 
 use super::inspect_mounts;
-use super::inspect_network::network_mode;
+use super::ports;
 use crate::container::compose::{MASKED, READ_ONLY};
 use crate::container::containers::Container;
 use crate::container::options::{LogDriver, Resources, RestartPolicy, RunOptions, Seccomp, SecurityOptions};
@@ -22,8 +22,8 @@ pub fn host_config(container: &Container) -> Value {
             },
             "Config": { "max-size": o.log.max_size.to_string(), "max-file": o.log.max_files.to_string() },
         },
-        "NetworkMode": network_mode(o),
-        "PortBindings": {},
+        "NetworkMode": o.network.word(),
+        "PortBindings": ports::bindings(container),
         "RestartPolicy": restart_policy(o),
         "AutoRemove": o.remove,
         "VolumeDriver": "",
@@ -32,9 +32,9 @@ pub fn host_config(container: &Container) -> Value {
         "CapDrop": list(&o.cap_drop),
         "Annotations": (!o.annotations.is_empty()).then_some(&o.annotations),
         "CgroupnsMode": o.cgroup_namespace.shown("private"),
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "Dns": o.resolver.servers,
+        "DnsOptions": o.resolver.options,
+        "DnsSearch": o.resolver.search,
         "ExtraHosts": list(&o.extra_hosts),
         "GroupAdd": list(&o.group_add),
         "IpcMode": o.ipc.shown("private"),
@@ -43,7 +43,7 @@ pub fn host_config(container: &Container) -> Value {
         "OomScoreAdj": o.oom_score_adj.unwrap_or(0),
         "PidMode": o.pid.shown(""),
         "Privileged": o.privileged,
-        "PublishAllPorts": false,
+        "PublishAllPorts": o.publish_all,
         "ReadonlyRootfs": o.read_only,
         "SecurityOpt": list(&security_options(&o.security)),
         "UTSMode": o.uts.shown(""),

@@ -10,7 +10,9 @@ pub fn image_document(store: &Store, image: &Image) -> Result<Value> {
     let lookup = store.lookup()?;
     let names: Vec<_> = lookup.entries(image.id).collect();
     let tags: Vec<String> = names.iter().filter(|(r, _)| r.tag().is_some()).map(|(r, _)| r.familiar()).collect();
-    let mut digests: Vec<String> = names.iter().map(|(r, m)| format!("{}@{m}", r.familiar_name())).collect();
+    // What registries know it by: there are such names after a pull or a push only.
+    let mut digests: Vec<String> =
+        names.iter().filter_map(|(r, _)| Some(format!("{}@{}", r.familiar_name(), r.digest()?))).collect();
     digests.sort();
     digests.dedup();
     let config = &image.config;

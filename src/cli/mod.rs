@@ -32,17 +32,24 @@ mod inspect_host;
 mod inspect_image;
 mod inspect_mounts;
 mod inspect_network;
+mod login;
 mod logs;
 mod moment;
 mod mount_spec;
+mod network_options;
+mod networks;
 mod output;
+mod ports;
 mod progress;
 mod ps;
+mod publish;
 pub mod reaper;
+mod remote;
 mod run;
 mod run_more;
 mod run_options;
 mod stats;
+mod surroundings;
 mod system_df;
 mod system_prune;
 mod system_volumes;
@@ -106,6 +113,10 @@ enum Command {
     Images(image_list::ListArgs),
     /// Remove images
     Rmi(image_remove::RemoveArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
     #[command(flatten)]
     Image(ImageCommand),
     /// Show details of containers and images
@@ -138,6 +149,9 @@ enum Command {
     /// Manage builds and what they keep
     #[command(subcommand, name = "builder")]
     BuilderGroup(builder::BuilderGroup),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(networks::NetworkCommand),
     /// Look after the whole installation
     #[command(subcommand, name = "system")]
     SystemGroup(SystemGroup),
@@ -196,6 +210,8 @@ enum ContainerCommand {
     Top(top::TopArgs),
     /// Make an image of a container's changes
     Commit(images::CommitArgs),
+    /// Show the ports that lead to a container
+    Port(ports::PortArgs),
     /// Write a container's root file system to an archive
     Export(archives::ExportArgs),
     /// Show what containers use
@@ -240,6 +256,10 @@ enum ImageCommand {
     Load(archives::LoadArgs),
     /// Write images to an archive
     Save(archives::SaveArgs),
+    /// Get an image from a registry
+    Pull(remote::PullArgs),
+    /// Send an image to a registry
+    Push(remote::PushArgs),
     /// Give an image another name
     Tag(images::TagArgs),
     /// Show how an image came to be, step by step
@@ -369,12 +389,15 @@ impl Command {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             Command::Container(c) => c.run(app),
+            Command::Login(a) => login::login(app, &a),
+            Command::Logout(a) => login::logout(app, &a),
             Command::Images(a) | Command::ImageGroup(ImageGroup::Ls(a)) => image_list::list(app, &a),
             Command::Rmi(a) | Command::ImageGroup(ImageGroup::Rm(a)) => image_remove::remove(app, &a),
             Command::Image(c) | Command::ImageGroup(ImageGroup::Command(c)) => c.run(app),
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Network(c) => networks::run(app, &c),
             Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
             Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
             Command::ImageGroup(ImageGroup::Diff(a)) => image_tools::diff(app, &a),
@@ -421,6 +444,7 @@ impl ContainerCommand {
             ContainerCommand::Unpause(a) => containers::unpause(app, &a),
             ContainerCommand::Top(a) => top::run(app, &a),
             ContainerCommand::Commit(a) => images::commit(app, &a),
+            ContainerCommand::Port(a) => ports::run(app, &a),
             ContainerCommand::Cp(a) => cp::run(app, &a),
             ContainerCommand::Diff(a) => diff::run(app, &a),
             ContainerCommand::Stats(a) => stats::run(app, &a),
@@ -434,6 +458,8 @@ impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
             ImageCommand::Build(a) => build::run(app, *a),
+            ImageCommand::Pull(a) => remote::pull(app, &a),
+            ImageCommand::Push(a) => remote::push(app, &a),
             ImageCommand::Import(a) => archives::import(app, a),
             ImageCommand::Load(a) => archives::load(app, &a),
             ImageCommand::Save(a) => archives::save(app, &a),

@@ -2,12 +2,15 @@
 
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, output, units};
+use super::{App, output, ports, units};
+use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
-use crate::container::options::{MountSource, NetworkMode};
+use crate::container::options::MountSource;
 use crate::container::state::{Snapshot, Status};
 use crate::image::{Digest, Lookup, Store};
+use crate::network::ledger::{Endpoint, Ledger};
+use crate::network::ports::Protocol;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -63,8 +66,10 @@ pub const COLUMNS: [(&str, &str); 14] = [
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 
-const FILTERS: [&str; 11] =
-    ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "health", "is-task"];
+const FILTERS: [&str; 14] = [
+    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "health", "is-task", "network",
+    "publish", "expose",
+];
 
 /// `minirun ps`.
 pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
@@ -112,7 +117,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let with_size = args.size || args.format.contains(".Size");
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images));
+    let ledger = networks(&app.root).ledger()?;
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, &ledger));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
     let is_table = args.format.is_empty() || args.format.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
@@ -124,11 +130,12 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
 pub fn all(app: &App) -> Result<Vec<(Container, Snapshot, Value)>> {
     let store = Store::open(&app.root);
     let images = Images { lookup: store.lookup()?, store };
+    let ledger = networks(&app.root).ledger()?;
     let mut out = Vec::new();
     for container in Containers::open(&app.root).list()?.0 {
         // One that was removed while we looked is not missed.
         let Ok(snapshot) = container.snapshot() else { continue };
-        let row = row(&container, &snapshot, false, false, &images)?;
+        let row = row(&container, &snapshot, false, false, &images, &ledger)?;
         out.push((container, snapshot, row));
     }
     Ok(out)
@@ -163,7 +170,23 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
         && filters.allows("is-task", "false")
         && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
-        && filters.allows_by("volume", volume))
+        && filters.allows_by("volume", volume)
+        && filters.allows_by("network", |wanted| networks_of(container).split(',').any(|n| n == wanted))
+        && filters.allows_by("publish", |wanted| {
+            record.ports_to_publish().iter().any(|p| {
+                is_port(wanted, p.container, p.protocol)
+                    || p.host.is_some_and(|(first, last)| (first..=last).any(|h| is_port(wanted, h, p.protocol)))
+            })
+        })
+        && filters.allows_by("expose", |wanted| record.exposed_ports().iter().any(|(c, p)| is_port(wanted, *c, *p))))
+}
+
+/// Whether a filter's port, range of ports, or either with a protocol, is this one.
+fn is_port(wanted: &str, number: u16, protocol: Protocol) -> bool {
+    let (ports, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last) = (first.parse().unwrap_or(0), last.parse().unwrap_or(0));
+    (first..=last).contains(&number) && kind.parse() == Ok(protocol)
 }
 
 /// What the names of images mean now.
@@ -193,7 +216,15 @@ impl Images {
     }
 }
 
-fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images) -> Result<Value> {
+/// The names of the networks that a container shall be in.
+fn networks_of(container: &Container) -> String {
+    let record = &container.record;
+    let names: Vec<&str> = record.networks.iter().map(|a| a.network.as_str()).collect();
+    if names.is_empty() { record.options.network.word() } else { names.join(",") }
+}
+
+fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
+    let places: Vec<Endpoint> = ledger.endpoints.iter().filter(|e| e.container == c.record.id).cloned().collect();
     let record = &c.record;
     let created: Option<Timestamp> = record.created.parse().ok();
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -205,14 +236,14 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
         "Command": command(&record.command_line().join(" "), full),
         "CreatedAt": created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default(),
         "RunningFor": ago(&record.created),
-        "Ports": "",
+        "Ports": if s.status.is_up() { ports::column(c, &places) } else { String::new() },
         "State": s.status.word(),
         "Status": status(s, c.health().as_ref()),
         "Size": size,
         "Names": record.name,
         "Labels": labels.join(","),
         "Mounts": mounts.join(","),
-        "Networks": if record.options.network == NetworkMode::Host { "host" } else { "none" },
+        "Networks": networks_of(c),
         "LocalVolumes": record.volumes().count().to_string(),
     }))
 }

@@ -1,16 +1,18 @@
 //! `run`, `create`, `start`, `attach`: a container, and the user's terminal while it runs.
 
+use super::remote::{When, pull_for_run};
 use super::run_options::ContainerArgs;
 use super::{App, output, values};
 use crate::container::attach::{Outcome, Terms, converse};
 use crate::container::containers::{Container, Containers};
 use crate::container::create::{NoSuchImage, create as create_container};
+use crate::container::options::RunOptions;
 use crate::container::protocol::Request;
 use crate::container::start::{Start, start as start_container, wait_until_started};
 use crate::container::state::Status;
 use crate::container::supervisor;
 use crate::container::task::Waiting;
-use crate::image::Reference;
+use crate::image::{Reference, Store, Wanted};
 use crate::runtime::handshake::Failure;
 use crate::sys::socket::Socket;
 use crate::sys::tty;
@@ -129,7 +131,7 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
     })?;
     if args.detach {
         output::line(&container.record.id)?;
-        wait_until_started(&socket)?;
+        warn(&wait_until_started(&socket)?);
         return Ok(0);
     }
     if !streams.output && !streams.errors {
@@ -192,7 +194,7 @@ pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn make(app: &App, args: &ContainerArgs, options: crate::container::options::RunOptions) -> Result<Container> {
+fn make(app: &App, args: &ContainerArgs, options: RunOptions) -> Result<Container> {
     let name = args.name.as_deref().map(values::container_name).transpose()?;
     if args.more.replace {
         let name = name.as_deref().context("cannot replace a container without --name")?;
@@ -202,21 +204,40 @@ fn make(app: &App, args: &ContainerArgs, options: crate::container::options::Run
         }
     }
     let id_file = args.cidfile.as_ref().map(IdFile::claim).transpose()?;
-    let made = create_container(&app.root, args.image(), name.as_deref(), options);
-    let container = made.map_err(|error| match error.downcast_ref::<NoSuchImage>() {
-        Some(missing) => match Reference::parse(&missing.0) {
-            Ok(reference) => error.context(format!(
-                "Unable to find image '{}' locally, and this version cannot pull; bring it in with load or import",
-                reference.familiar()
-            )),
-            Err(bad) => bad,
-        },
-        None => error,
-    })?;
+    let container = made_or_pulled(app, args, name.as_deref(), options)?;
     if let Some(file) = id_file {
         file.write(&container.record.id)?;
     }
     Ok(container)
+}
+
+/// Makes the container, and gets its image first if that is asked for or needed.
+fn made_or_pulled(app: &App, args: &ContainerArgs, name: Option<&str>, options: RunOptions) -> Result<Container> {
+    let image = args.image();
+    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    let pull = || pull_for_run(app, image, platform.clone(), args.more.quiet);
+    if args.pull == When::Always {
+        pull()?;
+    } else if let Some(wanted) = &platform
+        && let Some(found) = Store::open(&app.root).find(image)?
+        && !wanted.is_met(&found.config.os, &found.config.architecture)
+    {
+        if args.pull == When::Never {
+            bail!("the image {image} is there, but not for {wanted}");
+        }
+        pull()?;
+    }
+    match create_container(&app.root, image, name, options.clone()) {
+        Err(error) if error.is::<NoSuchImage>() && args.pull == When::Missing => {
+            let reference = Reference::parse(image)?;
+            if !args.more.quiet {
+                output::note(&format!("Unable to find image '{}' locally", reference.familiar()));
+            }
+            pull()?;
+            create_container(&app.root, image, name, options)
+        }
+        other => other,
+    }
 }
 
 /// The file of `--cidfile`: claimed before there is a container, gone again if there never is one.
@@ -318,7 +339,14 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
     let supervisor = Waiting::start(supervisor::NAME, &app.root, supervisor::main)?.0;
-    wait_until_started(&start_container(&container, how, &app.program, supervisor)?)
+    warn(&wait_until_started(&start_container(&container, how, &app.program, supervisor)?)?);
+    Ok(())
+}
+
+fn warn(texts: &[String]) {
+    for text in texts {
+        output::note(&format!("WARNING: {text}"));
+    }
 }
 
 fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<u8> {

@@ -91,6 +91,9 @@ pub struct MoreArgs {
     /// Process numbers: host, container:NAME
     #[arg(long)]
     pid: Option<String>,
+    /// Say nothing about pulling
+    #[arg(short, long)]
+    pub(super) quiet: bool,
     /// Remove a container that has the name already
     #[arg(long)]
     pub(super) replace: bool,

@@ -1,5 +1,7 @@
 //! The flags of `run` and `create`, and what they mean.
 
+use super::network_options::NetworkArgs;
+use super::remote::When;
 use super::run_more::{MoreArgs, pairs};
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, Resources, RunOptions};
@@ -12,9 +14,6 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct ContainerArgs {
-    /// Add a line to /etc/hosts (name:address)
-    #[arg(long)]
-    add_host: Vec<String>,
     /// Add a capability
     #[arg(long)]
     cap_add: Vec<String>,
@@ -90,20 +89,23 @@ pub struct ContainerArgs {
     /// The container's name
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The container's network: none or host
-    #[arg(long, alias = "net", default_value = "none")]
-    network: String,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Preference of the OOM killer (-1000 to 1000)
     #[arg(long, allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
     /// Limit of processes; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// The image's platform, if it is not this machine's (os/architecture[/variant])
+    #[arg(long)]
+    pub(super) platform: Option<String>,
     /// All capabilities, all devices, nothing masked
     #[arg(long)]
     privileged: bool,
-    #[arg(short, long, hide = true)]
-    publish: Vec<String>,
+    /// When to get the image from its registry
+    #[arg(long, value_enum, default_value = "missing")]
+    pub(super) pull: When,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -168,9 +170,6 @@ impl ContainerArgs {
     /// # Errors
     /// A value that makes no sense, and wishes that contradict each other.
     pub(super) fn options(&self) -> Result<RunOptions> {
-        if !self.publish.is_empty() {
-            bail!("ports cannot be published by this version: it knows the networks none and host");
-        }
         let restart = values::restart(&self.restart)?;
         if self.rm && restart != Default::default() {
             bail!("Conflicting options: --restart and --rm");
@@ -198,8 +197,7 @@ impl ContainerArgs {
             security: values::security_opts(&self.security_opt)?,
             mounts: self.mounts()?,
             volumes_from: self.volumes_from()?,
-            network: values::network(&self.network)?,
-            extra_hosts: self.add_host.clone(),
+            extra_hosts: self.network.extra_hosts()?,
             labels: environment::labels(&self.label, &self.label_file)?,
             stop_signal: self.stop_signal.as_deref().map(values::signal).transpose()?,
             stop_timeout: self.stop_timeout,
@@ -215,6 +213,7 @@ impl ContainerArgs {
             ..RunOptions::default()
         };
         self.more.apply(&mut options)?;
+        self.network.apply(&mut options)?;
         Ok(options)
     }
 

@@ -4,7 +4,7 @@ use super::builder;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::image_remove::PRUNE_FILTERS;
-use super::{App, container_prune, image_remove, output, units, volume};
+use super::{App, container_prune, image_remove, networks, output, units, volume};
 use crate::container::containers::Containers;
 use crate::container::prune::PrunedContainers;
 use crate::volume::Volume;
@@ -48,6 +48,10 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
         let (names, freed) = Containers::open(&app.root).prune_volumes(&wanted)?;
         output::print(&volume::told(&names))?;
         reclaimed += freed;
+    }
+    // Networks are not known by their age.
+    if filters.get("until").is_empty() {
+        output::print(&networks::told(&networks::take(app, &filters)?))?;
     }
     let images = image_remove::take(app, args.all, &fitting_images)?;
     output::print(&image_remove::told(&images))?;

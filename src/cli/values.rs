@@ -1,6 +1,6 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
-use crate::container::options::{LogDetails, LogOptions, NetworkMode, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
+use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
@@ -300,18 +300,6 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
-    }
-}
-
-/// `--network`.
-///
-/// # Errors
-/// A network that this version does not have.
-pub fn network(text: &str) -> Result<NetworkMode> {
-    match text {
-        "none" => Ok(NetworkMode::None),
-        "host" => Ok(NetworkMode::Host),
-        other => bail!("network \"{other}\" not found: this version knows \"none\" and \"host\""),
     }
 }
 

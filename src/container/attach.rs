@@ -201,6 +201,10 @@ impl Conversation<'_> {
                 self.output = data.to_vec();
                 self.to_stderr = true;
             }
+            Some(Event::Warning(text)) => {
+                self.output = format!("WARNING: {text}\n").into_bytes();
+                self.to_stderr = true;
+            }
             Some(Event::Exited(status)) => return Ok(Some(Outcome::Exited(status))),
             Some(Event::Failed(status, text)) => return Ok(Some(Outcome::Failed(status, text.to_owned()))),
             Some(Event::Started) | None => {}

@@ -10,6 +10,7 @@ use crate::image::Store;
 use crate::image::change::apply_changes;
 use crate::image::config::{ContainerConfig, Empty};
 use crate::image::digest::Digest;
+use crate::image::progress::Watcher;
 use crate::image::reference::Reference;
 use crate::image::{CommitSource, NewImage};
 use crate::runtime::cgroup::Cgroup;
@@ -38,6 +39,8 @@ pub struct CommitOptions {
     pub date: Option<jiff::Timestamp>,
     /// Add a layer with what is in the container's volumes.
     pub with_volumes: bool,
+    /// Who wants to know how far it is.
+    pub watcher: Watcher,
 }
 
 /// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.
@@ -60,6 +63,7 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         container: if options.date.is_some() { String::new() } else { record.id.clone() },
         squash_above: options.squash_above,
         date: options.date,
+        watcher: options.watcher.clone(),
     };
     let with_volumes = options.with_volumes && record.volumes().next().is_some();
     let reference = options.reference.as_ref();

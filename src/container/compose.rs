@@ -28,6 +28,8 @@ pub struct World {
     pub directory: PathBuf,
     /// Where this run's own files are: `hosts` and the others that are mounted over the image's.
     pub bundle: PathBuf,
+    /// Where those of its network are: its own or the bundle of the container whose network it shares.
+    pub network_files: PathBuf,
     /// Where its root file system is mounted, in its own mount namespace.
     pub mount_point: PathBuf,
     /// Who the process is.
@@ -251,7 +253,7 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     }
     let etc_ro = if options.read_only { "ro" } else { "rw" };
     for file in ["resolv.conf", "hostname", "hosts"] {
-        let source = world.bundle.join(file);
+        let source = world.network_files.join(file);
         list.push(mount("bind", &text(&source)?, &format!("/etc/{file}"), &["rbind", "rprivate", etc_ro])?);
     }
     if options.init {
@@ -376,6 +378,7 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
     add(Kind::Ipc, &options.ipc, &world.joined.ipc);
     add(Kind::Uts, &options.uts, &world.joined.uts);
     add(Kind::Cgroup, &options.cgroup_namespace, &None);
+    // Which namespace of another container it is only its supervisor finds out, anew for each run.
     if options.network != NetworkMode::Host {
         kinds.push((Kind::Network, None));
     }
@@ -390,7 +393,7 @@ fn linux(record: &Record, world: &World) -> Result<oci::Linux> {
         if confined { paths.iter().map(|p| (*p).to_owned()).collect() } else { Vec::new() }
     };
     let mut sysctls: HashMap<String, String> = HashMap::new();
-    if options.network != NetworkMode::Host {
+    if !matches!(options.network, NetworkMode::Host | NetworkMode::Container(_)) {
         // As Docker: ordinary users may ping and use low ports in a network of the container's own.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
         sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());

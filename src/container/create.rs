@@ -2,7 +2,7 @@
 
 use super::containers::{Container, Containers};
 use super::names;
-use super::options::{MountSource, RunOptions};
+use super::options::{MountSource, NetworkMode, RunOptions};
 use super::record::{Record, VERSION};
 use super::sharing;
 use super::state::now;
@@ -40,6 +40,8 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
+    let options = settle_network(root, options)?;
+    let networks = Record::asked_networks(&options);
     let decided = volumes::decide(root, &found, &options)?;
     let mut record = Record {
         version: VERSION,
@@ -50,6 +52,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
         base: found.config.clone(),
         options,
         mounts: decided.mounts.clone(),
+        networks,
         id,
     };
     if record.command_line().is_empty() {
@@ -72,6 +75,19 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let container = Container { root: root.clone(), record };
     container.tell("create", &[]);
     Ok(container)
+}
+
+/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id.
+fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
+    if let NetworkMode::Container(name) = &options.network {
+        let owner = Containers::open(root).find(name)?.record;
+        options.hostname = Some(owner.hostname());
+        options.network = NetworkMode::Container(owner.id);
+    }
+    for attachment in Record::asked_networks(&options) {
+        super::connection::networks(root).check(&attachment)?;
+    }
+    Ok(options)
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

@@ -260,7 +260,7 @@ impl<'a> Monitor<'a> {
                     let text = text.to_owned();
                     self.conclude(status, Some(text));
                 }
-                Some(Event::Started) => {}
+                Some(Event::Started | Event::Warning(_)) => {}
                 None if n == 0 => self.conclude(-1, Some("the check was killed".into())),
                 None => {}
             }

@@ -131,6 +131,7 @@ impl Container {
             cgroup.kill_all()?;
             cgroup.remove()?;
         }
+        self.release_networks()?;
         if self.dir().exists() {
             self.remove_files(volumes)?;
         }

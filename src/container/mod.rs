@@ -17,6 +17,7 @@ pub mod attach;
 pub mod commit;
 mod commit_volumes;
 pub mod compose;
+pub mod connection;
 pub mod containers;
 pub mod copy;
 pub mod create;

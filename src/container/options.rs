@@ -4,6 +4,9 @@ use super::device_requests::DeviceRequest;
 use super::seccomp_profile::Profile;
 use super::sharing::Sharing;
 use crate::image::Digest;
+use crate::network::endpoint::Attachment;
+use crate::network::ports::{Protocol, Publish};
+use crate::network::resolver::Resolver;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,6 +54,18 @@ pub struct RunOptions {
     pub volumes_from: Vec<String>,
     /// `--network`.
     pub network: NetworkMode,
+    /// How it is in its first network: `--ip`, `--mac-address`, `--network-alias`. The name there is not used.
+    pub endpoint: Attachment,
+    /// Further networks that it starts in.
+    pub more_networks: Vec<Attachment>,
+    /// `-p`, ranges unfolded.
+    pub publish: Vec<Publish>,
+    /// `-P`: every exposed port at a free one of the host.
+    pub publish_all: bool,
+    /// `--expose`: port and protocol.
+    pub expose: Vec<(u16, Protocol)>,
+    /// `--dns` and what belongs to it.
+    pub resolver: Resolver,
     /// `--add-host name:address`.
     pub extra_hosts: Vec<String>,
     /// `--label`.
@@ -236,11 +251,30 @@ pub enum MountSource {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
-    /// A network namespace with nothing but its loopback.
+    /// In the default network.
     #[default]
+    Bridge,
+    /// A network namespace with nothing but its loopback.
     None,
     /// The host's own network.
     Host,
+    /// The network of another container, by its id.
+    Container(String),
+    /// In a user's network, by its name.
+    Named(String),
+}
+
+impl NetworkMode {
+    /// As `inspect` shows it.
+    pub fn word(&self) -> String {
+        match self {
+            NetworkMode::Bridge => "bridge".into(),
+            NetworkMode::None => "none".into(),
+            NetworkMode::Host => "host".into(),
+            NetworkMode::Container(id) => format!("container:{id}"),
+            NetworkMode::Named(name) => name.clone(),
+        }
+    }
 }
 
 /// When a container that ended is started again.

@@ -47,6 +47,8 @@ pub enum Event<'a> {
     ErrorOutput(&'a [u8]),
     /// It ended with this status.
     Exited(i32),
+    /// Something that the user should know.
+    Warning(&'a str),
 }
 
 impl Request<'_> {
@@ -115,6 +117,7 @@ impl Event<'_> {
             Event::Output(data) => tagged(b'o', data),
             Event::ErrorOutput(data) => tagged(b'e', data),
             Event::Exited(status) => tagged(b'x', &status.to_ne_bytes()),
+            Event::Warning(text) => tagged(b'w', text.as_bytes()),
         }
     }
 
@@ -128,6 +131,7 @@ impl Event<'_> {
             b'o' => Event::Output(body),
             b'e' => Event::ErrorOutput(body),
             b'x' => Event::Exited(status()?),
+            b'w' => Event::Warning(std::str::from_utf8(body).ok()?),
             _ => return None,
         })
     }
@@ -158,6 +162,7 @@ mod tests {
             Event::Output(b"\xff"),
             Event::ErrorOutput(b""),
             Event::Exited(-1),
+            Event::Warning("no way out"),
         ] {
             assert_eq!(Event::decode(&event.encode()), Some(event.clone()));
         }

@@ -1,9 +1,13 @@
 //! A container's record: facts that do not change while it runs.
 
-use super::options::{MountSource, RunOptions, Tuning};
+use super::options::{MountSource, NetworkMode, RunOptions, Tuning};
 use crate::image::config::{ContainerConfig, ImageConfig};
 use crate::image::digest::Digest;
+use crate::network::DEFAULT;
+use crate::network::endpoint::Attachment;
+use crate::network::ports::{Protocol, Publish};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The version of the record's form that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -29,6 +33,9 @@ pub struct Record {
     pub options: RunOptions,
     /// The user's mounts and the image's volumes, with every volume named.
     pub mounts: Vec<MountPoint>,
+    /// The networks that it is in when it runs, the first for its ports.
+    #[serde(default)]
+    pub networks: Vec<Attachment>,
 }
 
 /// One mount of a container, decided.
@@ -84,6 +91,44 @@ impl Record {
         let mut labels = self.config().labels;
         labels.extend(self.options.labels.clone());
         labels
+    }
+
+    /// The networks that it was asked to be in.
+    pub(super) fn asked_networks(options: &RunOptions) -> Vec<Attachment> {
+        let name = match &options.network {
+            NetworkMode::Bridge => DEFAULT,
+            NetworkMode::Named(name) => name,
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => return Vec::new(),
+        };
+        let first = Attachment { network: name.to_owned(), ..options.endpoint.clone() };
+        std::iter::once(first).chain(options.more_networks.iter().cloned()).collect()
+    }
+
+    /// The ports that it is known to serve: the image's, and those that were exposed or published by hand.
+    pub fn exposed_ports(&self) -> BTreeSet<(u16, Protocol)> {
+        let of_image = self.config().exposed_ports;
+        let of_image = of_image.keys().filter_map(|text| {
+            let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+            Some((number.parse().ok()?, protocol.parse().ok()?))
+        });
+        let published = self.options.publish.iter().map(|p| (p.container, p.protocol));
+        of_image.chain(self.options.expose.iter().copied()).chain(published).collect()
+    }
+
+    /// The ports to publish: those that were asked for, and with `-P` all others that are exposed.
+    pub fn ports_to_publish(&self) -> Vec<Publish> {
+        let mut list = self.options.publish.clone();
+        if self.options.publish_all {
+            let others = self.exposed_ports().into_iter();
+            let asked = |c, p| self.options.publish.iter().any(|o| o.container == c && o.protocol == p);
+            list.extend(others.filter(|(c, p)| !asked(*c, *p)).map(|(container, protocol)| Publish {
+                address: None,
+                host: None,
+                container,
+                protocol,
+            }));
+        }
+        list
     }
 
     /// The volumes that it uses, by name.

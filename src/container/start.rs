@@ -1,7 +1,8 @@
 //! Starting a container: its bundle composed anew, its supervisor forked.
 
 use super::compose::{self, World};
-use super::containers::Container;
+use super::connection::{HOST_GATEWAY, extra_hosts};
+use super::containers::{Container, Containers};
 use super::device_requests;
 use super::options::NetworkMode;
 use super::protocol::Event;
@@ -16,6 +17,7 @@ use super::volumes;
 use crate::image::Store;
 use crate::image::union::Union;
 use crate::layout::mkdir_all;
+use crate::network::resolver;
 use crate::runtime::handshake::{Failure, Stage};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::Ownership;
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How a client starts a container.
@@ -75,17 +77,19 @@ fn take_when_free(container: &Container) -> Result<Ownership> {
     }
 }
 
-/// Waits until the program runs.
+/// Waits until the program runs, and returns what the user should know.
 ///
 /// # Errors
 /// Why it does not, as a [`Failure`] with the exit status of `run`.
-pub fn wait_until_started(supervisor: &Socket) -> Result<()> {
+pub fn wait_until_started(supervisor: &Socket) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let (n, _) = supervisor.receive(&mut buffer).context("hear from the supervisor")?;
         match Event::decode(&buffer[..n]) {
-            Some(Event::Started | Event::Exited(_)) => return Ok(()),
+            Some(Event::Started | Event::Exited(_)) => return Ok(warnings),
             Some(Event::Failed(status, text)) => return Err(failure(status, text)),
+            Some(Event::Warning(text)) => warnings.push(text.to_owned()),
             _ if n == 0 => bail!("the container's supervisor died"),
             _ => {}
         }
@@ -120,6 +124,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         layers,
         directory: container.dir(),
         bundle: container.bundle(),
+        network_files: network_files(container)?,
         mount_point: container.root.join("rootfs"),
         sources: volumes::prepare(&container.root, &record.mounts, &identity)?,
         identity,
@@ -164,22 +169,35 @@ pub(super) fn reset_work_directory(container: &Container) -> Result<()> {
     dir.mkdir("work", 0o700).context("make the work directory")
 }
 
-/// Writes the files that are mounted over the image's `hosts`, `hostname` and `resolv.conf`.
+/// Where the files about its network are.
+fn network_files(container: &Container) -> Result<PathBuf> {
+    let NetworkMode::Container(id) = &container.record.options.network else { return Ok(container.bundle()) };
+    let owner = Containers::open(&container.root).find(id)?;
+    if owner.snapshot()?.init().is_none() {
+        bail!("cannot join network of a non running container: {id}");
+    }
+    Ok(owner.bundle())
+}
+
+/// What other containers are called is added when it is connected.
 pub fn write_network_files(record: &Record, bundle: &Path) -> Result<()> {
-    let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let mut hosts = if record.options.network == NetworkMode::Host {
-        host("/etc/hosts")
+    let shares_network = record.options.network == NetworkMode::Host;
+    let mut hosts = if shares_network {
+        std::fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
             .to_owned()
     };
-    for entry in &record.options.extra_hosts {
-        if let Some((name, address)) = entry.split_once([':', '=']) {
-            hosts.push_str(&format!("{address}\t{name}\n"));
+    for (name, address) in extra_hosts(record) {
+        match address {
+            HOST_GATEWAY if shares_network => hosts.push_str(&format!("127.0.0.1\t{name}\n")),
+            HOST_GATEWAY => {}
+            address => hosts.push_str(&format!("{address}\t{name}\n")),
         }
     }
-    let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", host("/etc/resolv.conf"))];
+    let resolver = resolver::file(&resolver::host_file(), &record.options.resolver, shares_network);
+    let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", resolver)];
     for (name, text) in files {
         write_new(&bundle.join(name), text.as_bytes(), 0o644)?;
     }

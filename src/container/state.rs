@@ -144,6 +144,7 @@ impl Container {
         let cgroup = Cgroup::at(Path::new(&left.cgroup))?;
         cgroup.kill_all()?;
         cgroup.remove()?;
+        self.release_networks()?;
         let ended = Ended {
             exit_code: 137,
             error: "its supervisor was killed".into(),

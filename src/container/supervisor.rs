@@ -10,6 +10,7 @@ use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
 use super::task;
 use crate::layout::Root;
+use crate::network::endpoint::Connection;
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
@@ -19,9 +20,10 @@ use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -57,10 +59,11 @@ fn take_task(client: OwnedFd) -> Result<()> {
 }
 
 fn supervise(container: Container, start: Start, client: Socket, ownership: Ownership) -> Result<()> {
+    let mut connection = Connection::default();
     let (mut session, end) = match open_session(&container, &start) {
         Ok(mut session) => {
             session.add_client(client, start.attached, start.feeds)?;
-            let end = run_until_done(&container, &mut session, start.terminal_size);
+            let end = run_until_done(&container, &mut session, &mut connection, start.terminal_size);
             (session, end)
         }
         Err(error) => {
@@ -76,6 +79,8 @@ fn supervise(container: Container, start: Start, client: Socket, ownership: Owne
         Err(error) => Err((status_of(error), format!("{error:#}"))),
     };
     let cleaned = clean_up(&container, end);
+    // Its ports lead nowhere any more; now others may have them.
+    drop(connection);
     drop(ownership);
     match &announcement {
         Ok(code) => session.announce(&Event::Exited(*code)),
@@ -106,7 +111,12 @@ pub fn status_of(error: &anyhow::Error) -> i32 {
 }
 
 /// Starts it as often as its policy says. An error is a first start that failed.
-fn run_until_done(container: &Container, session: &mut Session, size: Option<(u16, u16)>) -> Result<Ended> {
+fn run_until_done(
+    container: &Container,
+    session: &mut Session,
+    connection: &mut Connection,
+    size: Option<(u16, u16)>,
+) -> Result<Ended> {
     let mut running = Running {
         supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
         init: None,
@@ -118,7 +128,7 @@ fn run_until_done(container: &Container, session: &mut Session, size: Option<(u1
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let ended = match run_once(container, session, &mut running, size) {
+        let ended = match run_once(container, session, connection, &mut running, size) {
             Err(error) if running.restarts == 0 => return Err(error),
             Err(error) => failed_restart(&running, &error),
             Ok(ended) => ended,
@@ -177,10 +187,14 @@ fn failed_restart(running: &Running, error: &anyhow::Error) -> Ended {
 fn run_once(
     container: &Container,
     session: &mut Session,
+    connection: &mut Connection,
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let (created, ends, cgroup) = create(container, &container.bundle(), size)?;
+    let (created, ends, cgroup) = create(container, &container.bundle(), connection, size)?;
+    for text in connection.warnings.drain(..) {
+        session.announce(&Event::Warning(&text));
+    }
     running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
     running.started_at = now();
     running.last_exit = None;
@@ -219,6 +233,7 @@ pub const MANNER: Manner = Manner { tied: true, preserved_fds: 0, keep_keyring: 
 fn create(
     container: &Container,
     bundle: &std::path::Path,
+    connection: &mut Connection,
     size: Option<(u16, u16)>,
 ) -> Result<(Created, Ends, Cgroup)> {
     let mut spec = Spec::load(bundle.join("config.json")).context("read the bundle's config.json")?;
@@ -226,16 +241,32 @@ fn create(
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
         process.set_console_size(Some(size));
     }
+    let shared = container.shared_network()?;
+    if let Some(shared) = &shared {
+        share_network(&mut spec, shared);
+    }
     let face = Face { id: &container.record.id, hierarchies: Hierarchies::Needed, manner: MANNER };
     let plan = Plan::resolve(&spec, bundle, &face)?;
+    let mut connect = |pid| container.connect_networks(pid, connection);
+    let connect: &mut dyn FnMut(i32) -> Result<()> = &mut connect;
+    let beside = (!container.record.networks.is_empty()).then_some(connect);
     if plan.process.terminal {
-        let mut created = launch::create(&plan, Company::default())?;
+        let mut created = launch::create(&plan, Company { beside, ..Company::default() })?;
         let master = created.console.take().context("the container made no terminal")?;
         return Ok((created, Ends::terminal(master)?, plan.cgroup));
     }
     let (ends, streams) = session::pipes(container.record.options.interactive)?;
-    let company = Company { streams: Some(streams), ..Company::default() };
+    let company = Company { streams: Some(streams), beside, ..Company::default() };
     Ok((launch::create(&plan, company)?, ends, plan.cgroup))
+}
+
+/// The open file of another container's network namespace takes the place of a new one.
+fn share_network(spec: &mut Spec, namespace: &File) {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
+    let all = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+    for network in all.into_iter().flatten().filter(|n| n.typ() == LinuxNamespaceType::Network) {
+        network.set_path(Some(path.clone()));
+    }
 }
 
 fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {
@@ -253,6 +284,7 @@ fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> En
 
 /// Writes down the end and takes away what belonged to the run; all of it with `--rm`.
 fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
+    let released = container.release_networks();
     if container.record.options.remove {
         return container.remove_files(true);
     }
@@ -263,5 +295,5 @@ fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
     });
     let recorded = container.record_end(&ended);
     container.forget_running();
-    recorded
+    recorded.and(released)
 }

@@ -12,6 +12,7 @@ use super::feed;
 use super::index::Names;
 use super::layer::{self, Meta, NewLayer};
 use super::place;
+use super::progress::Watcher;
 use super::reference::Reference;
 use super::squash::squash_history;
 use super::store::Store;
@@ -48,6 +49,8 @@ pub struct NewImage {
     pub squash_above: Option<usize>,
     /// When the image says it was made, and no file is newer; without it that is now.
     pub date: Option<jiff::Timestamp>,
+    /// Who wants to know how far it is.
+    pub watcher: Watcher,
 }
 
 impl Store {
@@ -63,7 +66,7 @@ impl Store {
                 stack.insert(0, open_upper(source.upper)?);
                 self.squashed_layer(stack, &layers[..kept], newest)?
             }
-            None => self.layer_of_changes(source.upper, layers, newest)?,
+            None => self.layer_of_changes(source.upper, layers, newest, &new.watcher)?,
         };
         let created = Some(new.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let mut image = source.base.clone();
@@ -91,20 +94,28 @@ impl Store {
 
     /// Makes a layer of what `upper` changes in the tree of `layers`; `None` if that is nothing. The caller holds
     /// the store's lock as a maker.
-    fn layer_of_changes(&self, upper: &Path, layers: &[Digest], newest: Option<i64>) -> Result<Option<Digest>> {
+    fn layer_of_changes(
+        &self,
+        upper: &Path,
+        layers: &[Digest],
+        newest: Option<i64>,
+        watcher: &Watcher,
+    ) -> Result<Option<Digest>> {
         let below = Union::new(self.open_layers(layers)?);
         let upper = open_upper(upper)?;
-        self.layer_of(newest, &|changes: &mut Changes| changes.walk(&upper, below.top(), Vec::new()))
+        self.layer_of(newest, watcher, &|changes: &mut Changes| changes.walk(&upper, below.top(), Vec::new()))
     }
 
     /// Makes a layer of what `walk` finds.
     pub(super) fn layer_of(
         &self,
         newest: Option<i64>,
+        watcher: &Watcher,
         walk: &dyn Fn(&mut Changes) -> Result<()>,
     ) -> Result<Option<Digest>> {
         let new = NewLayer::begin(&self.root)?;
         let made = feed::hashing(|sink| {
+            sink.watched_by(watcher);
             place::on_a_thread(&new, |placer| {
                 let mut changes = Changes::new(sink, placer).no_newer_than(newest);
                 walk(&mut changes)?;

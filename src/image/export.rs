@@ -1,10 +1,11 @@
 //! Exporting: a stack of layers as the tar of one tree.
 
 use super::diff::{Links, describe, join, show};
-use super::tar::{END, Kind, encode, padding};
+use super::tar::{END, Entry, Kind, encode, padding};
 use super::union::{Merged, Union};
 use anyhow::{Context, Result};
 use rustix::fs::OFlags;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -21,30 +22,53 @@ impl Union {
 fn walk(merged: &Merged, path: Vec<u8>, links: &mut Links, out: &mut dyn Write) -> Result<()> {
     for name in merged.names().with_context(|| format!("read the folder {}", show(&path)))? {
         let path = join(&path, name.as_bytes());
-        // A running container may have removed it meanwhile.
-        let Some(found) = merged.lookup(&name).with_context(|| format!("read {}", show(&path)))? else { continue };
-        let holder = merged.holder(&found);
-        let entry = match describe(holder, &name, &path, &found.stat, links) {
-            Err(_) if holder.stat_opt(&name)?.is_none() => continue,
-            other => other?,
-        };
-        let Some(entry) = entry else { continue };
-        out.write_all(&encode(&entry)).context("write the archive")?;
-        match entry.kind {
-            Kind::Directory => {
-                let below = merged.enter(&name, &found).with_context(|| format!("open the folder {}", show(&path)))?;
-                walk(&below, path, links, out)?;
+        match Content::open(merged, &name, &path, links) {
+            Ok(None) => {}
+            Ok(Some((entry, content))) => {
+                out.write_all(&encode(&entry)).context("write the archive")?;
+                content.write(path, &entry, links, out)?;
             }
-            Kind::File if entry.size > 0 => {
-                let file = holder.open_at(&name, OFlags::RDONLY | OFlags::NONBLOCK, 0);
-                let file = file.with_context(|| format!("open {}", show(&path)))?;
-                copy_filled(File::from(file), entry.size, out).with_context(|| format!("read {}", show(&path)))?;
-                out.write_all(&[0; 512][..padding(entry.size)]).context("write the archive")?;
-            }
-            _ => {}
+            // A running container may have removed or replaced it meanwhile.
+            Err(_) if merged.lookup(&name).is_ok_and(|found| found.is_none()) => {}
+            Err(e) => return Err(e).with_context(|| format!("read {}", show(&path))),
         }
     }
     Ok(())
+}
+
+/// What follows the headers of an entry.
+enum Content {
+    None,
+    File(File),
+    Folder(Merged),
+}
+
+impl Content {
+    /// Describes a name and opens what it means, before anything about it is written.
+    fn open(merged: &Merged, name: &OsStr, path: &[u8], links: &mut Links) -> Result<Option<(Entry, Content)>> {
+        let Some(found) = merged.lookup(name)? else { return Ok(None) };
+        let holder = merged.holder(&found);
+        let Some(entry) = describe(holder, name, path, &found.stat, links)? else { return Ok(None) };
+        let content = match entry.kind {
+            Kind::Directory => Content::Folder(merged.enter(name, &found)?),
+            Kind::File if entry.size > 0 => {
+                Content::File(holder.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?.into())
+            }
+            _ => Content::None,
+        };
+        Ok(Some((entry, content)))
+    }
+
+    fn write(self, path: Vec<u8>, entry: &Entry, links: &mut Links, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Content::None => Ok(()),
+            Content::Folder(below) => walk(&below, path, links, out),
+            Content::File(file) => {
+                copy_filled(file, entry.size, out).with_context(|| format!("read {}", show(&path)))?;
+                out.write_all(&[0; 512][..padding(entry.size)]).context("write the archive")
+            }
+        }
+    }
 }
 
 fn copy_filled(file: File, size: u64, out: &mut dyn Write) -> io::Result<()> {

@@ -8,6 +8,7 @@
 //! ```
 
 use super::digest::{Digest, Hasher};
+use super::progress::{Amount, Step, Watcher};
 use super::tar::Source;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -108,12 +109,19 @@ pub struct HashSink {
     sender: SyncSender<Piece>,
     buffer: Vec<u8>,
     bytes: u64,
+    watcher: Watcher,
 }
 
 impl HashSink {
+    /// Tells somebody from now on how many bytes of a container's changes were read.
+    pub fn watched_by(&mut self, watcher: &Watcher) {
+        self.watcher = watcher.clone();
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
         self.bytes += piece.len() as u64;
+        self.watcher.step(Step::Committing(Amount { done: self.bytes, total: None }));
         self.sender.send(Arc::new(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
@@ -137,7 +145,7 @@ impl Write for HashSink {
 pub fn hashing<T>(work: impl FnOnce(&mut HashSink) -> Result<T>) -> Result<(T, Digest, u64)> {
     std::thread::scope(|scope| {
         let (sender, thread) = hashing_thread(scope)?;
-        let mut sink = HashSink { sender, buffer: Vec::with_capacity(PIECE), bytes: 0 };
+        let mut sink = HashSink { sender, buffer: Vec::with_capacity(PIECE), bytes: 0, watcher: Watcher::default() };
         let result = work(&mut sink)?;
         sink.send()?;
         let bytes = sink.bytes;

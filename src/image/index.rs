@@ -36,7 +36,7 @@ pub struct Entry {
 }
 
 /// The whole file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Names {
     pub entries: Vec<Entry>,
     /// Entries that make no sense to this version: kept as they are and reported.

@@ -231,7 +231,6 @@ impl Aside {
         self.layer.sync(self.meta.files)
     }
 
-    #[cfg(test)]
     /// Puts it, synced, in its place. The caller holds the store's lock as a maker.
     pub fn publish(self, root: &Root) -> Result<Meta> {
         self.layer.place(root, &self.diff_id)?;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! adopt, cache           what builds make, and what they remember
+//! remote                 pull and push
 //! load, import, commit   archives and containers become images
 //! squash, compare        several layers become one; two images side by side
 //! mounts, prune          images seen on the host, and those that nobody needs
@@ -24,7 +25,7 @@
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
-//! change, config, reference, digest, manifest   documents and names
+//! change, config, reference, digest, manifest, platform   documents and names
 //! ```
 
 mod adopt;
@@ -53,10 +54,12 @@ mod manifest;
 mod members;
 mod mounts;
 mod place;
+mod platform;
 pub mod progress;
 mod prune;
 mod recipe;
 pub mod reference;
+mod remote;
 mod remove;
 mod save;
 mod squash;
@@ -83,8 +86,10 @@ pub use load::{LoadEvent, Loaded};
 pub use lookup::Lookup;
 pub use manifest::host_architecture;
 pub use members::{FolderMembers, Members, TarMembers};
+pub use platform::Wanted;
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
+pub use remote::{Interrupted, PullOptions, Pulled, Pushed};
 pub use remove::{ImageUse, Removal, RemoveHow};
 pub use save::{Saving, Selected};
 pub use squash::kept_layers;

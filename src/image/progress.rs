@@ -1,6 +1,8 @@
 //! What happens to each layer while images are moved, as values: whoever asked shows them, or not.
 
+use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 /// Bytes done of bytes to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +65,30 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn step(&self, _item: &str, _step: Step) {}
+}
+
+/// Somebody who may want to know, or nobody: for options that can be copied.
+#[derive(Clone, Default)]
+pub struct Watcher(Option<Arc<dyn Progress + Send>>);
+
+impl Watcher {
+    /// Tells `progress`.
+    pub fn new(progress: Arc<dyn Progress + Send>) -> Watcher {
+        Watcher(Some(progress))
+    }
+
+    /// Tells a step of work that has one item only.
+    pub fn step(&self, step: Step) {
+        if let Some(progress) = &self.0 {
+            progress.step("", step);
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "somebody" } else { "nobody" })
+    }
 }
 
 /// A stream that tells how much of it has passed.

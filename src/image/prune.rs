@@ -4,10 +4,10 @@ use super::config::ImageConfig;
 use super::digest::Digest;
 use super::index::{Entry, Names};
 use super::layer;
-use super::remove::{ImageUse, Removal, Work};
+use super::remove::{ImageUse, Removal, Work, gone_layers};
 use super::store::Store;
 use anyhow::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which images `prune` takes.
 pub struct PruneChoice<'a> {
@@ -55,10 +55,12 @@ impl Store {
                 None => Ok(()),
             };
         }
-        let sizes: Vec<(Digest, u64)> =
-            work.layers().map(|l| (l, layer::meta(&self.root, &l).map_or(0, |meta| meta.size))).collect();
-        let (removals, gone) = work.finish()?;
-        let counted: BTreeSet<(Digest, u64)> = sizes.into_iter().filter(|(layer, _)| gone.contains(layer)).collect();
-        Ok(Pruned { removals, reclaimed: counted.into_iter().map(|(_, size)| size).sum() })
+        let (mut removals, layers) = work.take_done();
+        let size = |layer: &Digest| layer::meta(&self.root, layer).map_or(0, |meta| meta.size);
+        let sizes: BTreeMap<Digest, u64> = layers.iter().map(|(layer, _)| (*layer, size(layer))).collect();
+        let gone = work.finish()?;
+        removals.extend(gone_layers(layers, &gone, &mut BTreeSet::new()));
+        let reclaimed = sizes.iter().filter(|(layer, _)| gone.contains(layer)).map(|(_, size)| size).sum();
+        Ok(Pruned { removals, reclaimed })
     }
 }

@@ -7,6 +7,7 @@ use super::digest::{Digest, Hasher};
 use super::index::{Entry, Names};
 use super::layer;
 use super::reference::Reference;
+use super::remote::sweep_partial;
 use super::store::{By, Store, resolve};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -57,17 +58,35 @@ impl Store {
         how: RemoveHow,
         in_use: &dyn Fn() -> Result<Vec<ImageUse>>,
     ) -> Result<Vec<Removal>> {
+        self.remove_each(&[name], how, in_use)?.remove(0)
+    }
+
+    /// The same for several names, one after the other, of which some may not be removed. What nothing leads to any
+    /// more is looked for once.
+    pub fn remove_each(
+        &self,
+        names: &[impl AsRef<str>],
+        how: RemoveHow,
+        in_use: &dyn Fn() -> Result<Vec<ImageUse>>,
+    ) -> Result<Vec<Result<Vec<Removal>>>> {
         let _alone = self.root.lock_for_removing()?;
         let in_use = &in_use()?;
-        let names = Names::read(&self.root)?;
-        let Some((entry, by)) = resolve(&names, name)? else { bail!("No such image: {}", familiar(name)) };
-        let mut work = Work::new(self, names, in_use)?;
+        let mut work = Work::new(self, Names::read(&self.root)?, in_use)?;
         work.keep_parents = how.keep_parents;
-        match by {
-            By::Name => work.remove_name(name, &entry, how.force)?,
-            By::Id => work.remove_id(&entry, how.force)?,
+        let mut outcomes = Vec::new();
+        for name in names {
+            let before = work.names.clone();
+            let outcome = work.remove_one(name.as_ref(), how.force);
+            let done = work.take_done();
+            outcomes.push(outcome.map(|()| done).inspect_err(|_| work.names = before));
         }
-        Ok(work.finish()?.0)
+        let gone = work.finish()?;
+        let mut told = BTreeSet::new();
+        let mut with_layers = |(mut done, layers): (Vec<Removal>, Vec<(Digest, Digest)>)| {
+            done.extend(gone_layers(layers, &gone, &mut told));
+            done
+        };
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(&mut with_layers)).collect())
     }
 
     /// Takes names from an image, or all of them; the image stays. Returns the names.
@@ -102,6 +121,7 @@ impl Store {
 
     /// Removes documents and layers that no image and no container needs. Returns the layers.
     fn sweep(&self, in_use: &[ImageUse]) -> Result<BTreeSet<Digest>> {
+        sweep_partial(&self.root);
         let names = Names::read(&self.root)?;
         let mut documents = BTreeSet::new();
         let mut layers: BTreeSet<Digest> = in_use.iter().flat_map(|u| u.layers.iter().copied()).collect();
@@ -179,30 +199,32 @@ impl<'a> Work<'a> {
         Ok(Work { store, names, in_use, mounted, keep_parents: false, done: Vec::new(), layers: Vec::new() })
     }
 
-    /// The layers of the images that have gone so far.
-    pub(super) fn layers(&self) -> impl Iterator<Item = Digest> {
-        self.layers.iter().map(|(layer, _)| *layer)
-    }
-
     /// Whether an image is still there.
     pub(super) fn has(&self, image: Digest) -> bool {
         self.names.of_image(image).next().is_some()
     }
 
-    /// Writes the names and deletes what they do not lead to any more. Returns what happened, and the layers that went.
-    pub(super) fn finish(self) -> Result<(Vec<Removal>, BTreeSet<Digest>)> {
-        let Work { store, names, in_use, done: mut removals, layers, .. } = self;
+    /// What has been done so far, and the layers of the images that went.
+    pub(super) fn take_done(&mut self) -> (Vec<Removal>, Vec<(Digest, Digest)>) {
+        (std::mem::take(&mut self.done), std::mem::take(&mut self.layers))
+    }
+
+    /// Writes the names and deletes what they do not lead to any more. Returns the layers that went.
+    pub(super) fn finish(self) -> Result<BTreeSet<Digest>> {
+        let Work { store, names, in_use, .. } = self;
         Names::update(&store.root, |stored| {
             *stored = names;
             Ok(())
         })?;
-        let gone = store.sweep(in_use)?;
-        // The highest layer goes first; one that several images had goes once.
-        let mut told = BTreeSet::new();
-        let chains = layers.into_iter().rev().filter(|(layer, _)| gone.contains(layer));
-        let chains = chains.filter(|(_, chain)| told.insert(*chain)).collect::<Vec<_>>();
-        removals.extend(chains.into_iter().map(|(_, chain)| Removal::Deleted(chain.to_string())));
-        Ok((removals, gone))
+        store.sweep(in_use)
+    }
+
+    fn remove_one(&mut self, name: &str, force: bool) -> Result<()> {
+        match resolve(&self.names, name)? {
+            None => bail!("No such image: {}", familiar(name)),
+            Some((entry, By::Name)) => self.remove_name(name, &entry, force),
+            Some((entry, By::Id)) => self.remove_id(&entry, force),
+        }
     }
 
     pub(super) fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
@@ -327,6 +349,16 @@ fn refusal(image: Digest, conflict: &Conflict) -> anyhow::Error {
 
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+/// Those of an image's layers that went, by their chain ids and the highest first; each is told once.
+pub(super) fn gone_layers(
+    layers: Vec<(Digest, Digest)>,
+    gone: &BTreeSet<Digest>,
+    told: &mut BTreeSet<Digest>,
+) -> Vec<Removal> {
+    let gone = layers.into_iter().rev().filter(|(layer, chain)| gone.contains(layer) && told.insert(*chain));
+    gone.map(|(_, chain)| Removal::Deleted(chain.to_string())).collect()
 }
 
 /// Each layer with its chain id: the digest of everything from the bottom up to it.

@@ -3,6 +3,7 @@
 use super::changes::Changes;
 use super::config::{History, ImageConfig};
 use super::digest::Digest;
+use super::progress::Watcher;
 use super::reference::Reference;
 use super::store::{Image, Store};
 use super::union::Union;
@@ -42,7 +43,9 @@ impl Store {
         newest: Option<i64>,
     ) -> Result<Option<Digest>> {
         let (new, old) = (Union::new(stack), Union::new(self.open_layers(below)?));
-        self.layer_of(newest, &|changes: &mut Changes| changes.walk_merged(new.top(), old.top(), Vec::new()))
+        self.layer_of(newest, &Watcher::default(), &|changes: &mut Changes| {
+            changes.walk_merged(new.top(), old.top(), Vec::new())
+        })
     }
 }
 

@@ -158,7 +158,10 @@ impl Store {
             bail!("refusing to create a tag with a digest reference");
         }
         Names::update(&self.root, |names| {
-            let Some(entry) = names.of_image(image.id).next().cloned() else {
+            // One image may be here with several manifests: what was found is what gets the name.
+            let is_found = |e: &&Entry| e.manifest.digest == image.manifest;
+            let found = names.of_image(image.id).find(is_found).or_else(|| names.of_image(image.id).next());
+            let Some(entry) = found.cloned() else {
                 bail!("No such image: {}", image.id);
             };
             names.put(Entry { reference: Some(reference.clone()), ..entry });

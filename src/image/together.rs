@@ -67,11 +67,8 @@ pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T, &Stop) -> Result<R
         let threads =
             (0..workers).map(|_| Builder::new().stack_size(STACK).spawn_scoped(scope, worker)).collect::<Vec<_>>();
         let started = threads.into_iter().filter_map(Result::ok).map(|thread| thread.join().is_ok());
-        if started.fold(true, |all, ended| all && ended) {
-            Ok(())
-        } else {
-            Err(anyhow!("a thread has ended unexpectedly"))
-        }
+        let failures = started.filter(|ended| !ended).count();
+        if failures == 0 { Ok(()) } else { Err(anyhow!("a thread has ended unexpectedly")) }
     })?;
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);

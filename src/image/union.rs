@@ -78,9 +78,11 @@ impl Merged {
         let mut names: BTreeMap<OsString, bool> = BTreeMap::new();
         for dir in &self.0 {
             for name in dir.names()? {
-                if let Entry::Vacant(new) = names.entry(name) {
-                    let visible = !is_whiteout(&dir.stat(new.key())?);
-                    new.insert(visible);
+                if let Entry::Vacant(new) = names.entry(name)
+                    // A running container may have removed it meanwhile.
+                    && let Some(stat) = dir.stat_opt(new.key())?
+                {
+                    new.insert(!is_whiteout(&stat));
                 }
             }
         }

@@ -35,9 +35,14 @@ pub struct Company<'a> {
     pub door: Option<Listener>,
     /// Others may be in its cgroup already; they are left alone, whatever happens.
     pub shares_cgroup: bool,
+    /// Called with the first process as soon as it has its namespaces, while it goes on setting itself up; its program
+    /// runs only when this has succeeded.
+    pub beside: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
     /// Called with the first process when the container is there, before any hook.
     pub attend: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
 }
+
+type Visit<'a> = Option<&'a mut dyn FnMut(i32) -> Result<()>>;
 
 /// A first process that is all set up and waits for the word to run the program.
 #[derive(Debug)]
@@ -74,7 +79,8 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     }?;
     let attended = company.attend.is_some() || plan.hooks.any_at_creation();
     let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
-    let created = fork(plan, inheritance, &joined).and_then(|mut created| match created.settle(plan, company.attend) {
+    let (beside, attend) = (company.beside, company.attend);
+    let created = fork(plan, inheritance, &joined).and_then(|mut created| match created.settle(plan, beside, attend) {
         Ok(()) => Ok(created),
         Err(error) => {
             created.abandon();
@@ -176,11 +182,17 @@ impl Created {
         Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, agent })
     }
 
-    fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut(i32) -> Result<()>>) -> Result<()> {
+    fn settle(&mut self, plan: &Plan, beside: Visit<'_>, attend: Visit<'_>) -> Result<()> {
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.child.pid)?;
             plan.process.limit(self.child.pid)?;
             self.parent.mapped()?;
+        }
+        if let Some(beside) = beside
+            && let Err(error) = beside(self.child.pid)
+        {
+            // What happened to a child that has ended is the reason for what could not be done to it.
+            return Err(self.wait_until_ready(&mut |_| Ok(())).err().unwrap_or(error));
         }
         let mut nobody = |_| Ok(());
         let attend = attend.unwrap_or(&mut nobody);

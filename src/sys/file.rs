@@ -170,7 +170,22 @@ impl Lock {
 
     /// Takes the lock on `path` if it is free; `None` if somebody holds it.
     pub fn attempt(path: &Path, mode: LockMode) -> io::Result<Option<Lock>> {
-        let file = open_lock(path)?;
+        Lock::attempt_on(open_lock(path)?, mode)
+    }
+
+    /// The same, alone, for a folder that is there.
+    pub fn attempt_folder(path: &Path) -> io::Result<Option<Lock>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Lock::attempt_on(rustix::fs::open(path, flags, Mode::empty())?.into(), LockMode::Exclusive)
+    }
+
+    /// Whether `file` is the one that is locked: a name may have got another file meanwhile.
+    pub fn is_on(&self, file: &File) -> io::Result<bool> {
+        let (own, other) = (rustix::fs::fstat(&self.0)?, rustix::fs::fstat(file)?);
+        Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    }
+
+    fn attempt_on(file: File, mode: LockMode) -> io::Result<Option<Lock>> {
         let operation = match mode {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -180,6 +195,14 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Whether the file at `path` is still the one that was locked: another one may have taken its place meanwhile.
+    pub fn is_of(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let there = std::fs::metadata(path).map(id);
+        there.is_ok_and(|there| self.0.metadata().is_ok_and(|own| id(own) == there))
     }
 }
 

@@ -92,3 +92,28 @@ pub fn unprocessed_newlines(terminal: impl AsFd) -> io::Result<()> {
 pub fn take_control(terminal: impl AsFd) -> io::Result<()> {
     Ok(rustix::process::ioctl_tiocsctty(terminal)?)
 }
+
+/// A terminal that does not show what is typed, until this value is dropped.
+#[derive(Debug)]
+pub struct Hidden {
+    terminal: OwnedFd,
+    saved: Termios,
+}
+
+impl Hidden {
+    /// Stops the terminal from showing what is typed.
+    pub fn begin(terminal: impl AsFd) -> io::Result<Hidden> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
+        let saved = tcgetattr(&terminal)?;
+        let mut mode = saved.clone();
+        mode.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Now, &mode)?;
+        Ok(Hidden { terminal, saved })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.saved);
+    }
+}

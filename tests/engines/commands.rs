@@ -14,6 +14,8 @@ macro_rules! behaviours {
 }
 pub(crate) use behaviours;
 
+pub use crate::registry::images_travel_by_a_registry;
+
 const FOREVER: [&str; 2] = ["sleep", "86000"];
 
 // ---- run

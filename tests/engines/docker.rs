@@ -57,6 +57,7 @@ behaviours! { docker:
     an_image_is_made_of_a_container
     an_image_is_built
     many_run_at_once
+    images_travel_by_a_registry
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod containerd;
 mod docker;
 mod interop;
 mod podman;
+mod registry;
 mod support;
 
 #[path = "../integration/support.rs"]

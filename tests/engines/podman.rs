@@ -56,6 +56,7 @@ behaviours! { podman:
     an_image_is_made_of_a_container
     an_image_is_built
     many_run_at_once
+    images_travel_by_a_registry
 }
 
 #[test]

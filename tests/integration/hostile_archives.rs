@@ -199,7 +199,7 @@ fn what_unpacks_to_too_much_is_refused() {
     assert!(told.code == 1 && told.err.contains("--unpack-limit"), "{told:?}");
     assert_eq!(state(&store), before);
     // The whole archive is measured, too, and so is what is imported.
-    inner = bomb(&archive(&[layer.clone()]));
+    inner = bomb(&archive(std::slice::from_ref(&layer)));
     let whole = store.write("bomb.tar.zst", &inner);
     let mut command = store.command(&["load", "-i", &whole]);
     let told = done(command.env("MINIRUN_UNPACK_LIMIT", "10MB"));

@@ -34,9 +34,7 @@ fn an_image_has_dockers_fields() {
     assert_eq!(keys(&made["Config"]).join(" "), config);
     assert_eq!(made["Id"], id.as_str());
     assert_eq!(made["RepoTags"], serde_json::json!(["made:1", "localhost:5000/other:latest"]));
-    let digests: Vec<&str> = made["RepoDigests"].as_array().unwrap().iter().map(|d| d.as_str().unwrap()).collect();
-    assert!(digests[0].starts_with("localhost:5000/other@sha256:") && digests[1].starts_with("made@sha256:"));
-    assert_eq!(store.inspect(digests[1], "{{.Id}}"), id);
+    assert_eq!(made["RepoDigests"], serde_json::json!([]), "no registry knows it");
     assert_eq!(made["Parent"], store.inspect(IMAGE, "{{.Id}}").as_str());
     assert_eq!((&made["Author"], &made["Comment"]), (&"Me <me@host>".into(), &"why".into()));
     assert_eq!(made["Container"], store.inspect("box", "{{.Id}}").as_str());

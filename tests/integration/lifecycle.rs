@@ -1017,7 +1017,7 @@ fn ps_prints_by_templates_tables_and_json() {
     let id = store.ok(&["create", "--name", "shown", "-l", "k=v", IMAGE, "echo", "hi"]);
     let ps = |format: &str| store.ok(&["ps", "-a", "--format", format]);
     assert_eq!(ps("{{.ID}}|{{.Image}}|{{.Names}}|{{.State}}|{{.Ports}}|{{.Networks}}"), {
-        format!("{}|{IMAGE}|shown|created||none", &id[..12])
+        format!("{}|{IMAGE}|shown|created||bridge", &id[..12])
     });
     let table = ps("table {{.Names}}\\t{{.Status}}");
     assert_eq!(table.lines().map(str::trim_end).collect::<Vec<_>>(), ["NAMES     STATUS", "shown     Created"]);

@@ -39,4 +39,5 @@ fn two_stores_may_keep_their_state_in_one_place() {
     on(&other, &["import", fixture("busybox.tar").to_str().unwrap(), "again"]);
     assert_eq!(on(&one, &["exec", "first", "echo", "reached"]), "reached\n");
     on(&one, &["rm", "-f", "first"]);
+    on(&other, &["network", "prune", "-f"]);
 }

@@ -156,6 +156,10 @@ impl Drop for Store {
         for id in &ids {
             let _ = self.run(&["rm", "-f", "-v", id]);
         }
+        // The default network stays until somebody takes it away; users' networks are the test's to remove.
+        if self.dir.join("state").join(format!("network-{}", minirun::network::tag(&self.root()))).exists() {
+            let _ = self.run(&["network", "prune", "-f"]);
+        }
         // A failed test may leave anything; only a test that passed must have left nothing.
         if !std::thread::panicking() {
             self.check_nothing_left(&ids);
@@ -170,6 +174,12 @@ impl Store {
         eventually("all processes of the store to end", || self.processes().is_empty());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.dir.to_str().unwrap()), "a mount is left on the host:\n{mounts}");
+        let tag = minirun::network::tag(&self.root());
+        assert!(!Path::new("/sys/class/net").join(&tag).exists(), "the bridge {tag} is left");
+        if let Ok(mut netlink) = minirun::sys::nftables::open() {
+            let left = minirun::sys::nftables::has_table(&mut netlink, &tag).unwrap_or(false);
+            assert!(!left, "the table of packet filters {tag} is left");
+        }
         for id in ids {
             assert!(cgroups_of(id).is_empty(), "left: {:?}", cgroups_of(id));
         }
@@ -213,7 +223,7 @@ pub fn fed(mut command: Command, input: &[u8]) -> Done {
     from_output(output)
 }
 
-fn from_output(output: std::process::Output) -> Done {
+pub fn from_output(output: std::process::Output) -> Done {
     use std::os::unix::process::ExitStatusExt;
     Done {
         code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),

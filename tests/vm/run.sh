@@ -45,7 +45,7 @@ kernel() {
 initramfs() {
     [ "$vm/initramfs" -nt "$here/init" ] && [ "$vm/initramfs" -nt "$0" ] && return
     local modules='virtio_pci virtio_blk ext4 overlay veth bridge br_netfilter nf_tables
-        nft_chain_nat nft_masq nft_nat nft_redir nft_reject_inet nft_ct nf_conntrack xt_MASQUERADE nft_compat'
+        nft_chain_nat nft_masq nft_nat nft_redir nft_reject_inet nft_fib_inet nft_ct nf_conntrack xt_MASQUERADE nft_compat'
     local dir=$vm/initramfs.d file n=100
     rm -rf "$dir" && mkdir -p "$dir"/{bin,modules,dev,proc,sys,disk}
     cp "$(dpkg -L busybox-static | grep -m1 '/busybox$')" "$dir/bin/busybox"

@@ -192,14 +192,6 @@ fn security() -> Result<()> {
 }
 
 #[test]
-fn networks() -> Result<()> {
-    assert_eq!(network("none")?, NetworkMode::None);
-    assert_eq!(network("host")?, NetworkMode::Host);
-    assert_eq!(message(network("n1")), "network \"n1\" not found: this version knows \"none\" and \"host\"");
-    Ok(())
-}
-
-#[test]
 fn logs() -> Result<()> {
     assert_eq!(log_opts(&[])?.0, LogOptions::default());
     let found = log_opts(&strings(&["max-size=10k", "max-file=2", "mode=blocking"]))?.0;
@@ -240,7 +232,7 @@ proptest! {
         for text in [&text, &shaped] {
             let _ = (bytes(text), memory_limit(text), cpus(text, 4), signal(text), restart(text));
             let _ = (ulimit(text), ulimit(&format!("nofile={text}")), capability("CapAdd", text), hostname(text));
-            let _ = (container_name(text), detach_keys(text), network(text));
+            let _ = (container_name(text), detach_keys(text));
             let _ = log_opts(&[format!("max-size={text}")]);
         }
         let _ = (security_opts(&list), log_opts(&list));

@@ -1,0 +1,44 @@
+//! What the environment says about registries: files, proxies, certificates.
+
+use crate::registry::Surroundings;
+use std::env::{var, var_os};
+use std::path::PathBuf;
+
+const SETTINGS: &str = "/etc/minirun/registries.json";
+
+/// Reads the environment. `unverified` is what the command line says about certificates.
+pub fn read(unverified: bool) -> Surroundings {
+    let home = path("HOME").unwrap_or_else(|| PathBuf::from("/root"));
+    let runtime = path("XDG_RUNTIME_DIR");
+    let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let user = rustix::process::getuid().as_raw();
+    let auth_files = match path("REGISTRY_AUTH_FILE") {
+        Some(file) => vec![file],
+        None => [
+            runtime.map(|dir| dir.join("containers/auth.json")),
+            Some(PathBuf::from(format!("/run/containers/{user}/auth.json"))),
+            Some(config.join("containers/auth.json")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    };
+    Surroundings {
+        settings: path("MINIRUN_REGISTRIES").unwrap_or_else(|| PathBuf::from(SETTINGS)),
+        docker_config: path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")),
+        auth_files,
+        roots: path("SSL_CERT_FILE"),
+        http_proxy: either("HTTP_PROXY", "http_proxy"),
+        https_proxy: either("HTTPS_PROXY", "https_proxy"),
+        no_proxy: either("NO_PROXY", "no_proxy").unwrap_or_default(),
+        unverified,
+    }
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn either(upper: &str, lower: &str) -> Option<String> {
+    [upper, lower].iter().find_map(|name| var(name).ok().filter(|value| !value.is_empty()))
+}

@@ -1,0 +1,139 @@
+//! A container's way to its networks.
+
+use super::containers::{Container, Containers};
+use super::options::NetworkMode;
+use super::record::Record;
+use crate::layout::Root;
+use crate::network::Networks;
+use crate::network::endpoint::{Attachment, Connection, Guest};
+use crate::sys::file::Ownership;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+
+/// The networks of a store.
+pub fn networks(root: &Root) -> Networks {
+    Networks::open(root, |root, id| Ownership::is_taken(&root.join("containers").join(id).join("lock")).unwrap_or(true))
+}
+
+/// Takes the default network's bridge away if no container is left that would use it. Call it when the user has his
+/// answer: the kernel takes its time.
+pub fn tidy(root: &Root) {
+    let is_idle = || {
+        Containers::open(root)
+            .list()
+            .is_ok_and(|(all, bad)| bad.is_empty() && all.iter().all(|c| c.record.networks.is_empty()))
+    };
+    let networks = networks(root);
+    if networks.in_use() && is_idle() {
+        // What cannot be taken away now is the next one's.
+        let _ = networks.release_idle();
+    }
+}
+
+/// What a container calls itself, and what it calls its host.
+struct Names {
+    own: Vec<String>,
+    host: Vec<String>,
+}
+
+impl Names {
+    fn of(record: &Record) -> Names {
+        let name = record.hostname();
+        let full = record.options.domainname.as_ref().map(|domain| format!("{name}.{domain}"));
+        let host = extra_hosts(record).filter(|(_, address)| *address == HOST_GATEWAY);
+        Names { own: full.into_iter().chain([name]).collect(), host: host.map(|(name, _)| name.to_owned()).collect() }
+    }
+}
+
+/// The word for the host's address in a container's network.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
+/// Names and addresses of `--add-host`.
+pub(super) fn extra_hosts(record: &Record) -> impl Iterator<Item = (&str, &str)> {
+    record.options.extra_hosts.iter().filter_map(|entry| entry.split_once(['=', ':']))
+}
+
+impl Container {
+    /// Connects the container, whose first process is `pid`, to its networks. One that has places in them already, since
+    /// it only starts again, is connected to these.
+    pub(super) fn connect_networks(&self, pid: i32, connection: &mut Connection) -> Result<()> {
+        // Somebody may have connected it to others since it was started.
+        let record = Containers::open(&self.root).find(&self.record.id)?.record;
+        if record.networks.is_empty() {
+            return Ok(());
+        }
+        let (names, ports) = (Names::of(&record), record.ports_to_publish());
+        let guest = guest(&record, &names, &ports);
+        let networks = networks(&self.root);
+        if !networks.reconnect(&guest, &record.networks, pid)? {
+            *connection = Connection::default();
+            *connection = networks.connect(&guest, &record.networks, pid)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up its places in networks. Can be repeated.
+    pub(super) fn release_networks(&self) -> Result<()> {
+        networks(&self.root).release(&self.record.id)
+    }
+
+    /// The network namespace of the running container whose network it shares.
+    pub(super) fn shared_network(&self) -> Result<Option<File>> {
+        let NetworkMode::Container(id) = &self.record.options.network else { return Ok(None) };
+        let owner = Containers::open(&self.root).find(id)?;
+        let what = || format!("join the network of the container {}", owner.record.name);
+        let Some(init) = owner.snapshot()?.init() else {
+            bail!("cannot join network of a non running container: {id}");
+        };
+        let alive = init.open().with_context(what)?;
+        let file = File::open(format!("/proc/{}/ns/net", init.pid)).with_context(what)?;
+        // Its number may have been given away before the file was opened.
+        crate::sys::process::pidfd_kill(&alive, 0).with_context(what)?;
+        Ok(Some(file))
+    }
+
+    /// Connects it to one more network, now if it is running, and whenever it starts.
+    pub fn join_network(&mut self, attachment: Attachment) -> Result<()> {
+        let networks = networks(&self.root);
+        networks.check(&attachment)?;
+        let definition = networks.find(&attachment.network)?;
+        if !matches!(self.record.options.network, NetworkMode::Bridge | NetworkMode::Named(_)) {
+            bail!(
+                "container cannot be connected to multiple networks with one of the networks in {} mode",
+                self.record.options.network.word()
+            );
+        }
+        if self.is_in(&networks, &definition.id) {
+            bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
+        }
+        let attachment = Attachment { network: definition.name, ..attachment };
+        let snapshot = self.snapshot()?;
+        if let Some(init) = snapshot.init() {
+            let names = Names::of(&self.record);
+            networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
+        }
+        self.rewrite(|record| record.networks.push(attachment))
+    }
+
+    /// Takes it out of a network.
+    pub fn leave_network(&mut self, network: &str) -> Result<()> {
+        let networks = networks(&self.root);
+        let definition = networks.find(network)?;
+        if !self.is_in(&networks, &definition.id) {
+            bail!("container {} is not connected to network {}", self.record.id, definition.name);
+        }
+        if let Some(init) = self.snapshot()?.init() {
+            let names = Names::of(&self.record);
+            networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
+        }
+        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))
+    }
+
+    fn is_in(&self, networks: &Networks, id: &str) -> bool {
+        self.record.networks.iter().any(|a| networks.find(&a.network).is_ok_and(|d| d.id == id))
+    }
+}
+
+fn guest<'a>(record: &'a Record, names: &'a Names, ports: &'a [crate::network::ports::Publish]) -> Guest<'a> {
+    Guest { id: &record.id, name: &record.name, own_names: &names.own, host_names: &names.host, ports }
+}

@@ -1,0 +1,380 @@
+//! Connecting containers: from what was asked for to a place in the ledger and interfaces in the kernel.
+
+use super::bridge::ipv6_is_on;
+use super::definition::Definition;
+use super::ledger::{Bridge, Endpoint, Ledger};
+use super::plug;
+use super::ports::{self, Hold, Publish, Published};
+use super::rules::Table;
+use super::{Networks, names};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A container's wish to be in a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// The network's name or id.
+    pub network: String,
+    /// `--ip`.
+    pub ip: Option<Ipv4Addr>,
+    /// `--ip6`.
+    pub ip6: Option<Ipv6Addr>,
+    /// `--mac-address`.
+    pub mac: Option<String>,
+    /// `--network-alias`.
+    pub aliases: Vec<String>,
+}
+
+/// A container as the networks see it.
+#[derive(Clone, Debug)]
+pub struct Guest<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// What it calls itself, its full name first.
+    pub own_names: &'a [String],
+    /// The ports that it publishes.
+    pub ports: &'a [Publish],
+    /// What it calls the host.
+    pub host_names: &'a [String],
+}
+
+/// What holds a running container's place: its ports are free when this is gone.
+#[derive(Debug, Default)]
+pub struct Connection {
+    holds: Vec<Hold>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+struct Place {
+    bridge: Bridge,
+    index: u32,
+    endpoint: Endpoint,
+}
+
+impl Networks {
+    /// Gives a container, whose first process is `pid`, its places in networks, the first of which has its ports and its
+    /// way out. Places that it had before are given up.
+    ///
+    /// # Errors
+    /// Docker's words for a port or address that somebody else has. Nothing is left then.
+    pub fn connect(&self, guest: &Guest<'_>, wanted: &[Attachment], pid: i32) -> Result<Connection> {
+        let mut connection = Connection::default();
+        let done = self.try_connect(guest, wanted, pid, &mut connection);
+        if done.is_err() {
+            let _ = self.release(guest.id);
+        }
+        done.map(|()| connection)
+    }
+
+    /// Connects a container that starts again by the places that it still has; `false` if these are not those that it
+    /// should have.
+    pub fn reconnect(&self, guest: &Guest<'_>, wanted: &[Attachment], pid: i32) -> Result<bool> {
+        let places = self.endpoints_of(guest.id)?;
+        if places.len() != wanted.len() {
+            return Ok(false);
+        }
+        let definitions = wanted.iter().map(|w| self.find_for(w)).collect::<Result<Vec<_>>>()?;
+        if !definitions.iter().zip(&places).all(|(d, p)| d.id == p.network) {
+            return Ok(false);
+        }
+        let mut open = self.open_ledger()?;
+        let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
+        for (number, (definition, endpoint)) in definitions.iter().zip(&places).enumerate() {
+            let index = self.realize(definition, &mut open)?.index;
+            let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?;
+            plug::plug(index, bridge, endpoint, pid, number == outward)
+                .with_context(|| format!("connect to the network {}", definition.name))?;
+        }
+        open.save()?;
+        names::own(self, guest.id, &open.ledger)?;
+        Ok(true)
+    }
+
+    /// Refuses an attachment to a network that is not there or has no such place.
+    pub fn check(&self, attachment: &Attachment) -> Result<()> {
+        let definition = self.find_for(attachment)?;
+        if let Some(mac) = &attachment.mac {
+            plug::parse_mac(mac)?;
+        }
+        if definition.name == super::DEFAULT {
+            if attachment.ip.is_some() || attachment.ip6.is_some() {
+                bail!("user specified IP address is supported on user defined networks only");
+            }
+            if !attachment.aliases.is_empty() {
+                bail!("network-scoped alias is supported only for containers in user defined networks");
+            }
+        }
+        Ok(())
+    }
+
+    fn try_connect(
+        &self,
+        guest: &Guest<'_>,
+        wanted: &[Attachment],
+        pid: i32,
+        connection: &mut Connection,
+    ) -> Result<()> {
+        let definitions = wanted.iter().map(|w| self.find_for(w)).collect::<Result<Vec<_>>>()?;
+        let mut open = self.open_ledger()?;
+        self.strike_off(guest.id, &mut open.ledger)?;
+        let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
+        let mut places = Vec::new();
+        for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
+            let realized = self.realize(definition, &mut open)?;
+            connection.warnings.extend(realized.warning);
+            let interface = format!("eth{number}");
+            let mut endpoint = self.endpoint(guest, attachment, definition, interface, &mut open.ledger)?;
+            if number == 0 {
+                endpoint.host_names = guest.host_names.to_vec();
+            }
+            let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
+            open.ledger.endpoints.push(endpoint.clone());
+            places.push(Place { bridge, index: realized.index, endpoint });
+        }
+        let leads = places.get(outward).is_some_and(|p| !p.bridge.internal) && !guest.ports.is_empty();
+        if let (true, Some(place)) = (leads, places.get_mut(outward)) {
+            self.publish(guest, place, &mut open.ledger, connection)?;
+        }
+        places.iter().for_each(|p| open.ledger.owe_names(&p.endpoint.network));
+        open.save()?;
+        names::own(self, guest.id, &open.ledger)?;
+        self.tell_names(&mut open)?;
+        drop(open);
+        for (number, place) in places.iter().enumerate() {
+            plug::plug(place.index, &place.bridge, &place.endpoint, pid, number == outward)
+                .with_context(|| format!("connect to the network {}", place.bridge.network))?;
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &self,
+        guest: &Guest<'_>,
+        place: &mut Place,
+        ledger: &mut Ledger,
+        connection: &mut Connection,
+    ) -> Result<()> {
+        let alive = |id: &str| (self.alive)(&self.root, id);
+        let claimed = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
+            format!("driver failed programming external connectivity on endpoint {} ({})", guest.name, guest.id)
+        })?;
+        let mut led_elsewhere = Vec::new();
+        for (index, port) in claimed.freed {
+            let owner = &mut ledger.endpoints[index];
+            led_elsewhere.push((owner.clone(), port));
+            owner.ports.retain(|p| *p != port);
+        }
+        let published: Vec<Published> = claimed.ports.iter().map(|(p, _)| *p).collect();
+        connection.holds.extend(claimed.ports.into_iter().map(|(_, hold)| hold));
+        place.endpoint.ports.clone_from(&published);
+        let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == place.endpoint.network;
+        if let Some(endpoint) = ledger.endpoints.iter_mut().find(mine) {
+            endpoint.ports = published;
+        }
+        Table::open(&self.tag())?.publish(&place.endpoint, &led_elsewhere, ledger)
+    }
+
+    /// The network of an attachment.
+    fn find_for(&self, attachment: &Attachment) -> Result<Definition> {
+        let found =
+            self.find(&attachment.network).map_err(|error| match error.is::<super::definition::NoSuchNetwork>() {
+                true => anyhow::anyhow!("network {} not found", attachment.network),
+                false => error,
+            })?;
+        if found.driver != "bridge" {
+            bail!("a container cannot be in the network {} and in others", found.name);
+        }
+        Ok(found)
+    }
+
+    fn endpoint(
+        &self,
+        guest: &Guest<'_>,
+        attachment: &Attachment,
+        definition: &Definition,
+        interface: String,
+        ledger: &mut Ledger,
+    ) -> Result<Endpoint> {
+        if ledger.endpoints.iter().any(|e| e.container == guest.id && e.network == definition.id) {
+            bail!("endpoint with name {} already exists in network {}", guest.name, definition.name);
+        }
+        let v4 = match self.address(attachment, &definition.id, ledger) {
+            Err(_) if attachment.ip.is_none() => {
+                // Containers that have ended without anybody's clean-up still have theirs.
+                self.forget_dead(ledger)?;
+                self.address(attachment, &definition.id, ledger)
+            }
+            Err(_) if self.owner_is_dead(attachment, &definition.id, ledger) => {
+                self.forget_dead(ledger)?;
+                self.address(attachment, &definition.id, ledger)
+            }
+            other => other,
+        }?;
+        let bridge = ledger.bridges.get(&definition.id).context("a network without a bridge")?;
+        let v6 = address_v6(attachment, bridge, v4, &definition.id, ledger)?;
+        let mut own = vec![guest.name.to_owned(), guest.id.get(..12).unwrap_or(guest.id).to_owned()];
+        own.extend(attachment.aliases.iter().cloned());
+        Ok(Endpoint {
+            container: guest.id.to_owned(),
+            network: definition.id.clone(),
+            interface,
+            v4,
+            v6,
+            mac: attachment.mac.clone().unwrap_or_else(|| plug::mac_of(v4)),
+            names: own,
+            own_names: guest.own_names.to_vec(),
+            host_names: Vec::new(),
+            ports: Vec::new(),
+        })
+    }
+
+    fn owner_is_dead(&self, attachment: &Attachment, network: &str, ledger: &Ledger) -> bool {
+        let owner = ledger.endpoints.iter().find(|e| e.network == network && Some(e.v4) == attachment.ip);
+        owner.is_some_and(|o| !(self.alive)(&self.root, &o.container))
+    }
+
+    fn address(&self, attachment: &Attachment, network: &str, ledger: &mut Ledger) -> Result<Ipv4Addr> {
+        let taken: std::collections::BTreeSet<Ipv4Addr> =
+            ledger.endpoints.iter().filter(|e| e.network == network).map(|e| e.v4).collect();
+        let bridge = ledger.bridges.get_mut(network).context("a network without a bridge")?;
+        let subnet = bridge.v4.subnet;
+        if let Some(wanted) = attachment.ip {
+            if !subnet.contains(&wanted) || wanted == subnet.network() || wanted == subnet.broadcast() {
+                bail!("Invalid address {wanted}: It does not belong to any of this network's subnets");
+            }
+            if taken.contains(&wanted) || wanted == bridge.v4.gateway {
+                bail!("Address already in use: {wanted}");
+            }
+            return Ok(wanted);
+        }
+        let pool = bridge.v4.pool.unwrap_or(subnet);
+        let (base, size) = (u32::from(pool.network()), 1u64 << (32 - pool.prefix_len()));
+        for step in 0..size {
+            let offset = ((u64::from(bridge.next) + step) % size) as u32;
+            let address = Ipv4Addr::from(base + offset);
+            let is_free = address != subnet.network()
+                && address != subnet.broadcast()
+                && address != bridge.v4.gateway
+                && !taken.contains(&address);
+            if is_free {
+                bridge.next = offset.wrapping_add(1);
+                return Ok(address);
+            }
+        }
+        bail!("no available IPv4 addresses on this network's address pools: {} ({network})", bridge.network)
+    }
+
+    /// Gives up the places of a container. Can be repeated.
+    pub fn release(&self, container: &str) -> Result<()> {
+        if !self.ledger()?.endpoints.iter().any(|e| e.container == container) {
+            return Ok(());
+        }
+        let mut open = self.open_ledger()?;
+        let networks = self.strike_off(container, &mut open.ledger)?;
+        networks.iter().for_each(|n| open.ledger.owe_names(n));
+        open.save()?;
+        self.tell_names(&mut open)
+    }
+
+    /// Removes the endpoints of a container from the ledger, and what leads to them; returns their networks.
+    fn strike_off(&self, container: &str, ledger: &mut Ledger) -> Result<Vec<String>> {
+        let (gone, left): (Vec<_>, Vec<_>) = ledger.endpoints.drain(..).partition(|e| e.container == container);
+        ledger.endpoints = left;
+        if gone.iter().any(|e| !e.ports.is_empty()) {
+            Table::open(&self.tag())?.withdraw(&gone, ledger)?;
+        }
+        Ok(gone.into_iter().map(|e| e.network).collect())
+    }
+
+    /// Connects a running container to one more network.
+    pub fn join(&self, guest: &Guest<'_>, attachment: &Attachment, pid: i32) -> Result<()> {
+        let definition = self.find_for(attachment)?;
+        let mut open = self.open_ledger()?;
+        let realized = self.realize(&definition, &mut open)?;
+        let used: Vec<&str> =
+            open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
+        let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();
+        let has_way_out = open
+            .ledger
+            .endpoints
+            .iter()
+            .any(|e| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal));
+        let endpoint = self.endpoint(guest, attachment, &definition, interface, &mut open.ledger)?;
+        let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
+        open.ledger.endpoints.push(endpoint.clone());
+        open.ledger.owe_names(&definition.id);
+        open.save()?;
+        let plugged = plug::plug(realized.index, &bridge, &endpoint, pid, !has_way_out);
+        if plugged.is_err() {
+            open.ledger.endpoints.retain(|e| !(e.container == guest.id && e.network == definition.id));
+            open.save()?;
+        }
+        names::own(self, guest.id, &open.ledger)?;
+        self.tell_names(&mut open)?;
+        plugged.with_context(|| format!("connect to the network {}", definition.name))
+    }
+
+    /// Takes a running container out of a network.
+    ///
+    /// `pid` is its first process. If it had its way out there, it gets the next network's.
+    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<()> {
+        let mut open = self.open_ledger()?;
+        let is_it = |e: &Endpoint| e.container == guest.id && e.network == network.id;
+        let (gone, left): (Vec<_>, Vec<_>) = open.ledger.endpoints.drain(..).partition(is_it);
+        open.ledger.endpoints = left;
+        if gone.iter().any(|e| !e.ports.is_empty()) {
+            Table::open(&self.tag())?.withdraw(&gone, &open.ledger)?;
+        }
+        open.ledger.owe_names(&network.id);
+        open.save()?;
+        names::own(self, guest.id, &open.ledger)?;
+        self.tell_names(&mut open)?;
+        gone.iter().try_for_each(plug::unplug)?;
+        let outward =
+            |e: &&Endpoint| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal);
+        match open.ledger.endpoints.iter().find(outward) {
+            Some(next) => match open.ledger.bridges.get(&next.network) {
+                Some(bridge) => plug::lead_out(bridge, next, pid),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// The address with the same number in the IPv6 subnet, or the one that was asked for.
+fn address_v6(
+    attachment: &Attachment,
+    bridge: &Bridge,
+    v4: Ipv4Addr,
+    network: &str,
+    ledger: &Ledger,
+) -> Result<Option<Ipv6Addr>> {
+    let Some(range) = bridge.v6 else {
+        return match attachment.ip6 {
+            Some(_) => bail!("the network {} has no IPv6 addresses", bridge.network),
+            None => Ok(None),
+        };
+    };
+    let taken =
+        |a: Ipv6Addr| a == range.gateway || ledger.endpoints.iter().any(|e| e.network == network && e.v6 == Some(a));
+    if let Some(wanted) = attachment.ip6 {
+        if !range.subnet.contains(&wanted) {
+            bail!("Invalid address {wanted}: It does not belong to any of this network's subnets");
+        }
+        if taken(wanted) {
+            bail!("Address already in use: {wanted}");
+        }
+        return Ok(Some(wanted));
+    }
+    let number = u128::from(u32::from(v4) - u32::from(bridge.v4.subnet.network()));
+    let base = u128::from(range.subnet.network());
+    let all = (0..1 << 16).map(|step| Ipv6Addr::from(base.wrapping_add(number + step)));
+    let free = all.into_iter().find(|a| range.subnet.contains(a) && !taken(*a));
+    free.map(Some).with_context(|| format!("no available IPv6 addresses on the network {}", bridge.network))
+}

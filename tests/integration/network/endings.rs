@@ -1,0 +1,118 @@
+//! Many at once, and what is left when somebody else, or nobody, has cleaned up.
+
+use super::host::{Namespace, address, ask, is_address, port_of, serve};
+use crate::support::{IMAGE, Store, eventually, from_output};
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+#[test]
+fn fifty_containers_start_at_once_with_published_ports() {
+    let store = Store::new();
+    let names: Vec<String> = (0..50).map(|n| format!("many{n}")).collect();
+    let start = |name: &String| {
+        let mut command = store.command(&["run", "-d", "--name", name, "-p", "80", IMAGE, "probe", "serve", "80"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = names.iter().map(start).collect();
+    for child in children {
+        let done = from_output(child.wait_with_output().unwrap());
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let all = [
+        &[
+            "inspect",
+            "-f",
+            "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.GlobalIPv6Address}} \
+        {{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}",
+        ],
+        &names.iter().map(String::as_str).collect::<Vec<_>>()[..],
+    ]
+    .concat();
+    let text = store.ok(&all);
+    for column in 0..3 {
+        let distinct: BTreeSet<&str> = text.lines().filter_map(|l| l.split(' ').nth(column)).collect();
+        assert_eq!(distinct.len(), 50, "{text}");
+    }
+    for port in text.lines().filter_map(|l| l.split(' ').nth(2)) {
+        eventually("the server", || is_address(&ask("tcp", "127.0.0.1", port)));
+    }
+    store.ok(&[&["rm", "-f"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    let ours = || std::fs::read_to_string("/proc/net/dev").unwrap().contains(&minirun::network::tag(&store.root()));
+    assert!(!ours(), "the last container's end leaves the bridge");
+}
+
+#[test]
+fn what_somebody_else_removed_is_made_anew() {
+    let store = Store::new();
+    let host = Namespace::new();
+    let tag = minirun::network::tag(&store.root());
+    let run = |args: &[&str]| {
+        let done = host.run(&store, args);
+        assert_eq!(done.code, 0, "{args:?}: {done:?}");
+        done.out.trim_end().to_owned()
+    };
+    let server = |name: &str| {
+        run(&["run", "-d", "--name", name, "-p", "80", IMAGE, "probe", "serve", "80"]);
+        eventually("the server", || run(&["logs", name]).contains("ready"));
+        run(&["port", name, "80"]).lines().next().unwrap().rsplit_once(':').unwrap().1.to_owned()
+    };
+    let first = server("first");
+    assert!(is_address(&host.ask("tcp", "127.0.0.1", &first)));
+    let before = run(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "first"]);
+    // As a firewall's reload does it: the table is gone, and the next start brings all of it back.
+    host.ok("nft flush ruleset 2>/dev/null || true");
+    remove_table(&host, &tag);
+    assert!(!is_address(&host.ask("tcp", "127.0.0.1", &first)));
+    let second = server("second");
+    for port in [&first, &second] {
+        assert!(is_address(&host.ask("tcp", "127.0.0.1", port)), "{port}");
+    }
+    run(&["rm", "-f", "second"]);
+    host.ok(&format!("ip link del {tag}"));
+    let third = server("third");
+    assert!(is_address(&host.ask("tcp", "127.0.0.1", &third)));
+    assert_eq!(run(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "third"]), before);
+    run(&["rm", "-f", "first", "third"]);
+}
+
+/// With the library, since there may be no nft program; in a process of its own that is in the namespace.
+fn remove_table(host: &Namespace, tag: &str) {
+    let path = format!("/proc/{}/ns/net", host.pid());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = std::fs::File::open(path).unwrap();
+            minirun::sys::process::join_namespaces(&file, libc::CLONE_NEWNET).unwrap();
+            let mut netlink = minirun::sys::nftables::open().unwrap();
+            let mut batch = minirun::sys::nftables::Batch::new(tag);
+            batch.remove_table();
+            batch.carry_out(&mut netlink).unwrap();
+        });
+    });
+}
+
+#[test]
+fn other_tables_and_their_rules_are_left_alone() {
+    let store = Store::new();
+    let host = Namespace::new();
+    host.ok("iptables -A INPUT -p tcp --dport 99 -j DROP; iptables -t nat -A POSTROUTING -o nosuch -j MASQUERADE");
+    let before = host.ok("iptables-save | grep -v '^#'");
+    assert_eq!(host.run(&store, &["run", "--rm", "-p", "80", IMAGE, "true"]).code, 0);
+    assert_eq!(host.ok("iptables-save | grep -v '^#'"), before);
+    assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
+    assert_eq!(host.ok("ls /sys/class/net 2>/dev/null; ip -o link | wc -l").split_whitespace().last(), Some("1"));
+}
+
+#[test]
+fn a_failed_start_gives_everything_back() {
+    let store = Store::new();
+    serve(&store, "stays", &["-p", "80"]);
+    let port = port_of(&store, "stays", "80");
+    let wanted = format!("{port}:80");
+    for _ in 0..3 {
+        store.fails(125, &["run", "--rm", "-p", "80/udp", "-p", &wanted, IMAGE, "true"]);
+        store.fails(127, &["run", "--rm", "-p", "80/udp", IMAGE, "/no/such"]);
+    }
+    let members = store.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "bridge"]);
+    assert_eq!(members.trim_end(), "stays");
+    assert!(is_address(&address(&store, "stays", "bridge")) && is_address(&ask("tcp", "127.0.0.1", &port)));
+}

@@ -1,0 +1,78 @@
+//! Names: /etc/hosts, /etc/resolv.conf, and who knows whom.
+
+use super::host::address;
+use crate::support::{IMAGE, Store, eventually, signal};
+
+fn knows(store: &Store, who: &str, name: &str) -> Option<String> {
+    let hosts = store.ok(&["exec", who, "cat", "/etc/hosts"]);
+    let line = hosts.lines().find(|l| l.split_ascii_whitespace().skip(1).any(|n| n == name))?;
+    line.split_ascii_whitespace().next().map(str::to_owned)
+}
+
+#[test]
+fn members_of_a_network_know_one_another_as_long_as_they_run() {
+    let store = Store::new();
+    store.ok(&["network", "create", "net"]);
+    store.ok(&["run", "-d", "--name", "one", "--network", "net", "--network-alias", "uno", IMAGE, "sleep", "1000"]);
+    store.ok(&["run", "-d", "--name", "two", "--network", "net", IMAGE, "sleep", "1000"]);
+    store.ok(&["run", "-d", "--name", "stranger", IMAGE, "sleep", "1000"]);
+    let id = store.inspect("one", "{{.Id}}")[..12].to_owned();
+    for name in ["one", "uno", id.as_str()] {
+        assert_eq!(knows(&store, "two", name), Some(address(&store, "one", "net")), "{name}");
+        store.ok(&["exec", "two", "ping", "-c", "1", name]);
+    }
+    assert_eq!(knows(&store, "one", "two"), Some(address(&store, "two", "net")));
+    assert_eq!((knows(&store, "stranger", "two"), knows(&store, "one", "stranger")), (None, None));
+    // What a container writes there itself stays.
+    store.ok(&["exec", "one", "sh", "-c", "echo 192.0.2.9 mine >> /etc/hosts"]);
+    store.ok(&["network", "connect", "--alias", "fremd", "net", "stranger"]);
+    assert_eq!(knows(&store, "one", "fremd"), Some(address(&store, "stranger", "net")));
+    assert_eq!(knows(&store, "stranger", "two"), Some(address(&store, "two", "net")));
+    store.ok(&["exec", "stranger", "ping", "-c", "1", "two"]);
+    store.ok(&["network", "disconnect", "net", "stranger"]);
+    assert_eq!((knows(&store, "one", "stranger"), knows(&store, "stranger", "two")), (None, None));
+    store.ok(&["stop", "-t", "0", "two"]);
+    assert_eq!(knows(&store, "one", "two"), None);
+    store.ok(&["start", "two"]);
+    assert_eq!(knows(&store, "one", "two"), Some(address(&store, "two", "net")));
+    // After a supervisor was killed, whoever looks at its container tells the others.
+    signal(store.supervisor("two"), libc::SIGKILL);
+    eventually("the end", || store.inspect("two", "{{.State.Status}}") == "exited");
+    assert_eq!(knows(&store, "one", "two"), None);
+    assert_eq!(knows(&store, "one", "mine").as_deref(), Some("192.0.2.9"));
+    store.ok(&["rm", "-f", "one", "two", "stranger"]);
+    store.ok(&["network", "rm", "net"]);
+}
+
+#[test]
+fn hosts_says_what_was_asked_for() {
+    let store = Store::new();
+    let flags = ["--hostname", "web", "--domainname", "example.org", "--add-host", "db:192.0.2.7"];
+    let more = ["--add-host", "v6:[2001:db8::7]", "--add-host", "host.docker.internal:host-gateway"];
+    store.ok(&[&["run", "-d", "--name", "web"], &flags[..], &more, &[IMAGE, "sleep", "1000"]].concat());
+    let own = address(&store, "web", "bridge");
+    assert_eq!(knows(&store, "web", "web"), Some(own.clone()));
+    assert_eq!(knows(&store, "web", "web.example.org"), Some(own));
+    assert_eq!(knows(&store, "web", "db").as_deref(), Some("192.0.2.7"));
+    assert_eq!(knows(&store, "web", "v6").as_deref(), Some("2001:db8::7"));
+    let gateway = store.inspect("web", "{{.NetworkSettings.Gateway}}");
+    assert_eq!(knows(&store, "web", "host.docker.internal"), Some(gateway));
+    assert_eq!(store.ok(&["exec", "web", "sh", "-c", "hostname; dnsdomainname"]), "web\nexample.org");
+    let words = store.fails(125, &["run", "--rm", "--add-host", "db:x", IMAGE, "true"]);
+    assert!(words.contains("invalid IP address in add-host"), "{words}");
+}
+
+#[test]
+fn the_resolver_is_the_hosts_or_the_users() {
+    let store = Store::new();
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+    assert_eq!(store.ok(&["run", "--rm", "--network", "host", IMAGE, "cat", "/etc/resolv.conf"]), host.trim_end());
+    let own = store.ok(&["run", "--rm", IMAGE, "cat", "/etc/resolv.conf"]);
+    assert!(own.contains("nameserver ") && !own.contains("nameserver 127."), "{own}");
+    let flags =
+        ["--dns", "192.0.2.53", "--dns-search", "a.example", "--dns-search", "b.example", "--dns-option", "rotate"];
+    let asked = store.ok(&[&["run", "--rm"], &flags[..], &[IMAGE, "cat", "/etc/resolv.conf"]].concat());
+    assert_eq!(asked, "nameserver 192.0.2.53\nsearch a.example b.example\noptions rotate");
+    let words = store.fails(125, &["run", "--rm", "--dns", "x", IMAGE, "true"]);
+    assert!(words.contains("x is not an ip address"), "{words}");
+}

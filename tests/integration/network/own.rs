@@ -1,0 +1,183 @@
+//! Networks of the user's own, and the other modes.
+
+use super::host::{address, ask, is_address, port_of, serve};
+use crate::support::{IMAGE, Store, eventually};
+
+#[test]
+fn the_default_network_is_a_bridge_with_addresses_of_both_families() {
+    let store = Store::new();
+    let text = store.ok(&["run", "--rm", IMAGE, "sh", "-c", "ip addr; ip route; ip -6 route"]);
+    assert!(text.contains("eth0@") && text.contains("inet 10.2") && text.contains("inet6 fd"), "{text}");
+    assert!(text.contains("default via 10.2") && text.contains("default via fd"), "{text}");
+    // All of it is there before the program runs.
+    let script = "ping -c 1 -w 2 $(ip route | awk '/default/ { print $3 }')";
+    store.ok(&["run", "--rm", IMAGE, "sh", "-c", script]);
+    assert_eq!(store.ok(&["run", "--rm", "--network", "none", IMAGE, "ls", "/sys/class/net"]), "lo");
+}
+
+#[test]
+fn addresses_are_those_that_were_asked_for() {
+    let store = Store::new();
+    let subnet = ["--subnet", "10.219.77.0/24", "--gateway", "10.219.77.9", "--ip-range", "10.219.77.128/30"];
+    let made = store.ok(&[&["network", "create"], &subnet[..], &["--subnet", "fd77:77::/64", "mine"]].concat());
+    assert_eq!(made.len(), 64);
+    let flags =
+        ["--network", "mine", "--ip", "10.219.77.50", "--ip6", "fd77:77::50", "--mac-address", "02:00:00:00:00:07"];
+    store.ok(&[&["run", "-d", "--name", "fixed"], &flags[..], &[IMAGE, "sleep", "1000"]].concat());
+    let shown = store.ok(&["exec", "fixed", "ip", "addr", "show", "eth0"]);
+    for part in ["10.219.77.50/24", "fd77:77::50/64", "02:00:00:00:00:07"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(store.ok(&["exec", "fixed", "ip", "route"]).contains("default via 10.219.77.9"));
+    let words = store.fails(125, &["run", "--rm", "--network", "mine", "--ip", "10.219.77.50", IMAGE, "true"]);
+    assert!(words.contains("Address already in use"), "{words}");
+    let words = store.fails(125, &["run", "--rm", "--network", "mine", "--ip", "10.1.1.1", IMAGE, "true"]);
+    assert!(words.contains("does not belong to any of this network's subnets"), "{words}");
+    for n in 1..=4 {
+        store.ok(&["run", "-d", "--name", &format!("pool{n}"), "--network", "mine", IMAGE, "sleep", "1000"]);
+        assert!(address(&store, &format!("pool{n}"), "mine").starts_with("10.219.77.1"), "{n}");
+    }
+    let words = store.fails(125, &["run", "--rm", "--network", "mine", IMAGE, "true"]);
+    assert!(words.contains("no available IPv4 addresses"), "{words}");
+    let words = store.fails(125, &["run", "--rm", "--ip", "10.219.77.50", IMAGE, "true"]);
+    assert!(words.contains("supported on user defined networks only"), "{words}");
+    store.ok(&["rm", "-f", "fixed", "pool1", "pool2", "pool3", "pool4"]);
+    // With the address goes no old neighbour: the next one that has it is reached at once.
+    for _ in 0..3 {
+        let script = "ping -c 1 -w 1 10.219.77.9";
+        store.ok(&["run", "--rm", "--network", "mine", "--ip", "10.219.77.50", IMAGE, "sh", "-c", script]);
+    }
+    store.ok(&["network", "rm", "mine"]);
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_and_others_none_to_one_another() {
+    let store = Store::new();
+    for name in [&["--internal", "inner"][..], &["left"], &["right"]] {
+        store.ok(&[&["network", "create"], name].concat());
+    }
+    serve(&store, "inside", &["--network", "inner", "-p", "80"]);
+    serve(&store, "left1", &["--network", "left", "-p", "80"]);
+    store.ok(&["run", "-d", "--name", "right1", "--network", "right", IMAGE, "sleep", "1000"]);
+    store.ok(&["run", "-d", "--name", "inside2", "--network", "inner", IMAGE, "sleep", "1000"]);
+    assert_eq!(store.ok(&["port", "inside"]), "");
+    let asks = |who: &str, address: &str, port: &str| {
+        store.run(&["exec", who, "probe", "ask", "tcp", address, port]).out.trim_end().to_owned()
+    };
+    assert!(is_address(&asks("inside2", &address(&store, "inside", "inner"), "80")));
+    assert!(!is_address(&asks("right1", &address(&store, "left1", "left"), "80")));
+    assert!(!is_address(&asks("right1", &address(&store, "inside", "inner"), "80")));
+    // But a published port is there for everybody.
+    let (port, own) = (port_of(&store, "left1", "80"), address(&store, "right1", "right"));
+    let gateway = store.inspect("right1", "{{(index .NetworkSettings.Networks \"right\").Gateway}}");
+    assert_eq!(asks("right1", &gateway, &port), own);
+    assert!(!store.ok(&["exec", "inside", "ip", "route"]).contains("default"));
+    let routed = "ip route add default via $(ip route | awk '{ print $1; exit }' | sed 's,0/.*,1,'); \
+                  probe ask tcp \"$1\" 80";
+    let target = address(&store, "left1", "left");
+    let flags = ["run", "--rm", "--privileged", "--network", "inner", IMAGE, "sh", "-c", routed, "sh", &target];
+    assert_ne!(store.run(&flags).code, 0);
+    store.ok(&["rm", "-f", "inside", "inside2", "left1", "right1"]);
+    store.ok(&["network", "rm", "inner", "left", "right"]);
+}
+
+#[test]
+fn networks_are_made_shown_and_removed_as_dockers() {
+    let store = Store::new();
+    let id = store.ok(&["network", "create", "--label", "a=b", "--subnet", "10.219.78.0/24", "one"]);
+    assert_eq!(store.ok(&["network", "ls", "-q", "--no-trunc", "-f", "label=a=b"]), id);
+    let list = store.ok(&["network", "ls"]);
+    assert!(list.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{list}");
+    assert_eq!(store.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nhost\nnone\none");
+    assert_eq!(store.ok(&["network", "ls", "-q", "-f", "label=a=c"]), "");
+    assert_eq!(
+        store.ok(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &id[..10]]),
+        "10.219.78.0/24"
+    );
+    let no = |args: &[&str], words: &str| {
+        let said = store.fails(1, &[&["network"], args].concat());
+        assert!(said.contains(words), "{args:?}: {said}");
+    };
+    no(&["create", "one"], "network with name one already exists");
+    no(&["create", "--subnet", "10.219.78.128/25", "two"], "Pool overlaps with other one on this address space");
+    no(&["create", "--subnet", "10.219.79.0/24", "--gateway", "10.1.1.1", "two"], "no matching subnet for gateway");
+    no(&["create", "--driver", "macvlan", "two"], "macvlan");
+    no(&["create", "a/b"], "Invalid network name");
+    no(&["rm", "nosuch"], "No such network: nosuch");
+    no(&["rm", "bridge"], "bridge is a pre-defined network and cannot be removed");
+    assert_eq!(store.run(&["network", "exists", "one"]).code, 0);
+    assert_eq!(store.run(&["network", "exists", "two"]).code, 1);
+    store.ok(&["run", "-d", "--name", "in-one", "--network", "one", IMAGE, "sleep", "1000"]);
+    no(&["rm", "one"], "has active endpoints");
+    assert_eq!(store.ok(&["ps", "-q", "-f", "network=one"]).len(), 12);
+    let member =
+        store.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}", "one"]);
+    assert_eq!(member, "in-one 10.219.78.2/24");
+    no(&["connect", "one", "in-one"], "already exists in network one");
+    store.ok(&["network", "create", "unused"]);
+    assert_eq!(store.ok(&["network", "prune", "-f"]), "Deleted Networks:\nunused\n");
+    store.ok(&["rm", "-f", "in-one"]);
+    store.ok(&["network", "rm", "one"]);
+    let words = store.fails(125, &["run", "--rm", "--network", "one", IMAGE, "true"]);
+    assert!(words.contains("network one not found"), "{words}");
+}
+
+#[test]
+fn the_network_of_another_container_is_shared_with_its_files() {
+    let store = Store::new();
+    serve(&store, "owner", &["--hostname", "shared", "-p", "80"]);
+    let inside = ["run", "--rm", "--network", "container:owner", IMAGE];
+    let see = |command: &[&str]| store.ok(&[&inside[..], command].concat());
+    assert!(see(&["ip", "addr"]).contains(&address(&store, "owner", "bridge")));
+    assert_eq!(see(&["probe", "ask", "tcp", "127.0.0.1", "80"]), "127.0.0.1");
+    assert_eq!(see(&["hostname"]), "shared");
+    assert_eq!(see(&["cat", "/etc/hosts"]), store.ok(&["exec", "owner", "cat", "/etc/hosts"]));
+    // It can start again, also after the other one did.
+    store.ok(&["run", "-d", "--name", "guest", "--network", "container:owner", IMAGE, "sleep", "1000"]);
+    store.ok(&["restart", "-t", "0", "owner"]);
+    store.ok(&["restart", "-t", "0", "guest"]);
+    let answer = || store.run(&["exec", "guest", "probe", "ask", "tcp", "127.0.0.1", "80"]).code == 0;
+    eventually("the server", answer);
+    assert!(is_address(&ask("tcp", "127.0.0.1", &port_of(&store, "owner", "80"))));
+    for (flag, words) in [
+        ("--publish=80:80", "conflicting options: port publishing and the container type network mode"),
+        ("--hostname=x", "conflicting options: hostname and the network mode"),
+        ("--dns=192.0.2.1", "conflicting options: dns and the network mode"),
+    ] {
+        let said = store.fails(125, &["run", "--rm", "--network", "container:owner", flag, IMAGE, "true"]);
+        assert!(said.contains(words), "{said}");
+    }
+    store.ok(&["stop", "-t", "0", "owner", "guest"]);
+    let said = store.fails(1, &["start", "guest"]);
+    assert!(said.contains("cannot join network of a non running container"), "{said}");
+    assert!(store.fails(125, &["run", "--network", "container:nosuch", IMAGE, "true"]).contains("No such container"));
+}
+
+#[test]
+fn a_container_may_be_in_several_networks() {
+    let store = Store::new();
+    store.ok(&["network", "create", "front"]);
+    store.ok(&["network", "create", "--internal", "back"]);
+    let flags = ["--network", "name=back,alias=base", "--network", "front", "-p", "80"];
+    serve(&store, "both", &flags);
+    assert_eq!(store.ok(&["ps", "--format", "{{.Networks}}"]), "back,front");
+    assert_eq!(store.ok(&["exec", "both", "ls", "/sys/class/net"]), "eth0\neth1\nlo");
+    let gateway = store.inspect("both", "{{(index .NetworkSettings.Networks \"front\").Gateway}}");
+    assert!(store.ok(&["exec", "both", "ip", "route"]).contains(&format!("default via {gateway}")));
+    assert!(is_address(&ask("tcp", "127.0.0.1", &port_of(&store, "both", "80"))));
+    store.ok(&["run", "--rm", "--network", "back", IMAGE, "ping", "-c", "1", "base"]);
+    // A container that is not running is connected when it starts.
+    store.ok(&["create", "--name", "later", "--network", "front", IMAGE, "sleep", "1000"]);
+    store.ok(&["network", "connect", "--alias", "spaet", "back", "later"]);
+    store.ok(&["start", "later"]);
+    store.ok(&["exec", "later", "ping", "-c", "1", "base"]);
+    // Its way out goes with its network, and comes with the next.
+    store.ok(&["network", "connect", "bridge", "later"]);
+    store.ok(&["network", "disconnect", "front", "later"]);
+    let gateway = store.inspect("later", "{{.NetworkSettings.Gateway}}");
+    assert!(store.ok(&["exec", "later", "ip", "route"]).contains(&format!("default via {gateway}")));
+    let said = store.fails(125, &["run", "--rm", "--network", "front", "--network", "host", IMAGE, "true"]);
+    assert!(said.contains("multiple networks"), "{said}");
+    store.ok(&["rm", "-f", "both", "later"]);
+    store.ok(&["network", "rm", "front", "back"]);
+}
