@@ -3,6 +3,7 @@
 use super::build_live::Live;
 use super::build_plain::Plain;
 use super::build_results::Results;
+use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
 use super::{App, environment, output};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
@@ -334,12 +335,15 @@ impl Progress for View {
     }
 }
 
-/// Images are brought in by other commands.
-struct NoFetch;
+/// Images come from registries, as for `run`.
+struct FromRegistry<'a> {
+    app: &'a App,
+    quiet: bool,
+}
 
-impl Fetch for NoFetch {
+impl Fetch for FromRegistry<'_> {
     fn fetch(&self, name: &Reference) -> Result<()> {
-        bail!("{} is not in the store, and this version cannot pull", name.familiar())
+        pull_for_run(self.app, &name.familiar(), None, self.quiet)
     }
 
     fn download(&self, address: &str) -> Result<Fetched> {
@@ -357,7 +361,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let results = Results::parse(&args.output, names)?;
     let subject = open_subject(app, &args)?;
     let mut view = View::new(&args)?;
-    let built = build(&app.root, subject, &wishes, results.outputs(), &view, &NoFetch);
+    let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();
     let result = match built {
         Ok(Some(id)) => {
