@@ -9,7 +9,7 @@
 # are: from before it is executed until it has been waited for. How long its system
 # calls take without that is in the table too, as `calls alone`.
 #
-#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [registry] [network]
+#   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [registry] [network] [build]
 #   default: all
 #
 # Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
@@ -34,6 +34,7 @@ volatile=$(mktemp -d "${BENCH_STATE:-/dev/shm}/minirun-bench.XXXXXX")
 log=$tmp/log
 source "$here/engines.sh"
 source "$here/network.sh"
+source "$here/build.sh"
 
 # ---- figures: microseconds unless said otherwise, "-" where there is none
 
@@ -457,7 +458,7 @@ trap tear_down EXIT
 trap 'exit 130' INT TERM
 set_up
 echo "$(uname -sr), $(nproc) processors; ${engines[*]} ${runtimes[*]}"
-[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit many registry network
+[ $# -gt 0 ] || set -- startup runtimes parallel memory images archives commit many registry network build
 for part in "$@"; do "$part"; done
 
 if [ ${#goals[@]} -gt 0 ]; then

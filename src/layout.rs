@@ -139,6 +139,28 @@ impl Root {
         Ok(scratch)
     }
 
+    /// A new folder below `tmp` for work that takes long: it holds no lock of the store's, but one of its own.
+    pub fn workshop(&self) -> Result<Workshop> {
+        let _making = self.lock_for_making()?;
+        let scratch = self.scratch()?;
+        let lock = Lock::wait(&scratch.path.join(WORKSHOP_LOCK), LockMode::Exclusive).context("lock the workshop")?;
+        Ok(Workshop { scratch, lock })
+    }
+
+    /// What the owners of workshops that are alive said by [`Workshop::lease`], one by one.
+    pub fn leases(&self) -> Result<Vec<String>> {
+        let mut leases = Vec::new();
+        let tmp = Dir::open(self.path.join("tmp")).context("open the store's tmp")?;
+        for name in tmp.names().context("read the store's tmp")? {
+            let folder = self.path.join("tmp").join(name);
+            if is_owned(&folder) {
+                let text = std::fs::read_to_string(folder.join(LEASES)).unwrap_or_default();
+                leases.extend(text.lines().map(str::to_owned));
+            }
+        }
+        Ok(leases)
+    }
+
     /// Renames `path` out of sight, to be deleted by [`Root::empty_trash`]. A missing path is fine.
     pub fn discard(&self, path: &Path) -> Result<()> {
         match std::fs::rename(path, self.path.join("trash").join(random::hex::<8>())) {
@@ -147,6 +169,11 @@ impl Root {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is anything for [`Root::empty_trash`] to do.
+    pub fn has_trash(&self) -> bool {
+        self.path.join("trash").read_dir().is_ok_and(|mut entries| entries.next().is_some())
     }
 
     /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
@@ -169,8 +196,54 @@ impl Root {
             if path.is_dir() && matches!(Lock::attempt_folder(&path), Ok(None)) {
                 continue;
             }
-            let _ = self.discard(&path);
+            if !is_owned(&path) {
+                let _ = self.discard(&path);
+            }
         }
+    }
+}
+
+const WORKSHOP_LOCK: &str = "lock";
+const LEASES: &str = "leases";
+
+/// Whether a folder below `tmp` is the workshop of somebody who lives.
+fn is_owned(folder: &Path) -> bool {
+    let lock = folder.join(WORKSHOP_LOCK);
+    lock.exists() && matches!(Lock::attempt(&lock, LockMode::Shared), Ok(None))
+}
+
+/// A folder below `tmp` that stays while its owner lives, whoever removes content meanwhile.
+#[derive(Debug)]
+pub struct Workshop {
+    scratch: Scratch,
+    lock: Lock,
+}
+
+impl Workshop {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Its lock, for a process that is to share the ownership.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// A new empty folder in it.
+    pub fn scratch(&self) -> Result<Scratch> {
+        let path = self.path().join(random::hex::<8>());
+        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Scratch { path, limit: self.scratch.limit, _held: None })
+    }
+
+    /// Writes down what the owner needs of the store. The caller holds the store's lock as a maker, so that nobody
+    /// who removes content misses it.
+    pub fn lease(&self, what: &[String]) -> Result<()> {
+        use std::io::Write;
+        let text: String = what.iter().map(|line| format!("{line}\n")).collect();
+        let file = std::fs::File::options().append(true).create(true).open(self.path().join(LEASES));
+        file.and_then(|mut file| file.write_all(text.as_bytes())).context("write down what is in use")
     }
 }
 

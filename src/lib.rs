@@ -5,6 +5,8 @@
 pub mod cli;
 pub mod oci;
 
+pub mod build;
+
 pub mod container;
 pub mod network;
 pub mod volume;

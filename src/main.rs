@@ -1,5 +1,6 @@
 //! The program's entry: which face was asked for, and its exit status.
 
+use minirun::build::worker;
 use minirun::container::{exec, supervisor};
 use minirun::sys::process;
 use minirun::{cli, oci};
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         REAPER => cli::reaper::main(args),
         supervisor::NAME => helper(args, supervisor::main),
         exec::NAME => helper(args, exec::main),
+        worker::NAME => helper(args, worker::main),
         name if oci::NAMES.contains(&name) => ExitCode::from(oci::main(&std::env::args_os().collect::<Vec<_>>())),
         _ => cli::main(),
     }

@@ -190,7 +190,7 @@ pub fn export(app: &App, args: &ExportArgs) -> Result<u8> {
 }
 
 /// Where an archive goes.
-enum Target {
+pub(super) enum Target {
     /// Standard output, or something else that is no file.
     Stream(File),
     /// A file, which appears when it is whole.
@@ -198,7 +198,7 @@ enum Target {
 }
 
 impl Target {
-    fn open(path: Option<&Path>) -> Result<Target> {
+    pub(super) fn open(path: Option<&Path>) -> Result<Target> {
         let Some(path) = path else {
             let stdout = io::stdout();
             if tty::is_terminal(&stdout) {
@@ -216,14 +216,14 @@ impl Target {
         }
     }
 
-    fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         match self {
             Target::Stream(file) => file,
             Target::File(aside, _) => aside.file(),
         }
     }
 
-    fn publish(self) -> Result<()> {
+    pub(super) fn publish(self) -> Result<()> {
         match self {
             Target::Stream(_) => Ok(()),
             Target::File(aside, path) => aside.publish().with_context(|| format!("put the file at {}", path.display())),

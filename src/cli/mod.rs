@@ -3,6 +3,11 @@
 //! Arguments are parsed here, given meaning here, and printed about here; the rooms below know nothing of it.
 
 mod archives;
+mod build;
+mod build_live;
+mod build_plain;
+mod build_results;
+mod builder;
 mod confirm;
 mod container_prune;
 mod containers;
@@ -141,6 +146,9 @@ enum Command {
     /// Manage images
     #[command(subcommand, name = "image")]
     ImageGroup(ImageGroup),
+    /// Manage builds and what they keep
+    #[command(subcommand, name = "builder")]
+    BuilderGroup(builder::BuilderGroup),
     /// Manage networks
     #[command(subcommand)]
     Network(networks::NetworkCommand),
@@ -240,6 +248,8 @@ enum ContainerGroup {
 /// Commands about images, at the top and under `image`.
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
+    /// Make an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
     /// Make an image of a root file system in a tar archive
     Import(archives::ImportArgs),
     /// Load images from an archive of `docker save` or an OCI layout
@@ -400,6 +410,7 @@ impl Command {
             Command::SystemGroup(SystemGroup::Prune(a)) => system_prune::run(app, &a),
             Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
+            Command::BuilderGroup(c) => c.run(app),
             // They are done before there is a store.
             Command::Completion(_) | Command::Man(_) => Ok(0),
             Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),
@@ -446,6 +457,7 @@ impl ContainerCommand {
 impl ImageCommand {
     fn run(self, app: &App) -> Result<u8> {
         match self {
+            ImageCommand::Build(a) => build::run(app, *a),
             ImageCommand::Pull(a) => remote::pull(app, &a),
             ImageCommand::Push(a) => remote::push(app, &a),
             ImageCommand::Import(a) => archives::import(app, a),

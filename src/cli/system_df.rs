@@ -3,6 +3,7 @@
 use super::system_volumes::{VolumeUse, volume_uses};
 use super::template::{Format, render_one};
 use super::{App, image_list, output, ps, units};
+use crate::build::prune::{self, Kept};
 use crate::container::containers::Container;
 use crate::container::state::Snapshot;
 use crate::image::{Digest, LayerUse, Listed, Store, Summary};
@@ -11,6 +12,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 /// `system df`.
 #[derive(Debug, Args)]
@@ -38,6 +40,7 @@ struct Usage {
     layers: LayerUse,
     containers: Vec<(Container, Snapshot, u64, Value)>,
     volumes: Vec<VolumeUse>,
+    kept: Vec<Kept>,
 }
 
 /// `minirun system df`.
@@ -72,7 +75,8 @@ impl Usage {
             containers.push((container, snapshot, size, row));
         }
         let volumes = volume_uses(app, containers.iter().map(|(container, ..)| container))?;
-        Ok(Usage { images, documents, layers, containers, volumes })
+        let kept = prune::list(&app.root)?;
+        Ok(Usage { images, documents, layers, containers, volumes, kept })
     }
 
     /// How many containers were made from an image.
@@ -96,12 +100,9 @@ impl Usage {
             self.volumes.iter().map(|v| v.size).sum(),
             self.volumes.iter().filter(|v| v.links == 0).map(|v| v.size).sum(),
         );
-        [
-            row("Images", images),
-            row("Containers", containers),
-            row("Local Volumes", volumes),
-            row("Build Cache", (0, 0, 0, 0)),
-        ]
+        let kept = prune::usage(&self.kept);
+        let cache = (kept.total, kept.active, kept.size, kept.reclaimable);
+        [row("Images", images), row("Containers", containers), row("Local Volumes", volumes), row("Build Cache", cache)]
     }
 
     fn image_rows(&self) -> Vec<Value> {
@@ -132,12 +133,30 @@ impl Usage {
         self.volumes.iter().map(VolumeUse::row).collect()
     }
 
+    fn cache_rows(&self) -> Vec<Value> {
+        let rows = self.kept.iter().map(|kept| {
+            let age = SystemTime::now().duration_since(kept.last_used()).unwrap_or_default().as_secs();
+            let age = units::age(i64::try_from(age).unwrap_or(0)) + " ago";
+            json!({
+                "ID": kept.id().chars().take(12).collect::<String>(),
+                "CacheType": kept.kind(),
+                "Description": kept.description(),
+                "Size": units::exact_size(kept.size()),
+                "CreatedSince": age,
+                "LastUsedSince": age,
+                "UsageCount": if kept.is_in_use() { "1" } else { "0" },
+                "Shared": kept.is_shared().to_string(),
+            })
+        });
+        rows.collect()
+    }
+
     fn document(&self) -> Value {
         json!({
             "Images": self.image_rows(),
             "Containers": self.container_rows(),
             "Volumes": self.volume_rows(),
-            "BuildCache": [],
+            "BuildCache": self.cache_rows(),
         })
     }
 
@@ -163,8 +182,8 @@ impl Usage {
             table(&image_list::COLUMNS, &images, &self.image_rows())?,
             table(&ps::COLUMNS, &containers, &self.container_rows())?,
             table(&volumes, &["Name", "Links", "Size"], &self.volume_rows())?,
-            units::exact_size(0),
-            table(&cache, &cache.map(|(field, _)| field), &[])?,
+            units::exact_size(prune::usage(&self.kept).size),
+            table(&cache, &cache.map(|(field, _)| field), &self.cache_rows())?,
         ))
     }
 }

@@ -1,5 +1,6 @@
 //! `system prune`: everything that nobody needs, at once.
 
+use super::builder;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::image_remove::PRUNE_FILTERS;
@@ -54,7 +55,11 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
     }
     let images = image_remove::take(app, args.all, &fitting_images)?;
     output::print(&image_remove::told(&images))?;
-    reclaimed += images.reclaimed;
+    // Labels are those of images and containers.
+    let is_fitting = filters.get("label").is_empty() && filters.get("label!").is_empty();
+    let cache = if is_fitting { builder::take(app, args.all, filters.get("until"))? } else { Vec::new() };
+    output::print(&builder::told(&cache))?;
+    reclaimed += images.reclaimed + builder::freed(&cache);
     output::line(&format!("Total reclaimed space: {}", units::exact_size(reclaimed)))?;
     app.root.empty_trash();
     Ok(container_prune::complained(&containers))

@@ -106,7 +106,7 @@ fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {
 }
 
 /// A missing host path is made as a directory if that was asked for.
-pub(super) fn prepare_bind(path: &Path, create: bool) -> Result<()> {
+pub fn prepare_bind(path: &Path, create: bool) -> Result<()> {
     match path.symlink_metadata() {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && create => {

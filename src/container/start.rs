@@ -126,7 +126,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         bundle: container.bundle(),
         network_files: network_files(container)?,
         mount_point: container.root.join("rootfs"),
-        sources: volumes::prepare(container, &identity)?,
+        sources: volumes::prepare(&container.root, &record.mounts, &identity)?,
         identity,
         program: program.to_owned(),
         kernel: seccomp_profile::running_kernel(),
@@ -135,7 +135,7 @@ fn compose_bundle(container: &Container, program: &Path) -> Result<()> {
         joined: sharing::find(container)?,
     };
     let spec = compose::compose(record, &world)?;
-    write_network_files(container)?;
+    write_network_files(record, &container.bundle())?;
     let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
     write_new(&container.bundle().join("config.json"), &json, 0o600)?;
     reset_work_directory(container)
@@ -180,8 +180,7 @@ fn network_files(container: &Container) -> Result<PathBuf> {
 }
 
 /// What other containers are called is added when it is connected.
-fn write_network_files(container: &Container) -> Result<()> {
-    let record = &container.record;
+pub fn write_network_files(record: &Record, bundle: &Path) -> Result<()> {
     let shares_network = record.options.network == NetworkMode::Host;
     let mut hosts = if shares_network {
         std::fs::read_to_string("/etc/hosts").unwrap_or_default()
@@ -200,13 +199,13 @@ fn write_network_files(container: &Container) -> Result<()> {
     let resolver = resolver::file(&resolver::host_file(), &record.options.resolver, shares_network);
     let files = [("hosts", hosts), ("hostname", record.hostname() + "\n"), ("resolv.conf", resolver)];
     for (name, text) in files {
-        write_new(&container.bundle().join(name), text.as_bytes(), 0o644)?;
+        write_new(&bundle.join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())
 }
 
 /// The folder is ours alone for this start: nobody reads a file in it before it is whole.
-fn write_new(path: &Path, data: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write_new(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     let write = || {
         let mut file = std::fs::File::create(path)?;
         file.write_all(data)?;

@@ -1,6 +1,6 @@
 //! A container's volumes and other mounts: which they are, what is made for them, who else uses them.
 
-use super::containers::{Container, Containers};
+use super::containers::Containers;
 use super::create::prepare_bind;
 use super::options::{ImageTree, MountRequest, MountSource, RunOptions, Tuning};
 use super::record::{MountPoint, Record};
@@ -129,10 +129,10 @@ pub struct Sources {
 }
 
 /// Makes what is missing, changes owners where that was asked for, and looks at what is there.
-pub(super) fn prepare(container: &Container, identity: &Identity) -> Result<Sources> {
+pub fn prepare(root: &Root, mounts: &[MountPoint], identity: &Identity) -> Result<Sources> {
     let mut sources = Sources::default();
-    let volumes = Volumes::open(&container.root);
-    for point in &container.record.mounts {
+    let volumes = Volumes::open(root);
+    for point in mounts {
         let place = match &point.source {
             MountSource::Bind { path, create } => {
                 prepare_bind(Path::new(path), *create)?;
@@ -148,7 +148,7 @@ pub(super) fn prepare(container: &Container, identity: &Identity) -> Result<Sour
                 }
             }
             MountSource::Image { decided: Some(tree), .. } => {
-                let layers = Store::open(&container.root).dirs_of(&tree.layers)?;
+                let layers = Store::open(root).dirs_of(&tree.layers)?;
                 sources.images.insert(point.target.clone(), layers);
                 continue;
             }

@@ -121,7 +121,7 @@ fn pairs(keyword: &str, rest: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp`.
-fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
+pub fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
@@ -138,7 +138,7 @@ fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
 }
 
 /// A relative directory continues the one before.
-fn working_dir(before: &str, rest: &str) -> String {
+pub fn working_dir(before: &str, rest: &str) -> String {
     let joined = if rest.starts_with('/') { rest.to_owned() } else { format!("{before}/{rest}") };
     clean(Path::new(&joined)).to_string_lossy().into_owned()
 }

@@ -1,5 +1,6 @@
 //! Copying single files between directories, with everything that belongs to them, and their holes.
 
+use super::apply::keeps_xattr;
 use super::diff::{mtime, xattrs};
 use super::tar::Segment;
 use crate::sys::dir::{Dir, file_type};
@@ -9,6 +10,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
@@ -93,6 +95,31 @@ pub fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
         segments.push(Segment { offset: start, length: at - start });
     }
     Ok(segments)
+}
+
+/// The extended attributes of an open file that a layer keeps, sorted.
+pub fn kept_xattrs(file: impl AsFd) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0u8; 256];
+    let length = loop {
+        match rustix::fs::flistxattr(&file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < 1 << 20 => names.resize(names.len() * 16, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        }
+    };
+    let mut found = Vec::new();
+    for key in names[..length].split(|b| *b == 0).filter(|key| !key.is_empty() && keeps_xattr(key)) {
+        let mut value = vec![0u8; 1 << 16];
+        match rustix::fs::fgetxattr(&file, OsStr::from_bytes(key), &mut value[..]) {
+            Ok(length) => value.truncate(length),
+            Err(Errno::NODATA) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        found.push((key.to_vec(), value));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Gives `name` in `to` the owner, mode, extended attributes and time that it has in `from`.

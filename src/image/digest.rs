@@ -20,6 +20,16 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Digest {
+        Digest(bytes)
+    }
+
+    /// The digest's bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hexadecimal digits without `sha256:`.
     pub fn hex(&self) -> String {
         hex(&self.0)

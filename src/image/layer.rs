@@ -5,8 +5,10 @@
 //! <root>/layers/<diff id>/meta.json   sizes
 //! <root>/layers/<diff id>/recipe      how to make the original tar again, see [`super::recipe`]
 //! <root>/layers/<diff id>/kept/       content that only the recipe needs
+//! <root>/layers/<diff id>/unsynced    a link that says which run of the kernel made it, until it is on disk
 //! ```
-//! A layer is made in `tmp/`, synced, and renamed here: what is here is whole.
+//! A layer is made in `tmp/`, synced, and renamed here: what is here is whole. Only a build, which makes many at once,
+//! leaves the syncing to the end: its layers are whole for as long as the kernel that made them runs.
 
 use super::apply::{self, Unpacked};
 use super::diff;
@@ -18,6 +20,7 @@ use super::union::Union;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, sync_file_system, sync_parent, write_atomic};
+use crate::sys::procfs::boot_id;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags};
 use serde::{Deserialize, Serialize};
@@ -44,9 +47,36 @@ pub fn folder(root: &Root, layer: &Digest) -> PathBuf {
     root.join("layers").join(layer.hex())
 }
 
+const UNSYNCED: &str = "unsynced";
+
 /// Whether the store has a layer.
 pub fn exists(root: &Root, layer: &Digest) -> bool {
-    folder(root, layer).join("fs").exists()
+    let folder = folder(root, layer);
+    folder.join("fs").exists() && !is_stale(&folder)
+}
+
+/// Whether a layer was not on disk when its machine stopped: nobody knows what of it is there.
+fn is_stale(folder: &Path) -> bool {
+    std::fs::read_link(folder.join(UNSYNCED)).is_ok_and(|made| made != Path::new(boot_id()))
+}
+
+/// Makes those of `layers` durable that are not yet, all with one call.
+pub fn settle(root: &Root, layers: &[Digest]) -> Result<()> {
+    let marks: Vec<PathBuf> = layers.iter().map(|layer| folder(root, layer).join(UNSYNCED)).collect();
+    let marks: Vec<&PathBuf> = marks.iter().filter(|mark| mark.symlink_metadata().is_ok()).collect();
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let what = "sync the new layers";
+    File::open(root.path()).and_then(|folder| sync_file_system(&folder)).context(what)?;
+    for mark in marks {
+        match std::fs::remove_file(mark) {
+            // Somebody else who needs it has done the same.
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context(what),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Reads what is known about a layer.
@@ -84,7 +114,8 @@ impl NewLayer {
         NewLayer::inside(root.scratch()?)
     }
 
-    fn inside(scratch: Scratch) -> Result<NewLayer> {
+    /// In an empty folder of the caller's.
+    pub fn inside(scratch: Scratch) -> Result<NewLayer> {
         let folder = Dir::open(scratch.path()).context("open the new layer")?;
         folder.mkdir("fs", 0o755).context("make the new layer")?;
         // Whatever the caller's umask: this becomes the top folder of a root file system.
@@ -103,16 +134,40 @@ impl NewLayer {
         synced.context("sync the new layer")
     }
 
+    /// Puts it out of sight, to be deleted when there is time.
+    pub fn discard(self, root: &Root) -> Result<()> {
+        root.discard(self.scratch.path())
+    }
+
+    /// Where the tree is that becomes the layer.
+    pub fn path(&self) -> PathBuf {
+        self.scratch.path().join("fs")
+    }
+
     /// Puts the synced layer in its place. If another command was faster, its layer is as good.
     pub fn publish(self, root: &Root, layer: &Digest, meta: &Meta) -> Result<()> {
-        let path = self.scratch.path().join("meta.json");
-        write_atomic(&path, &serde_json::to_vec(meta)?, Durability::Synced).context("describe the new layer")?;
+        self.describe(meta, Durability::Synced)?;
         self.place(root, layer)?;
         sync_parent(&folder(root, layer)).context("sync the folder of layers")
     }
 
+    /// The same without any syncing; [`settle`] is for later.
+    pub fn publish_unsynced(self, root: &Root, layer: &Digest, meta: &Meta) -> Result<()> {
+        self.describe(meta, Durability::Atomic)?;
+        self.folder.symlink(boot_id().as_ref(), UNSYNCED).context("mark the new layer as not synced")?;
+        self.place(root, layer)
+    }
+
+    fn describe(&self, meta: &Meta, durability: Durability) -> Result<()> {
+        let path = self.scratch.path().join("meta.json");
+        write_atomic(&path, &serde_json::to_vec(meta)?, durability).context("describe the new layer")
+    }
+
     fn place(&self, root: &Root, layer: &Digest) -> Result<()> {
         let place = folder(root, layer);
+        if is_stale(&place) {
+            root.discard(&place)?;
+        }
         match std::fs::rename(self.scratch.path(), &place) {
             Err(e) if !matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
                 Err(e).with_context(|| format!("put the layer at {}", place.display()))

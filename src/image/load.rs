@@ -142,7 +142,9 @@ impl Store {
         }
         let folder = |layer: &Digest| self.folder_of(layer, &unpacked);
         images.iter().try_for_each(|image| borrow::check(&image.diff_ids(), folder))?;
-        layer::publish_all(&self.root, &unpacked)
+        layer::publish_all(&self.root, &unpacked)?;
+        // Those that were there may still be a build's.
+        layer::settle(&self.root, &planned.into_iter().collect::<Vec<_>>())
     }
 
     /// Where a layer is now.

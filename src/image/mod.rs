@@ -3,6 +3,7 @@
 //! From top to bottom:
 //!
 //! ```text
+//! adopt, cache           what builds make, and what they remember
 //! remote                 pull and push
 //! load, import, commit   archives and containers become images
 //! squash, compare        several layers become one; two images side by side
@@ -15,6 +16,7 @@
 //! difference             the names of what a container has changed
 //! changes, place         what a container has changed, and the layer made of it
 //! union                  stacked layers read as one tree, without mounting
+//! unpack                 any archive into a folder
 //! borrow                 what a layer takes from those below it
 //! diff, apply, recipe    tree -> canonical tar, tar -> tree, and what it takes to make a foreign tar again
 //! transfer               trees outside of layers as streams of entries: copies, archives of volumes
@@ -26,16 +28,18 @@
 //! change, config, reference, digest, manifest, platform   documents and names
 //! ```
 
+mod adopt;
 mod apply;
 mod archive;
 mod borrow;
+mod cache;
 pub mod change;
 mod changes;
 mod commit;
 mod compare;
 pub mod config;
 mod content;
-mod copy;
+pub mod copy;
 mod diff;
 pub mod difference;
 pub mod digest;
@@ -64,12 +68,15 @@ mod store;
 mod summary;
 mod tar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod together;
 pub mod transfer;
 pub mod union;
+pub mod unpack;
 mod usage;
 
+pub use adopt::Draft;
+pub use cache::{CacheEntry, Remembered};
 pub use commit::{CommitSource, NewImage};
 pub use compare::{Change, Difference};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
@@ -77,6 +84,7 @@ pub use digest::Digest;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, Loaded};
 pub use lookup::Lookup;
+pub use manifest::host_architecture;
 pub use members::{FolderMembers, Members, TarMembers};
 pub use platform::Wanted;
 pub use prune::{PruneChoice, Pruned};

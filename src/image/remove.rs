@@ -125,6 +125,8 @@ impl Store {
         let names = Names::read(&self.root)?;
         let mut documents = BTreeSet::new();
         let mut layers: BTreeSet<Digest> = in_use.iter().flat_map(|u| u.layers.iter().copied()).collect();
+        layers.extend(self.remembered_layers()?);
+        layers.extend(self.root.leases()?.iter().filter_map(|lease| lease.parse::<Digest>().ok()));
         for entry in &names.entries {
             let Ok(image) = self.image(entry) else { return Ok(BTreeSet::new()) };
             documents.extend([image.id, image.manifest]);

@@ -176,6 +176,7 @@ impl Store {
         reference: Option<&Reference>,
         parent: Option<Digest>,
     ) -> Result<Digest> {
+        layer::settle(&self.root, &image.rootfs.diff_ids)?;
         let config = serde_json::to_vec(image)?;
         let layers = image.rootfs.diff_ids.iter().map(|layer| Ok((*layer, layer::meta(&self.root, layer)?.tar)));
         let manifest = plain_manifest(&config, &layers.collect::<Result<Vec<_>>>()?)?;

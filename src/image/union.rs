@@ -89,6 +89,41 @@ impl Merged {
         Ok(names.into_iter().filter(|(_, visible)| *visible).map(|(name, _)| name).collect())
     }
 
+    /// All names with what they mean, sorted.
+    pub fn entries(&self) -> io::Result<Vec<(OsString, Found)>> {
+        if let [only] = &self.0[..] {
+            let found = |name: OsString| Ok((only.stat(&name)?, name));
+            let stats = only.names()?.into_iter().map(found).collect::<io::Result<Vec<_>>>()?.into_iter();
+            let visible = stats.filter(|(stat, _)| !is_whiteout(stat));
+            return Ok(visible.map(|(stat, name)| (name, Found { stat, layer: 0 })).collect());
+        }
+        let mut entries: BTreeMap<OsString, Found> = BTreeMap::new();
+        for (layer, dir) in self.0.iter().enumerate() {
+            for name in dir.names()? {
+                if let Entry::Vacant(new) = entries.entry(name) {
+                    let stat = dir.stat(new.key())?;
+                    new.insert(Found { stat, layer });
+                }
+            }
+        }
+        Ok(entries.into_iter().filter(|(_, found)| !is_whiteout(&found.stat)).collect())
+    }
+
+    /// The layer directory in which a found name lies, for as long as it is needed.
+    pub fn holder_handle(&self, found: &Found) -> Arc<Dir> {
+        self.0[found.layer].clone()
+    }
+
+    /// The extended attributes of the directory itself that a layer keeps.
+    pub fn xattrs(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.0.first().map_or(Ok(Vec::new()), copy::kept_xattrs)
+    }
+
+    /// The attributes of the directory itself; `None` if there is none at all.
+    pub fn stat(&self) -> io::Result<Option<Stat>> {
+        self.0.first().map(|dir| dir.stat_self()).transpose()
+    }
+
     /// Whether both are made of the same directories, and so have the same in them.
     pub fn is(&self, other: &Merged) -> io::Result<bool> {
         if self.0.len() != other.0.len() {
@@ -101,10 +136,6 @@ impl Merged {
             }
         }
         Ok(true)
-    }
-
-    fn stat(&self) -> io::Result<Option<Stat>> {
-        self.0.first().map(|dir| dir.stat_self()).transpose()
     }
 }
 

@@ -329,6 +329,12 @@ impl Dir {
         Ok(rustix::fs::lsetxattr(path.as_c_str(), key.as_ref(), value, XattrFlags::empty())?)
     }
 
+    /// Removes an extended attribute of `name` (or of this directory for `.`), not following a link.
+    pub fn remove_xattr(&self, name: impl AsRef<OsStr>, key: impl AsRef<OsStr>) -> io::Result<()> {
+        let path = self.proc_path(name.as_ref())?;
+        Ok(rustix::fs::lremovexattr(path.as_c_str(), key.as_ref())?)
+    }
+
     /// The names in this directory without `.` and `..`, sorted by their bytes.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         // A descriptor of its own, so that the position of this one does not matter.

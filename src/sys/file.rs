@@ -137,6 +137,12 @@ pub fn read_all_limited(source: &mut impl Read, limit: u64) -> io::Result<Vec<u8
 #[derive(Debug)]
 pub struct Lock(File);
 
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// How a lock is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockMode {

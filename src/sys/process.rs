@@ -366,6 +366,19 @@ pub fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
+/// How many descriptors this process may open.
+pub fn descriptor_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Lets this process open so many descriptors, as far as its hard limit allows.
+pub fn set_descriptor_limit(count: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let current = Some(limit.maximum.map_or(count, |maximum| count.min(maximum)));
+    let limited = rustix::process::Rlimit { current, ..limit };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limited)?)
+}
+
 /// Sets the file mode creation mask.
 pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));

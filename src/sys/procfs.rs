@@ -61,6 +61,16 @@ pub fn is_proc(fd: impl AsFd) -> io::Result<bool> {
     super::mount::is_on(fd, PROC_SUPER_MAGIC)
 }
 
+/// What tells this run of the kernel from all others.
+pub fn boot_id() -> &'static str {
+    static ID: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    ID.get_or_init(|| {
+        let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        // Without one nothing is known to be of this run.
+        read.map_or_else(|_| super::random::hex::<16>(), |id| id.trim().to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

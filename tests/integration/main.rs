@@ -2,6 +2,7 @@
 //! store checks that nothing is left of it on the host.
 
 mod archives;
+mod build;
 mod confinement;
 mod cp;
 mod crash;

@@ -1,0 +1,152 @@
+//! Folders that outlive the builds that use them: `RUN --mount=type=cache`.
+//!
+//! ```text
+//! <root>/build/mounts/<digest of the id>[-N]/data   what is mounted
+//!                                           /lock   shared by those who use it together, held alone otherwise
+//!                                           /id     the id, for lists
+//! ```
+//! A `private` cache that is in use gets a sibling: the number `N`.
+
+use super::dockerfile::Sharing;
+use crate::image::Digest;
+use crate::layout::{Root, mkdir_all};
+use crate::sys::dir::{Dir, file_type};
+use crate::sys::file::{Durability, Lock, LockMode, write_atomic};
+use anyhow::{Context, Result};
+use rustix::fs::FileType;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A cache in use; it is free again when this goes.
+pub struct Held {
+    /// What is mounted.
+    pub data: PathBuf,
+    /// Whether it was made just now.
+    pub is_new: bool,
+    _lock: Lock,
+}
+
+/// A cache, for lists.
+#[derive(Clone, Debug)]
+pub struct CacheMount {
+    /// The name of its folder.
+    pub name: String,
+    /// What Dockerfiles call it.
+    pub id: String,
+    /// Bytes of its regular files.
+    pub size: u64,
+    /// Whether a build uses it now.
+    pub in_use: bool,
+    /// When it was last used.
+    pub last_used: SystemTime,
+}
+
+fn folder(root: &Root) -> PathBuf {
+    root.join("build/mounts")
+}
+
+/// Takes the cache with this id, making it if it is missing.
+pub fn hold(root: &Root, id: &str, sharing: Sharing) -> Result<Held> {
+    let name = Digest::of(id.as_bytes()).hex();
+    let mut number = 0;
+    loop {
+        let path = match number {
+            0 => folder(root).join(&name),
+            n => folder(root).join(format!("{name}-{n}")),
+        };
+        mkdir_all(&path)?;
+        let lock = path.join("lock");
+        let held = match sharing {
+            Sharing::Shared => Lock::wait(&lock, LockMode::Shared).map(Some),
+            Sharing::Locked => Lock::wait(&lock, LockMode::Exclusive).map(Some),
+            Sharing::Private => Lock::attempt(&lock, LockMode::Exclusive),
+        };
+        match held {
+            // Removed by somebody between our making it and our lock.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Ok(Some(lock)) => {
+                if let Some(held) = take(&path, id, lock)? {
+                    return Ok(held);
+                }
+            }
+            Ok(None) => number += 1,
+            Err(e) => return Err(e).with_context(|| format!("lock the cache {id}")),
+        }
+    }
+}
+
+/// `None` if what was locked is not there any more.
+fn take(path: &Path, id: &str, lock: Lock) -> Result<Option<Held>> {
+    if !is_same_file(&lock, &path.join("lock")) {
+        return Ok(None);
+    }
+    let data = path.join("data");
+    let is_new = !data.exists();
+    if is_new {
+        write_atomic(&path.join("id"), id.as_bytes(), Durability::Atomic).context("name the cache")?;
+    }
+    match std::fs::create_dir(&data) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            return Err(e).with_context(|| format!("make {}", data.display()));
+        }
+        _ => {}
+    }
+    // Its time says when it was used.
+    if let Ok(file) = std::fs::File::open(path.join("id")) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+    Ok(Some(Held { data, is_new, _lock: lock }))
+}
+
+fn is_same_file(lock: &Lock, path: &Path) -> bool {
+    let (Ok(held), Ok(there)) = (rustix::fs::fstat(lock), rustix::fs::stat(path)) else { return false };
+    (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+}
+
+/// All caches.
+pub fn list(root: &Root) -> Result<Vec<CacheMount>> {
+    let entries = match std::fs::read_dir(folder(root)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context("list the caches of builds")?,
+    };
+    let mut caches = Vec::new();
+    for entry in entries {
+        let entry = entry.context("list the caches of builds")?;
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        let id = std::fs::read_to_string(entry.path().join("id")).unwrap_or_default();
+        let used = std::fs::metadata(entry.path().join("id")).and_then(|m| m.modified());
+        let in_use = !matches!(Lock::attempt(&entry.path().join("lock"), LockMode::Exclusive), Ok(Some(_)));
+        let size = Dir::open(entry.path().join("data")).map_or(0, |dir| size(&dir, &mut BTreeSet::new()));
+        caches.push(CacheMount { name, id, size, in_use, last_used: used.unwrap_or(SystemTime::UNIX_EPOCH) });
+    }
+    Ok(caches)
+}
+
+/// Removes a cache unless a build uses it. True if it is gone.
+pub fn remove(root: &Root, name: &str) -> Result<bool> {
+    let path = folder(root).join(name);
+    match Lock::attempt(&path.join("lock"), LockMode::Exclusive) {
+        Ok(Some(_alone)) => root.discard(&path).map(|()| true),
+        Ok(None) => Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e).with_context(|| format!("lock the cache {name}")),
+    }
+}
+
+/// What cannot be read counts as nothing.
+fn size(dir: &Dir, seen: &mut BTreeSet<(u64, u64)>) -> u64 {
+    let mut total = 0u64;
+    for name in dir.names().unwrap_or_default() {
+        let Ok(stat) = dir.stat(&name) else { continue };
+        total += match file_type(&stat) {
+            FileType::Directory => dir.child(&name).map_or(0, |child| size(&child, seen)),
+            FileType::RegularFile if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) => {
+                u64::try_from(stat.st_size).unwrap_or(0)
+            }
+            _ => 0,
+        };
+    }
+    total
+}

@@ -1,0 +1,238 @@
+//! What instructions change in an image's configuration, and how they are told in its history: by BuildKit's rules.
+
+use super::dockerfile::{Command, Healthcheck};
+use crate::image::change::{expose, working_dir};
+use crate::image::config::Empty;
+use crate::image::{ContainerConfig, Healthcheck as Check};
+use crate::sys::signal;
+use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+
+/// The shell of shell forms when nothing else is said.
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// The search path of images that have none.
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The words of the shell that shell forms are given to.
+pub fn shell(config: &ContainerConfig) -> Vec<String> {
+    match &config.shell {
+        Some(shell) if !shell.is_empty() => shell.clone(),
+        _ => SHELL.map(str::to_owned).to_vec(),
+    }
+}
+
+/// Program and arguments of either form.
+pub fn command(config: &ContainerConfig, command: &Command) -> Vec<String> {
+    match command {
+        Command::Exec(words) => words.clone(),
+        Command::Shell(text) => {
+            let mut words = shell(config);
+            words.push(text.clone());
+            words
+        }
+    }
+}
+
+/// Sets a variable at its old place or at the end.
+pub fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|e| e.split('=').next() == Some(name)) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
+}
+
+/// `ENV`, with expanded pairs.
+pub fn env(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
+    pairs.iter().for_each(|(name, value)| set_variable(&mut config.env, name, value));
+    told_pairs("ENV", pairs)
+}
+
+/// `LABEL`, likewise.
+pub fn label(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
+    config.labels.extend(pairs.iter().cloned());
+    told_pairs("LABEL", pairs)
+}
+
+fn told_pairs(keyword: &str, pairs: &[(String, String)]) -> String {
+    pairs.iter().fold(keyword.to_owned(), |told, (name, value)| format!("{told} {name}={value}"))
+}
+
+/// `CMD`.
+pub fn cmd(config: &mut ContainerConfig, given: &Command) -> String {
+    let words = command(config, given);
+    let told = format!("CMD {}", quoted(&words));
+    config.cmd = Some(words);
+    told
+}
+
+/// `ENTRYPOINT`: a command that the stage has not set itself goes.
+pub fn entrypoint(config: &mut ContainerConfig, given: &Command, has_command: bool) -> String {
+    let words = command(config, given);
+    let told = format!("ENTRYPOINT {}", quoted(&words));
+    config.entrypoint = Some(words).filter(|words| !words.is_empty());
+    if !has_command {
+        config.cmd = None;
+    }
+    told
+}
+
+/// `EXPOSE`.
+pub fn ports(config: &mut ContainerConfig, ports: &[String]) -> Result<String> {
+    let mut new = ContainerConfig::default();
+    for port in ports {
+        expose(&mut new, port)?;
+    }
+    let told: Vec<String> = new.exposed_ports.keys().map(|port| format!("{port}:{{}}")).collect();
+    config.exposed_ports.append(&mut new.exposed_ports);
+    Ok(format!("EXPOSE map[{}]", told.join(" ")))
+}
+
+/// `USER`.
+pub fn user(config: &mut ContainerConfig, user: &str) -> String {
+    user.clone_into(&mut config.user);
+    format!("USER {user}")
+}
+
+/// `VOLUME`.
+pub fn volumes(config: &mut ContainerConfig, paths: &[String]) -> Result<String> {
+    for path in paths {
+        if path.trim().is_empty() {
+            bail!("VOLUME specified can not be an empty string");
+        }
+        config.volumes.insert(path.clone(), Empty {});
+    }
+    Ok(format!("VOLUME [{}]", paths.join(" ")))
+}
+
+/// `WORKDIR`; a relative one continues the one before.
+pub fn workdir(config: &mut ContainerConfig, path: &str) -> String {
+    config.working_dir = working_dir(&config.working_dir, path);
+    format!("WORKDIR {}", config.working_dir)
+}
+
+/// `STOPSIGNAL`.
+pub fn stop_signal(config: &mut ContainerConfig, name: &str) -> Result<String> {
+    if signal::number(name).is_none() {
+        bail!("Invalid signal: {name}");
+    }
+    config.stop_signal = Some(name.to_owned());
+    Ok(format!("STOPSIGNAL {name}"))
+}
+
+/// `SHELL`.
+pub fn set_shell(config: &mut ContainerConfig, words: &[String]) -> String {
+    config.shell = Some(words.to_vec());
+    format!("SHELL [{}]", words.join(" "))
+}
+
+/// `ONBUILD`.
+pub fn on_build(config: &mut ContainerConfig, text: &str) -> String {
+    config.on_build.push(text.to_owned());
+    format!("ONBUILD {text}")
+}
+
+/// `HEALTHCHECK`.
+pub fn healthcheck(config: &mut ContainerConfig, given: &Healthcheck) -> String {
+    let check = match given {
+        Healthcheck::Off => Check { test: vec!["NONE".into()], ..Check::default() },
+        Healthcheck::Check { command, interval, timeout, start_period, start_interval, retries } => {
+            let test = match command {
+                Command::Exec(words) => [&["CMD".to_owned()], words.as_slice()].concat(),
+                Command::Shell(text) => vec!["CMD-SHELL".into(), text.clone()],
+            };
+            let mut check = Check {
+                test,
+                interval: *interval,
+                timeout: *timeout,
+                start_period: *start_period,
+                retries: *retries,
+                ..Check::default()
+            };
+            if *start_interval != 0 {
+                check.other.insert("StartInterval".into(), (*start_interval).into());
+            }
+            check
+        }
+    };
+    let start_interval = check.other.get("StartInterval").and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let times = [check.interval, check.timeout, check.start_period, start_interval];
+    let times: Vec<String> = times.iter().map(|t| format!("{:?}", duration(*t))).collect();
+    let words: Vec<String> = check.test.iter().map(|w| format!("{w:?}")).collect();
+    let told = format!("HEALTHCHECK &{{[{}] {} '\\x00'}}", words.join(" "), times.join(" "));
+    config.healthcheck = Some(check);
+    told
+}
+
+/// As Go writes a time: `1m30s`, `0s`.
+fn duration(nanos: i64) -> String {
+    let seconds = nanos / 1_000_000_000;
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) if nanos % 1_000_000_000 != 0 => format!("{}ms", nanos / 1_000_000),
+        (0, 0) => format!("{rest}s"),
+        (0, _) => format!("{minutes}m{rest}s"),
+        _ => format!("{hours}h{minutes}m{rest}s"),
+    }
+}
+
+/// As Go writes a list of quoted words.
+pub fn quoted(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|w| format!("{w:?}")).collect();
+    format!("[{}]", words.join(" "))
+}
+
+/// Adds what the command line says after all instructions.
+pub fn add_labels(config: &mut ContainerConfig, labels: &BTreeMap<String, String>) {
+    config.labels.extend(labels.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_entry_point_drops_a_command_of_the_base() {
+        let mut config = ContainerConfig { cmd: Some(words(&["old"])), ..ContainerConfig::default() };
+        assert_eq!(entrypoint(&mut config, &Command::Exec(words(&["a b"])), false), "ENTRYPOINT [\"a b\"]");
+        assert!(config.cmd.is_none());
+        assert_eq!(cmd(&mut config, &Command::Shell("x y".into())), "CMD [\"/bin/sh\" \"-c\" \"x y\"]");
+        entrypoint(&mut config, &Command::Exec(words(&["b"])), true);
+        assert_eq!(config.cmd, Some(words(&["/bin/sh", "-c", "x y"])));
+    }
+
+    #[test]
+    fn a_variable_keeps_its_place() {
+        let mut config = ContainerConfig { env: words(&["A=1", "B=2"]), ..ContainerConfig::default() };
+        assert_eq!(env(&mut config, &[("A".into(), "3 4".into()), ("C".into(), String::new())]), "ENV A=3 4 C=");
+        assert_eq!(config.env, ["A=3 4", "B=2", "C="]);
+    }
+
+    #[test]
+    fn directories_continue_each_other() {
+        let mut config = ContainerConfig::default();
+        assert_eq!(workdir(&mut config, "a"), "WORKDIR /a");
+        assert_eq!(workdir(&mut config, "b/../c"), "WORKDIR /a/c");
+    }
+
+    #[test]
+    fn a_check_is_told_as_buildkit_tells_it() {
+        let mut config = ContainerConfig::default();
+        let check = Healthcheck::Check {
+            command: Command::Shell("true".into()),
+            interval: 90_000_000_000,
+            timeout: 500_000_000,
+            start_period: 0,
+            start_interval: 0,
+            retries: 2,
+        };
+        let told = healthcheck(&mut config, &check);
+        assert!(told.starts_with("HEALTHCHECK &{[\"CMD-SHELL\" \"true\"] \"1m30s\" \"500ms\" \"0s\""), "{told}");
+        assert_eq!(config.healthcheck.unwrap().retries, 2);
+    }
+}

@@ -1,0 +1,314 @@
+//! The values of variables, from the top of a file to the end of a stage.
+
+use super::ast::*;
+use super::expand;
+use super::mount;
+use super::source::{Lines, Problem, Source};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Arguments that need no `ARG`; `RUN` gets them, and they are no part of what it is cached by.
+const PROXIES: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// Platforms as `os/arch[/variant]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platforms {
+    /// Of this machine.
+    pub build: String,
+    /// Of the image that is made.
+    pub target: String,
+    /// The stage that is built, for `TARGETSTAGE`.
+    pub stage: String,
+}
+
+/// What `FROM` says when its variables are expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    pub name: String,
+    pub platform: Option<String>,
+}
+
+/// What is the same for all stages: the arguments before the first `FROM`, and those that the user gave.
+#[derive(Clone, Debug)]
+pub struct Globals {
+    source: Arc<Source>,
+    escape: char,
+    values: BTreeMap<String, String>,
+    given: BTreeMap<String, String>,
+}
+
+impl Globals {
+    /// Evaluates the global `ARG`s; `given` are the user's `--build-arg`s.
+    pub fn new(file: &Dockerfile, given: &BTreeMap<String, String>, platforms: &Platforms) -> Result<Globals, Problem> {
+        let mut values = predefined(platforms);
+        for (name, value) in &mut values {
+            if let Some(given) = given.get(name) {
+                value.clone_from(given);
+            }
+        }
+        let escape = file.directives.escape;
+        let mut globals = Globals { source: file.source.clone(), escape, values, given: given.clone() };
+        for GlobalArg { arg, lines } in &file.global_args {
+            let value = match (globals.given.get(&arg.name), &arg.default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(globals.word(default, *lines)?),
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                globals.values.insert(arg.name.clone(), value);
+            }
+        }
+        Ok(globals)
+    }
+
+    /// What a stage starts from.
+    pub fn base(&self, stage: &Stage) -> Result<Base, Problem> {
+        let name = self.word(&stage.base, stage.lines)?;
+        if name.is_empty() {
+            let message = format!(
+                "base name ({}) should not be blank: the ARG that it names has no value before the first FROM",
+                stage.base
+            );
+            return Err(self.problem(message, stage.lines));
+        }
+        let platform = match &stage.platform {
+            None => None,
+            Some(text) => Some(self.word(text, stage.lines)?),
+        };
+        match (platform, &stage.platform) {
+            (Some(empty), Some(text)) if empty.is_empty() => {
+                Err(self.problem(format!("empty platform value from expression {text}"), stage.lines))
+            }
+            (platform, _) => Ok(Base { name, platform }),
+        }
+    }
+
+    /// The values at the start of a stage whose base has this environment (`NAME=value`).
+    pub fn scope(&self, base_env: &[String]) -> Scope<'_> {
+        let split = |pair: &String| match pair.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => (pair.clone(), String::new()),
+        };
+        Scope { globals: self, env: base_env.iter().map(split).collect(), args: Vec::new() }
+    }
+
+    /// The user's arguments that no `ARG` of the file asks for.
+    pub fn unused(&self, file: &Dockerfile) -> Vec<&str> {
+        let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions).flat_map(|i| match &i.kind {
+            Kind::Arg(args) => args.as_slice(),
+            _ => &[],
+        });
+        let asked: BTreeSet<&str> =
+            file.global_args.iter().map(|global| &global.arg).chain(of_stages).map(|arg| arg.name.as_str()).collect();
+        let is_used = |name: &str| {
+            asked.contains(name)
+                || PROXIES.contains(&name)
+                || self.values.contains_key(name)
+                || name == "SOURCE_DATE_EPOCH"
+                || name.starts_with("BUILDKIT_")
+        };
+        self.given.keys().map(String::as_str).filter(|name| !is_used(name)).collect()
+    }
+
+    fn word(&self, text: &str, lines: Lines) -> Result<String, Problem> {
+        let lookup = |name: &str| self.values.get(name).cloned();
+        expand::word(text, self.escape, &lookup).map_err(|message| self.problem(message, lines))
+    }
+
+    fn problem(&self, message: String, lines: Lines) -> Problem {
+        Problem { source: self.source.clone(), lines: Some(lines), message, is_syntax: false }
+    }
+}
+
+fn predefined(platforms: &Platforms) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::from([("TARGETSTAGE".to_owned(), platforms.stage.clone())]);
+    for (prefix, platform) in [("BUILD", &platforms.build), ("TARGET", &platforms.target)] {
+        let mut parts = platform.splitn(3, '/');
+        values.insert(format!("{prefix}PLATFORM"), platform.clone());
+        for name in ["OS", "ARCH", "VARIANT"] {
+            values.insert(format!("{prefix}{name}"), parts.next().unwrap_or_default().to_owned());
+        }
+    }
+    values
+}
+
+/// The values at one point of a stage.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    globals: &'a Globals,
+    env: Vec<(String, String)>,
+    args: Vec<(String, Option<String>)>,
+}
+
+/// An instruction with its variables expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Add(Transfer),
+    /// Names and values in effect.
+    Arg(Vec<(String, Option<String>)>),
+    Cmd(Command),
+    Copy(Transfer),
+    Entrypoint(Command),
+    Env(Vec<(String, String)>),
+    Expose(Vec<String>),
+    Healthcheck(Healthcheck),
+    Label(Vec<(String, String)>),
+    Maintainer(String),
+    OnBuild(String),
+    Run {
+        run: Run,
+        mounts: Vec<Mount>,
+    },
+    Shell(Vec<String>),
+    StopSignal(String),
+    User(String),
+    Volume(Vec<String>),
+    Workdir(String),
+}
+
+impl Scope<'_> {
+    /// The image's environment so far, in order.
+    pub fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    /// The stage's arguments that have a value and no variable of the environment before them, in order.
+    pub fn args(&self) -> impl Iterator<Item = (&str, &str)> {
+        let args = self.args.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+        args.filter(|(name, _)| !self.env.iter().any(|(other, _)| other == name))
+    }
+
+    /// Proxy settings that the user gave and no `ARG` asks for: for the environment of `RUN`, not for its cache key.
+    pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = self.globals.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        given.filter(|(name, _)| PROXIES.contains(name) && self.value(name).is_none())
+    }
+
+    /// The value of a variable; the environment comes before arguments.
+    pub fn value(&self, name: &str) -> Option<String> {
+        let env = self.env.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        env.or_else(|| self.args.iter().find(|(other, _)| other == name).and_then(|(_, value)| value.clone()))
+    }
+
+    /// Expands an instruction with the values before it. What it defines counts from the next one on.
+    pub fn evaluate(&mut self, instruction: &Instruction) -> Result<Step, Problem> {
+        let step = self.step(&instruction.kind).map_err(|message| self.globals.problem(message, instruction.lines))?;
+        match &step {
+            Step::Env(pairs) => {
+                for (name, value) in pairs {
+                    set(&mut self.env, name, value.clone());
+                }
+            }
+            Step::Arg(args) => {
+                for (name, value) in args {
+                    set(&mut self.args, name, value.clone());
+                }
+            }
+            _ => {}
+        }
+        Ok(step)
+    }
+
+    fn step(&self, kind: &Kind) -> Result<Step, String> {
+        Ok(match kind {
+            Kind::Add(transfer) => Step::Add(self.transfer(transfer)?),
+            Kind::Copy(transfer) => Step::Copy(self.transfer(transfer)?),
+            Kind::Arg(args) => Step::Arg(args.iter().map(|arg| self.arg(arg)).collect::<Result<_, _>>()?),
+            Kind::Env(pairs) => Step::Env(self.pairs(pairs, "ENV")?),
+            Kind::Label(pairs) => Step::Label(self.pairs(pairs, "LABEL")?),
+            Kind::Expose(ports) => {
+                let lists = ports.iter().map(|text| expand::words(text, self.globals.escape, &self.lookup()));
+                Step::Expose(lists.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            Kind::Run(run) => {
+                let mounts = run.mounts.iter().map(|text| mount::resolve(text, |value| self.word(value)));
+                Step::Run { run: run.clone(), mounts: mounts.collect::<Result<_, _>>()? }
+            }
+            Kind::StopSignal(text) => Step::StopSignal(self.word(text)?),
+            Kind::User(text) => Step::User(self.word(text)?),
+            Kind::Volume(paths) => Step::Volume(self.all(paths)?),
+            Kind::Workdir(text) => Step::Workdir(self.word(text)?),
+            Kind::Cmd(command) => Step::Cmd(command.clone()),
+            Kind::Entrypoint(command) => Step::Entrypoint(command.clone()),
+            Kind::Healthcheck(check) => Step::Healthcheck(check.clone()),
+            Kind::Maintainer(name) => Step::Maintainer(name.clone()),
+            Kind::OnBuild(text) => Step::OnBuild(text.clone()),
+            Kind::Shell(words) => Step::Shell(words.clone()),
+        })
+    }
+
+    fn transfer(&self, transfer: &Transfer) -> Result<Transfer, String> {
+        if transfer.from.as_ref().is_some_and(|from| from.contains('$')) {
+            let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG \
+                           from global scope as a workaround";
+            return Err(message.into());
+        }
+        let source = |source: &TransferSource| match source {
+            TransferSource::Path(path) => self.word(path).map(TransferSource::Path),
+            TransferSource::Heredoc(heredoc) if heredoc.expand => {
+                let content = expand::heredoc(&heredoc.content, &self.lookup())?;
+                Ok(TransferSource::Heredoc(Heredoc { content, ..heredoc.clone() }))
+            }
+            TransferSource::Heredoc(heredoc) => Ok(TransferSource::Heredoc(heredoc.clone())),
+        };
+        let optional = |text: &Option<String>| text.as_deref().map(|text| self.word(text)).transpose();
+        Ok(Transfer {
+            sources: transfer.sources.iter().map(source).collect::<Result<_, _>>()?,
+            destination: self.word(&transfer.destination)?,
+            chown: optional(&transfer.chown)?,
+            chmod: optional(&transfer.chmod)?,
+            checksum: optional(&transfer.checksum)?,
+            excludes: self.all(&transfer.excludes)?,
+            ..transfer.clone()
+        })
+    }
+
+    /// The user's value, the default, or what a global `ARG` of this name says.
+    fn arg(&self, arg: &Arg) -> Result<(String, Option<String>), String> {
+        let name = self.word(&arg.name)?;
+        let value = match (self.globals.given.get(&name), &arg.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(self.word(default)?),
+            (None, None) => self.globals.values.get(&name).cloned(),
+        };
+        Ok((name, value))
+    }
+
+    fn pairs(&self, pairs: &[Pair], keyword: &str) -> Result<Vec<(String, String)>, String> {
+        let expanded = pairs.iter().map(|pair| match self.word(&pair.name)? {
+            empty if empty.is_empty() => Err(format!("{keyword} names can not be blank")),
+            name => Ok((name, self.word(&pair.value)?)),
+        });
+        expanded.collect()
+    }
+
+    fn all(&self, texts: &[String]) -> Result<Vec<String>, String> {
+        texts.iter().map(|text| self.word(text)).collect()
+    }
+
+    fn word(&self, text: &str) -> Result<String, String> {
+        expand::word(text, self.globals.escape, &self.lookup())
+    }
+
+    fn lookup(&self) -> impl Fn(&str) -> Option<String> {
+        |name| self.value(name)
+    }
+}
+
+fn set<T>(list: &mut Vec<(String, T)>, name: &str, value: T) {
+    match list.iter_mut().find(|(other, _)| other == name) {
+        Some((_, old)) => *old = value,
+        None => list.push((name.to_owned(), value)),
+    }
+}

@@ -1,0 +1,377 @@
+//! The process that runs the commands of a build, one after the other, and what it and the build say to each other.
+//!
+//! ```text
+//! build  ── task (text, output, lock) ──▶ worker     a bundle to run; its words go to `output`
+//! build  ◀─ ended (status, oom) ────────  worker
+//! build  ◀─ failed (status, text) ──────  worker     it could not be run
+//! build  ── end of stream ──────────────▶ worker     it is not wanted any more: all of it is ended, and the worker
+//! ```
+//! A process with one thread makes containers, and stages of a build are threads. A worker that outlives its build
+//! still takes the container and its cgroup away; for the case that it is killed as well there is a note in the state
+//! folder, by which the next build does.
+
+use crate::container::supervisor::{MANNER, status_of};
+use crate::layout::{Root, Workshop, mkdir_all};
+use crate::runtime::cgroup::{Cgroup, Hierarchies};
+use crate::runtime::launch::{self, Company, Streams};
+use crate::runtime::plan::{Face, Plan};
+use crate::sys::file::{Ownership, in_memory, read_all_limited};
+use crate::sys::mount::{self, Attributes, Overlay, Propagation};
+use crate::sys::poll::{self, Interest};
+use crate::sys::process::{self, Child};
+use crate::sys::socket::{MAX_MESSAGE, Socket};
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::Spec;
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The name that this program runs under as a worker.
+pub const NAME: &str = "minirun-build";
+
+/// What the names of containers begin with, and those of the notes about them in the state folder.
+pub const PREFIX: &str = "build-";
+
+/// The largest task in bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// What a worker is told.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// To run a command.
+    Run(Task),
+    /// To delete what was discarded in the store at this place, and then to end.
+    Clean { root: PathBuf, state: PathBuf },
+}
+
+/// A command to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// The container's name.
+    pub id: String,
+    /// The folder with its `config.json`.
+    pub bundle: PathBuf,
+    /// Where notes are.
+    pub state: PathBuf,
+    /// What is mounted before, where only the container and the worker see it.
+    pub prepared: Vec<Prepared>,
+    /// Descriptors that a process may open unless it asks for more.
+    pub descriptors: u64,
+}
+
+/// A mount that must be there before the container's own can be made of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Trees of stages and images, with a writable layer that is thrown away if one is wanted.
+    Overlay {
+        /// The lowest first.
+        lower: Vec<PathBuf>,
+        /// Upper and work directory.
+        writable: Option<(PathBuf, PathBuf)>,
+        /// An empty folder.
+        at: PathBuf,
+    },
+    /// Files that are never written to a disk.
+    Memory {
+        /// An empty folder.
+        at: PathBuf,
+        /// What is in it.
+        files: Vec<MemoryFile>,
+    },
+}
+
+/// A file of [`Prepared::Memory`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MemoryFile {
+    /// One component.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// As a shell would see it.
+    pub status: i32,
+    /// Whether the memory limit ended something in it.
+    pub out_of_memory: bool,
+}
+
+/// What a worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Ended(Ended),
+    Failed(i32, String),
+}
+
+/// A command that could not be run.
+#[derive(Debug)]
+pub struct NotRun {
+    /// The exit status of `run` in this case.
+    pub status: i32,
+    /// Why.
+    pub text: String,
+}
+
+impl std::fmt::Display for NotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for NotRun {}
+
+/// The workers of one build.
+#[derive(Debug)]
+pub struct Workers {
+    root: Root,
+    idle: Mutex<Vec<(Socket, Child)>>,
+}
+
+/// A task that is being carried out.
+pub struct Running {
+    socket: Socket,
+    child: Child,
+    /// What the command writes.
+    pub output: OwnedFd,
+    is_last: bool,
+}
+
+impl Workers {
+    /// None yet. Takes away what killed builds have left.
+    pub fn new(root: &Root) -> Workers {
+        clean_up_after_others(root.state());
+        Workers { root: root.clone(), idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Starts a worker that then is there when it is needed.
+    pub fn prepare(&self) -> Result<()> {
+        // One at a time: what one is given must not reach another.
+        let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
+        let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+        let about = self.root.path().as_os_str();
+        let child = process::spawn_self(NAME, &theirs, about, main).context("start a worker")?;
+        idle.push((ours, child));
+        Ok(())
+    }
+
+    /// Gives a task to a worker.
+    pub fn start(&self, task: Task, workshop: &Workshop) -> Result<Running> {
+        let taken = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let (socket, child) = match taken {
+            Some(worker) => worker,
+            None => {
+                self.prepare()?;
+                let made = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+                made.context("another step has taken the new worker")?
+            }
+        };
+        let is_last = !task.prepared.is_empty();
+        let text = in_memory(&serde_json::to_vec(&Order::Run(task)).context("write the worker's task")?)?;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
+        let (output, theirs) = pipe.context("make a pipe")?;
+        let fds = [text.as_fd(), theirs.as_fd(), workshop.lock().as_fd()];
+        socket.send_with(&[IoSlice::new(b"T")], &fds).context("give the worker its task")?;
+        Ok(Running { socket, child, output, is_last })
+    }
+
+    /// Waits for the end of a task whose output has ended.
+    pub fn finish(&self, running: Running) -> Result<Ended> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (length, _) = running.socket.receive(&mut buffer).context("hear from the worker")?;
+        if length == 0 {
+            bail!("the process that ran the command was killed");
+        }
+        if running.is_last {
+            process::reap(&running.child.pidfd).context("wait for the worker")?;
+        } else {
+            self.idle.lock().unwrap_or_else(|e| e.into_inner()).push((running.socket, running.child));
+        }
+        match serde_json::from_slice(&buffer[..length]).context("understand the worker")? {
+            Answer::Ended(ended) => Ok(ended),
+            Answer::Failed(status, text) => Err(NotRun { status, text }.into()),
+        }
+    }
+}
+
+/// Deletes what was discarded, without anybody having to wait for it.
+pub fn clean_later(root: &Root) -> Result<()> {
+    if !root.has_trash() {
+        return Ok(());
+    }
+    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+    process::spawn_self(NAME, &theirs, root.path().as_os_str(), main).context("start a worker")?;
+    let order = Order::Clean { root: root.path().to_owned(), state: root.state().to_owned() };
+    let text = in_memory(&serde_json::to_vec(&order).context("write the worker's task")?)?;
+    ours.send_with(&[IoSlice::new(b"T")], &[text.as_fd()]).context("give the worker its task")
+}
+
+/// The worker process, with its end of the connection to the build; returns its exit status.
+pub fn main(build: OwnedFd) -> i32 {
+    process::set_name(c"minirun-build");
+    // There is nobody to tell: the build hears of failures over its connection.
+    i32::from(serve(&Socket::from(build)).is_err())
+}
+
+fn serve(socket: &Socket) -> Result<()> {
+    rustix::process::setsid().map_err(io::Error::from).context("start a session")?;
+    while let (1.., fds) = socket.receive(&mut [0]).context("wait for a task")? {
+        let mut fds = fds.into_iter();
+        let text = fds.next().context("a task without its text")?;
+        let text = read_all_limited(&mut File::from(text), LIMIT).context("read the task")?;
+        let task = match serde_json::from_slice(&text).context("understand the task")? {
+            Order::Run(task) => task,
+            Order::Clean { root, state } => {
+                Root::open(&root, &state)?.empty_trash();
+                return Ok(());
+            }
+        };
+        let (Some(output), Some(lock)) = (fds.next(), fds.next()) else { bail!("a task without its descriptors") };
+        let answer = match carry_out(&task, output, socket) {
+            Ok(Some(ended)) => Answer::Ended(ended),
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let mut text = format!("{error:#}");
+                text.truncate(text.floor_char_boundary(MAX_MESSAGE / 8));
+                Answer::Failed(status_of(&error), text)
+            }
+        };
+        drop(lock);
+        socket.send(&serde_json::to_vec(&answer)?).context("answer the build")?;
+        // Mounts of one task are none of another's.
+        if !task.prepared.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a container to its end; `None` if nobody wants to know any more.
+fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
+    // The build has raised its own limit.
+    process::set_descriptor_limit(task.descriptors).context("limit the number of descriptors")?;
+    prepare(&task.prepared)?;
+    let spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, manner: MANNER };
+    let plan = Plan::resolve(&spec, &task.bundle, &face)?;
+    let note = Note::leave(&task.state, &task.id, spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()))?;
+    let result = run(&plan, output, socket);
+    let cleaned = plan.cgroup.kill_all().and_then(|()| plan.cgroup.remove());
+    drop(note);
+    let ended = result?;
+    cleaned.context("remove the command's cgroup")?;
+    Ok(ended)
+}
+
+fn run(plan: &Plan, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
+    let streams = Streams {
+        stdin: File::open("/dev/null").context("open /dev/null")?.into(),
+        stderr: output.try_clone().context("open the output twice")?,
+        stdout: output,
+    };
+    let created = launch::create(plan, Company { streams: Some(streams), ..Company::default() })?;
+    created.start()?;
+    let pidfd = &created.child.pidfd;
+    loop {
+        let interest =
+            [(pidfd.as_fd(), true), (socket.as_fd(), true)].map(|(fd, read)| Interest { fd, read, write: false });
+        let ready = poll::wait(&interest, None).context("wait for the command")?;
+        if ready[0].read {
+            let exit = process::reap(pidfd).context("wait for the command")?;
+            let out_of_memory = plan.cgroup.oom_kills() > 0;
+            return Ok(Some(Ended { status: exit.status(), out_of_memory }));
+        }
+        if ready[1].read {
+            created.abandon();
+            return Ok(None);
+        }
+    }
+}
+
+fn prepare(mounts: &[Prepared]) -> Result<()> {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    process::unshare(libc::CLONE_NEWNS).context("make a mount namespace")?;
+    mount::set_propagation(Path::new("/"), Propagation::Slave, true).context("keep mounts to ourselves")?;
+    for prepared in mounts {
+        match prepared {
+            Prepared::Overlay { lower, writable, at } => {
+                let (upper, work) = writable.clone().unzip();
+                let overlay = Overlay { lower: lower.clone(), upper, work, volatile: writable.is_some() };
+                overlay.attach(at).context("mount the source of a mount")?;
+            }
+            Prepared::Memory { at, files } => write_in_memory(at, files).context("keep secrets in memory")?,
+        }
+    }
+    Ok(())
+}
+
+fn write_in_memory(at: &Path, files: &[MemoryFile]) -> Result<()> {
+    let options = ["mode=0700".to_owned(), "noswap".to_owned()];
+    let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV | Attributes::MOUNT_ATTR_NOEXEC;
+    // Kernels before 6.4 do not know how to keep it out of the swap.
+    let tree = mount::new_file_system("tmpfs", "tmpfs", &options, attributes)
+        .or_else(|_| mount::new_file_system("tmpfs", "tmpfs", &options[..1], attributes))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::open(at, flags, Mode::empty()).map_err(io::Error::from)?;
+    mount::attach(&tree, &target)?;
+    for MemoryFile { name, content, mode, owner } in files {
+        let mut file = File::create_new(at.join(name))?;
+        file.write_all(content)?;
+        let (user, group) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::fchown(&file, Some(user), Some(group)).map_err(io::Error::from)?;
+        file.set_permissions(PermissionsExt::from_mode(*mode))?;
+    }
+    Ok(())
+}
+
+/// Says which cgroup there is, for those who clean up after us. It goes when we are done.
+struct Note {
+    path: PathBuf,
+    _owned: Ownership,
+}
+
+impl Note {
+    fn leave(state: &Path, id: &str, cgroup: Option<PathBuf>) -> Result<Note> {
+        mkdir_all(state)?;
+        let path = state.join(id);
+        let owned = Ownership::take(&path).context("leave a note")?.context("another build has this number")?;
+        let cgroup = cgroup.unwrap_or_default();
+        std::fs::write(&path, cgroup.as_os_str().as_encoded_bytes()).context("leave a note")?;
+        Ok(Note { path, _owned: owned })
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Takes away the cgroups of workers that were killed; their containers died with them.
+fn clean_up_after_others(state: &Path) {
+    for entry in std::fs::read_dir(state).into_iter().flatten().flatten() {
+        let is_note = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if !is_note || !matches!(Ownership::is_taken(&entry.path()), Ok(false)) {
+            continue;
+        }
+        let cgroup = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        // An empty one was left before there was anything.
+        let gone = cgroup.is_empty()
+            || Cgroup::at(Path::new(&cgroup)).and_then(|c| c.kill_all().and_then(|()| c.remove())).is_ok();
+        if gone {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! `build`: arguments, what they mean, and what is said about the end.
+
+use super::build_live::Live;
+use super::build_plain::Plain;
+use super::build_results::Results;
+use super::remote::pull_for_run;
+use super::run_options::ContainerArgs;
+use super::{App, environment, output};
+use crate::build::context::{DockerfileAt, Stream, tell_apart};
+use crate::build::copy::Fetched;
+use crate::build::dockerfile::Problem;
+use crate::build::progress::{Event, Progress, StepId};
+use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
+use crate::build::worker::clean_later;
+use crate::build::{ContextAt, Secrets, Subject, build};
+use crate::container::options::RunOptions;
+use crate::image::Reference;
+use crate::sys::tty;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, FromArgMatches, Parser};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// `build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Add a line to /etc/hosts of the commands (name:address)
+    #[arg(long)]
+    add_host: Vec<String>,
+    /// Allow the Dockerfile's commands to be less confined (network.host, security.insecure)
+    #[arg(long)]
+    allow: Vec<String>,
+    /// Set a variable of the Dockerfile (NAME=value, or NAME to copy it from here)
+    #[arg(long)]
+    build_arg: Vec<String>,
+    /// Give a name to a folder or an image for FROM and --from (name=PATH, name=docker-image://IMAGE)
+    #[arg(long)]
+    build_context: Vec<String>,
+    /// What Docker's caches come from; ours is in the store
+    #[arg(long, hide = true)]
+    cache_from: Vec<String>,
+    /// The cgroup above those of the commands
+    #[arg(long)]
+    cgroup_parent: Option<String>,
+    /// Relative share of processor time
+    #[arg(short = 'c', long)]
+    cpu_shares: Option<String>,
+    /// Number of processors, such as 1.5
+    #[arg(long)]
+    cpus: Option<String>,
+    #[arg(long, hide = true)]
+    compress: bool,
+    /// Processors to run on (0-3, 0,1)
+    #[arg(long)]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to use (0-3, 0,1)
+    #[arg(long)]
+    cpuset_mems: Option<String>,
+    /// The Dockerfile, or - for standard input [default: Dockerfile in the context]
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    // What the classic builder of Docker left behind does not exist here.
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    rm: bool,
+    /// Write the image's id to a file
+    #[arg(long)]
+    iidfile: Option<PathBuf>,
+    /// Set a label of the image (name=value)
+    #[arg(long)]
+    label: Vec<String>,
+    /// Memory limit of each command (bytes, or with k, m, g)
+    #[arg(short, long)]
+    memory: Option<String>,
+    /// Limit of memory and swap together; -1 is without limit
+    #[arg(long, allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// The network of the commands
+    #[arg(long)]
+    network: Option<String>,
+    /// Do everything anew
+    #[arg(long)]
+    no_cache: bool,
+    /// Where the result goes (type=docker|oci|tar|local[,dest=PATH]); a path alone is a folder
+    #[arg(short, long)]
+    output: Vec<String>,
+    /// The platform: only the machine's own
+    #[arg(long)]
+    platform: Option<String>,
+    /// What is shown: auto, plain or tty
+    #[arg(long, default_value = "auto")]
+    progress: String,
+    /// Look for newer versions of the base images
+    #[arg(long)]
+    pull: bool,
+    /// Say nothing but the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Give the commands a secret (id=name[,src=FILE | ,env=NAME])
+    #[arg(long)]
+    secret: Vec<String>,
+    /// Confinement of the commands, as of run
+    #[arg(long)]
+    security_opt: Vec<String>,
+    /// When a command fails, open a shell in the state before it
+    #[arg(long)]
+    shell_on_error: bool,
+    /// Size of /dev/shm
+    #[arg(long)]
+    shm_size: Option<String>,
+    /// Make one layer of all that the build adds to its base
+    #[arg(long)]
+    squash: bool,
+    /// Give the commands an ssh agent (default, or id[=SOCKET])
+    #[arg(long)]
+    ssh: Vec<String>,
+    /// A name of the image
+    #[arg(short, long)]
+    tag: Vec<String>,
+    /// The stage to build
+    #[arg(long)]
+    target: Option<String>,
+    /// Set a resource limit (name=soft[:hard])
+    #[arg(long)]
+    ulimit: Vec<String>,
+    /// Mount a host path or a volume in each command (source:target[:options])
+    #[arg(short, long)]
+    volume: Vec<String>,
+    /// The build context: a folder, or - for a tar archive or a Dockerfile on standard input
+    path: PathBuf,
+}
+
+/// What says how the containers of commands are, in the words of `run`, which gives them their meaning.
+#[derive(Debug, Parser)]
+#[command(name = "build", disable_help_flag = true, no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    container: ContainerArgs,
+}
+
+impl BuildArgs {
+    fn container(&self) -> Result<RunOptions> {
+        let mut words: Vec<String> = Vec::new();
+        let single = [
+            ("--cgroup-parent", &self.cgroup_parent),
+            ("--cpu-shares", &self.cpu_shares),
+            ("--cpus", &self.cpus),
+            ("--cpuset-cpus", &self.cpuset_cpus),
+            ("--cpuset-mems", &self.cpuset_mems),
+            ("--memory", &self.memory),
+            ("--memory-swap", &self.memory_swap),
+            ("--network", &self.network),
+            ("--shm-size", &self.shm_size),
+        ];
+        words.extend(single.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", value.as_ref()?))));
+        let several = [
+            ("--add-host", &self.add_host),
+            ("--security-opt", &self.security_opt),
+            ("--ulimit", &self.ulimit),
+            ("--volume", &self.volume),
+        ];
+        words.extend(several.into_iter().flat_map(|(flag, values)| values.iter().map(move |v| format!("{flag}={v}"))));
+        words.push("image".into());
+        let definition = super::switches_with_values(<Words as clap::CommandFactory>::command());
+        let matches = definition.try_get_matches_from(words).map_err(|e| anyhow!(e.to_string().trim().to_owned()))?;
+        Words::from_arg_matches(&matches)?.container.options()
+    }
+
+    fn wishes(&self) -> Result<Wishes> {
+        let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) if !text.is_empty() => {
+                Some(text.parse::<i64>().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?} and no number"))?)
+            }
+            _ => None,
+        };
+        let args = self.build_args()?;
+        let epoch = match args.get("SOURCE_DATE_EPOCH") {
+            Some(text) => Some(text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?} and no number"))?),
+            None => epoch,
+        };
+        Ok(Wishes {
+            args,
+            target: self.target.clone(),
+            no_cache: self.no_cache,
+            pull: self.pull,
+            labels: environment::labels(&self.label, &[])?,
+            secrets: self.secrets()?,
+            named: self.build_context.iter().map(|text| named(text)).collect::<Result<_>>()?,
+            container: self.container()?,
+            epoch,
+            allow: self.allow.iter().cloned().collect(),
+            squash: self.squash,
+        })
+    }
+
+    fn build_args(&self) -> Result<BTreeMap<String, String>> {
+        let mut args = BTreeMap::new();
+        for entry in &self.build_arg {
+            match entry.split_once('=') {
+                Some((name, value)) => drop(args.insert(name.to_owned(), value.to_owned())),
+                // Without a value here it is as if nothing had been said.
+                None => args.extend(std::env::var(entry).ok().map(|value| (entry.clone(), value))),
+            }
+        }
+        Ok(args)
+    }
+
+    fn secrets(&self) -> Result<Secrets> {
+        let mut secrets = Secrets::default();
+        for text in &self.secret {
+            let (id, content) = secret(text).with_context(|| format!("the secret {text:?}"))?;
+            secrets.contents.insert(id, content);
+        }
+        for text in &self.ssh {
+            let (id, socket) = agent(text)?;
+            secrets.agents.insert(id, socket);
+        }
+        Ok(secrets)
+    }
+}
+
+/// `name=PATH`, `name=docker-image://IMAGE`.
+fn named(text: &str) -> Result<(String, Named)> {
+    let Some((name, value)) = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty()) else {
+        bail!("invalid value {text:?} for --build-context: name=PATH or name=docker-image://IMAGE was expected");
+    };
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        return Ok((name.to_owned(), Named::Image(image.to_owned())));
+    }
+    if value.contains("://") {
+        bail!("the build context {value} is an address: get it first, and give the folder");
+    }
+    let metadata = std::fs::metadata(value).with_context(|| format!("look at the build context {value}"))?;
+    if !metadata.is_dir() {
+        bail!("the build context {value} is no folder");
+    }
+    Ok((name.to_owned(), Named::Folder(std::path::absolute(value)?)))
+}
+
+/// `id=name,src=FILE`, `id=name,env=NAME`; without a source the id names a variable or a file.
+fn secret(text: &str) -> Result<(String, Vec<u8>)> {
+    let mut fields = BTreeMap::new();
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').with_context(|| format!("{field:?} is no key=value"))?;
+        match key.to_ascii_lowercase().as_str() {
+            "type" if matches!(value, "file" | "env") => fields.insert("type", value),
+            "id" => fields.insert("id", value),
+            "source" | "src" => fields.insert("src", value),
+            "env" => fields.insert("env", value),
+            _ => bail!("unexpected key {key:?}: id, src, env and type are known"),
+        };
+    }
+    let id = *fields.get("id").context("it has no id")?;
+    let variable = |name: &str| std::env::var(name).with_context(|| format!("the variable {name} is not set"));
+    let file = |path: &str| std::fs::read(path).with_context(|| format!("read {path}"));
+    let content = match (fields.get("env"), fields.get("src"), fields.get("type")) {
+        (Some(name), _, _) => variable(name)?.into_bytes(),
+        (None, Some(name), Some(&"env")) => variable(name)?.into_bytes(),
+        (None, Some(path), _) => file(path)?,
+        (None, None, Some(&"file")) => file(id)?,
+        (None, None, _) => std::env::var(id).map(String::into_bytes).or_else(|_| file(id))?,
+    };
+    if content.len() > 500 << 10 {
+        bail!("it is larger than 500 kB");
+    }
+    Ok((id.to_owned(), content))
+}
+
+fn agent(text: &str) -> Result<(String, PathBuf)> {
+    use std::os::unix::fs::FileTypeExt;
+    let (id, socket) = match text.split_once('=') {
+        Some((id, path)) => (id, PathBuf::from(path)),
+        None => {
+            let socket = std::env::var_os("SSH_AUTH_SOCK");
+            (text, socket.map(PathBuf::from).context("SSH_AUTH_SOCK is not set: there is no ssh agent to give")?)
+        }
+    };
+    let metadata = std::fs::metadata(&socket).with_context(|| format!("look at {}", socket.display()))?;
+    if !metadata.file_type().is_socket() {
+        bail!("{} is no socket: keys are given by way of an ssh agent", socket.display());
+    }
+    Ok((id.to_owned(), std::path::absolute(socket)?))
+}
+
+/// Whoever shows what goes on.
+enum View {
+    Plain(Plain),
+    Live(Live),
+}
+
+impl View {
+    fn new(args: &BuildArgs) -> Result<View> {
+        let is_terminal = tty::is_terminal(rustix::stdio::stderr());
+        Ok(match (args.progress.as_str(), args.quiet) {
+            (_, true) => View::Plain(Plain::new(true)),
+            ("plain", _) => View::Plain(Plain::new(false)),
+            ("quiet" | "none", _) => View::Plain(Plain::new(true)),
+            ("auto", _) if !is_terminal => View::Plain(Plain::new(false)),
+            ("auto" | "tty", _) if is_terminal => View::Live(Live::start()),
+            ("tty", _) => bail!("--progress tty needs a terminal as standard error"),
+            (other, _) => bail!("invalid progress mode {other}: auto, plain and tty are known"),
+        })
+    }
+
+    fn finish(&mut self) {
+        if let View::Live(live) = self {
+            live.finish();
+        }
+    }
+
+    fn quote(&self, step: &str) -> String {
+        match self {
+            View::Plain(plain) => plain.quote(step),
+            View::Live(live) => live.quote(step),
+        }
+    }
+}
+
+impl Progress for View {
+    fn tell(&self, step: StepId, event: Event) {
+        match self {
+            View::Plain(plain) => plain.tell(step, event),
+            View::Live(live) => live.tell(step, event),
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        match self {
+            View::Plain(plain) => plain.warn(text),
+            View::Live(live) => live.warn(text),
+        }
+    }
+}
+
+/// Images come from registries, as for `run`.
+struct FromRegistry<'a> {
+    app: &'a App,
+    quiet: bool,
+}
+
+impl Fetch for FromRegistry<'_> {
+    fn fetch(&self, name: &Reference) -> Result<()> {
+        pull_for_run(self.app, &name.familiar(), None, self.quiet)
+    }
+
+    fn download(&self, address: &str) -> Result<Fetched> {
+        bail!("{address} cannot be got: this version adds only files")
+    }
+}
+
+/// `minirun build`.
+pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
+    let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
+    let wishes = args.wishes()?;
+    if let Some(platform) = &args.platform {
+        platform.split(',').try_for_each(check_platform)?;
+    }
+    let results = Results::parse(&args.output, names)?;
+    let subject = open_subject(app, &args)?;
+    let mut view = View::new(&args)?;
+    let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
+    view.finish();
+    let result = match built {
+        Ok(Some(id)) => {
+            results.finish(app, Some(id))?;
+            if let Some(path) = &args.iidfile {
+                std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
+            }
+            if args.quiet {
+                output::line(&id.to_string())?;
+            }
+            Ok(0)
+        }
+        Ok(None) => results.finish(app, None).map(|()| 0),
+        Err(error) => explain(app, &args, &view, error),
+    };
+    // Nobody waits for what need not be waited for.
+    let _ = clean_later(&app.root);
+    result
+}
+
+/// A name for the image.
+pub fn tag(name: &str) -> Result<Reference> {
+    let reference = Reference::parse(name).with_context(|| format!("invalid argument {name:?} for --tag"))?;
+    match reference.digest() {
+        None => Ok(reference),
+        Some(_) => bail!("invalid argument {name:?} for --tag: a digest cannot be given"),
+    }
+}
+
+/// Where the context and the Dockerfile are, by the path and by `-f`.
+fn open_subject(app: &App, args: &BuildArgs) -> Result<Subject> {
+    let is_stream = |path: &Path| path.as_os_str() == "-";
+    let file = args.file.as_deref();
+    let file_is_stream = file.is_some_and(is_stream);
+    if file_is_stream && is_stream(&args.path) {
+        bail!("the context and the Dockerfile cannot both come from the standard input");
+    }
+    let at = file.map_or(DockerfileAt::Default, DockerfileAt::Path);
+    if !is_stream(&args.path) {
+        if let Some(text) = args.path.to_str().filter(|text| is_address(text)) {
+            bail!("the context {text} is an address: get it first, and give the folder or the archive");
+        }
+        let context = ContextAt::Folder(&args.path);
+        if file_is_stream {
+            let mut text = Vec::new();
+            std::io::stdin().lock().take(DOCKERFILE_LIMIT).read_to_end(&mut text).context("read the Dockerfile")?;
+            return Subject::open(&app.root, context, DockerfileAt::Text(&String::from_utf8_lossy(&text)));
+        }
+        return Subject::open(&app.root, context, at);
+    }
+    if tty::is_terminal(rustix::stdio::stdin()) {
+        bail!("a context or a Dockerfile was expected at the standard input, but that is a terminal");
+    }
+    match tell_apart(std::io::stdin())? {
+        Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), at),
+        Stream::Dockerfile(_) if file.is_some() => {
+            bail!("-f names a file in the context, but there is none: the standard input is a Dockerfile")
+        }
+        Stream::Dockerfile(text) => Subject::open(&app.root, ContextAt::Nowhere, DockerfileAt::Text(&text)),
+    }
+}
+
+/// Nobody's honest Dockerfile is larger.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+fn is_address(text: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| text.starts_with(start))
+}
+
+/// Says what has failed and where, and how to look around there.
+fn explain(app: &App, args: &BuildArgs, view: &View, error: anyhow::Error) -> Result<u8> {
+    let failed = error.downcast_ref::<Failed>();
+    let problem = failed.map(|failed| &failed.problem).or_else(|| error.downcast_ref::<Problem>());
+    let Some(problem) = problem else { return Err(error.context("failed to solve")) };
+    if let Some(failed) = failed.filter(|failed| !failed.step.is_empty() && failed.before.is_some()) {
+        output::note(view.quote(&failed.step).trim_end());
+    }
+    let excerpt = problem.excerpt();
+    if !excerpt.is_empty() {
+        output::note(excerpt.trim_end());
+    }
+    let text = problem.to_string();
+    let text = if problem.is_syntax { text } else { problem.message.clone() };
+    output::complain(&anyhow!(text).context("failed to solve"));
+    let Some(before) = failed.and_then(|failed| failed.before.as_ref()) else { return Ok(1) };
+    let variables: String = before.env.iter().map(|e| format!("-e {} ", shell_words::quote(e))).collect();
+    let id = before.image.short();
+    if args.shell_on_error && tty::is_terminal(rustix::stdio::stdin()) {
+        output::note("A shell in the state before this step; the build fails when you leave it.");
+        open_shell(app, args, before)?;
+        return Ok(1);
+    }
+    output::note(&format!(
+        "To look around in the state before this step:\n  minirun run --rm -it {variables}--entrypoint /bin/sh {id}"
+    ));
+    Ok(1)
+}
+
+fn open_shell(app: &App, args: &BuildArgs, before: &crate::build::session::Before) -> Result<()> {
+    let mut command = std::process::Command::new(&app.program);
+    command.arg("--root").arg(app.root.path()).arg("--state").arg(app.root.state());
+    command.args(["run", "--rm", "-it", "--entrypoint", "/bin/sh"]);
+    command.args(before.env.iter().flat_map(|entry| ["-e", entry.as_str()]));
+    command.args(args.volume.iter().flat_map(|volume| ["-v", volume.as_str()]));
+    command.args(args.network.iter().flat_map(|network| ["--network", network.as_str()]));
+    command.arg(before.image.short());
+    command.status().context("open a shell").map(drop)
+}

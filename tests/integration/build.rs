@@ -1,0 +1,71 @@
+//! `minirun build`: from a Dockerfile to an image.
+
+mod cache;
+mod contexts;
+mod crash;
+mod mounts;
+mod real;
+mod steps;
+
+use crate::support::{Done, Store};
+use std::path::PathBuf;
+
+impl Store {
+    /// A context of this name with this Dockerfile.
+    pub fn context(&self, name: &str, dockerfile: &str) -> PathBuf {
+        let dir = self.path(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
+        dir
+    }
+
+    /// Builds a Dockerfile with nothing beside it.
+    pub fn build(&self, dockerfile: &str, args: &[&str]) -> Done {
+        let context = self.context("context", dockerfile);
+        let mut all = vec!["build"];
+        all.extend(args);
+        all.push(context.to_str().unwrap());
+        self.run(&all)
+    }
+
+    /// A build that must succeed; gives what it said.
+    pub fn builds(&self, dockerfile: &str, args: &[&str]) -> String {
+        let done = self.build(dockerfile, args);
+        assert_eq!(done.code, 0, "{dockerfile}\n{args:?}: {done:?}\n{}", done.err);
+        done.err
+    }
+
+    /// A build that must fail; gives what it said.
+    pub fn build_fails(&self, dockerfile: &str, args: &[&str]) -> String {
+        let done = self.build(dockerfile, args);
+        assert_eq!(done.code, 1, "{dockerfile}\n{args:?}: {done:?}\n{}", done.err);
+        done.err
+    }
+}
+
+/// How many parts of a build were done and not found in the cache.
+pub fn parts_done(said: &str) -> usize {
+    parts(said).iter().filter(|(_, end)| end.starts_with("DONE")).count()
+}
+
+/// How many were found.
+pub fn parts_cached(said: &str) -> usize {
+    parts(said).iter().filter(|(_, end)| end == "CACHED").count()
+}
+
+/// The parts of stages, by name, and how each ended.
+pub fn parts(said: &str) -> Vec<(String, String)> {
+    let mut names = std::collections::BTreeMap::new();
+    let mut out = Vec::new();
+    for line in said.lines() {
+        let Some((number, text)) = line.strip_prefix('#').and_then(|l| l.split_once(' ')) else { continue };
+        if text.starts_with('[') && !text.starts_with("[internal]") {
+            names.insert(number.to_owned(), text.to_owned());
+        } else if ["CACHED", "DONE", "ERROR", "CANCELED"].iter().any(|end| text.starts_with(end))
+            && let Some(name) = names.get(number)
+        {
+            out.push((name.clone(), text.to_owned()));
+        }
+    }
+    out
+}

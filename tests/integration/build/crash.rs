@@ -1,0 +1,113 @@
+//! Builds that are killed, and what is left of them.
+
+use super::parts_cached;
+use crate::support::{Store, eventually};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+const STEPS: &str = "FROM busybox AS a\nRUN echo 1 > /1\nRUN echo 2 > /2; sleep 0.05\nRUN echo 3 > /3\n\
+    FROM busybox AS b\nRUN echo 4 > /4; sleep 0.1\nFROM a\nRUN --mount=from=b,target=/b cp /b/4 /4\nRUN sleep 0.02\n";
+
+/// A build in the background, which does not outlive its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Started {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+
+    fn status(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+fn start(store: &Store) -> Started {
+    let path = store.text("context");
+    let mut command = store.command(&["build", "-t", "i", &path]);
+    Started(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// The cgroups of builds that run below a store.
+fn cgroups(notes: &[String]) -> Vec<String> {
+    notes.iter().filter(|id| !crate::support::cgroups_of(id).is_empty()).cloned().collect()
+}
+
+fn notes(store: &Store) -> Vec<String> {
+    let state = store.root().with_file_name("state");
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("build-")).collect()
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_and_loses_nothing() {
+    let store = Store::new();
+    store.context("context", STEPS);
+    for round in 0..8 {
+        store.ok(&["builder", "prune", "-af"]);
+        let mut child = start(&store);
+        std::thread::sleep(Duration::from_millis(20 + 40 * round));
+        let running = notes(&store);
+        child.kill();
+        eventually("all processes of the build to end", || store.processes().is_empty());
+        assert!(cgroups(&running).is_empty(), "{running:?}");
+        assert!(notes(&store).is_empty());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(store.root().to_str().unwrap()), "{mounts}");
+        let mut again = start(&store);
+        assert_eq!(again.status(), Some(0));
+        assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/1", "/2", "/3", "/4"]), "1\n2\n3\n4");
+    }
+}
+
+#[test]
+fn what_was_finished_is_not_done_again() {
+    let store = Store::new();
+    store.context("context", "FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN sleep 60\n");
+    let mut child = start(&store);
+    eventually("two steps to be remembered", || {
+        store.root().join("build/cache").read_dir().is_ok_and(|dir| dir.count() == 2)
+    });
+    child.kill();
+    let said = store.builds("FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN true\n", &[]);
+    assert_eq!(parts_cached(&said), 3, "{said}");
+}
+
+#[test]
+fn a_worker_that_is_killed_as_well_is_cleaned_up_after() {
+    let store = Store::new();
+    store.context("context", "FROM busybox\nRUN sleep 60\n");
+    let mut child = start(&store);
+    eventually("the command to run", || !cgroups(&notes(&store)).is_empty());
+    let left = notes(&store);
+    let workers: Vec<i32> = store
+        .processes()
+        .into_iter()
+        .filter(|(_, line)| line.starts_with("minirun-build "))
+        .map(|(pid, _)| pid)
+        .collect();
+    assert!(!workers.is_empty());
+    workers.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGKILL));
+    assert_eq!(child.status(), Some(1));
+    store.builds("FROM busybox\nRUN true\n", &[]);
+    assert!(cgroups(&left).is_empty() && notes(&store).is_empty());
+}
+
+#[test]
+fn two_builds_of_the_same_file_at_once() {
+    let store = Store::new();
+    store.context("context", STEPS);
+    for _ in 0..3 {
+        store.ok(&["builder", "prune", "-af"]);
+        let mut both = [start(&store), start(&store)];
+        both.iter_mut().for_each(|child| assert_eq!(child.status(), Some(0)));
+        assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/4"]), "4");
+    }
+}

@@ -1,0 +1,209 @@
+//! Instructions, stages and what is said about them.
+
+use super::parts;
+use crate::support::{Store, facts};
+
+#[test]
+fn instructions_make_the_image() {
+    let store = Store::new();
+    let dockerfile = r#"
+ARG BASE=busybox
+FROM $BASE AS first
+ARG WHO=world
+ENV GREETING="hello $WHO" SECOND=2
+LABEL kind=test who=$WHO
+WORKDIR /app
+WORKDIR sub
+RUN echo "$GREETING" > greeting
+EXPOSE 80 53/udp
+VOLUME /data
+USER 1000:1000
+STOPSIGNAL SIGUSR1
+HEALTHCHECK --interval=5s CMD true
+SHELL ["/bin/ash", "-c"]
+ENTRYPOINT ["cat"]
+CMD ["greeting"]
+"#;
+    store.builds(dockerfile, &["-t", "made", "-t", "made:second", "--build-arg", "WHO=tim", "--label", "more=1"]);
+    assert_eq!(store.ok(&["run", "--rm", "made"]), "hello tim");
+    let config = |template: &str| store.inspect("made:second", template);
+    assert_eq!(config("{{json .Config.Env}}").matches("hello tim").count(), 1);
+    assert_eq!(config("{{.Config.WorkingDir}} {{.Config.User}} {{.Config.StopSignal}}"), "/app/sub 1000:1000 SIGUSR1");
+    assert_eq!(config("{{json .Config.ExposedPorts}}"), r#"{"53/udp":{},"80/tcp":{}}"#);
+    assert_eq!(config("{{json .Config.Volumes}}"), r#"{"/data":{}}"#);
+    assert_eq!(config("{{json .Config.Labels}}"), r#"{"kind":"test","more":"1","who":"tim"}"#);
+    assert_eq!(config("{{json .Config.Shell}}"), r#"["/bin/ash","-c"]"#);
+    assert_eq!(config("{{json .Config.Entrypoint}} {{json .Config.Cmd}}"), r#"["cat"] ["greeting"]"#);
+    // Only the RUN and the directories that were missing made layers.
+    assert_eq!(config("{{len .RootFS.Layers}}"), "4");
+}
+
+#[test]
+fn a_command_of_the_base_goes_with_a_new_entry_point() {
+    let store = Store::empty();
+    store.image("based", &["CMD [\"old\"]"]);
+    store.builds("FROM based\nENTRYPOINT [\"e\"]\n", &["-t", "a"]);
+    assert_eq!(store.inspect("a", "{{json .Config.Cmd}}"), "null");
+    store.builds("FROM based\nCMD [\"new\"]\nENTRYPOINT [\"e\"]\n", &["-t", "b"]);
+    assert_eq!(store.inspect("b", "{{json .Config.Cmd}}"), r#"["new"]"#);
+}
+
+#[test]
+fn triggers_run_in_the_child() {
+    let store = Store::new();
+    store.builds("FROM busybox\nONBUILD RUN echo triggered > /trigger\nONBUILD ENV A=b\n", &["-t", "parent"]);
+    assert_eq!(store.inspect("parent", "{{json .Config.OnBuild}}").matches("RUN echo").count(), 1);
+    let said = store.builds("FROM parent\nRUN cat /trigger; echo A=$A\n", &["-t", "child"]);
+    assert!(said.contains("triggered") && said.contains("A=b"), "{said}");
+    assert_eq!(store.inspect("child", "{{json .Config.OnBuild}}"), "null");
+}
+
+#[test]
+fn commands_have_arguments_and_variables_but_the_image_only_variables() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nARG A=1\nARG B\nENV A=env\nRUN echo A=$A B=$B P=$http_proxy\n";
+    let said = store.builds(dockerfile, &["-t", "i", "--build-arg", "B=given", "--build-arg", "http_proxy=http://p"]);
+    assert!(said.contains("A=env B=given P=http://p"), "{said}");
+    let env = store.inspect("i", "{{json .Config.Env}}");
+    assert!(!env.contains("given") && !env.contains("proxy"), "{env}");
+    let said = store.builds("FROM busybox\nRUN true\n", &["--build-arg", "NOPE=1"]);
+    assert!(said.contains("[Warning] One or more build-args [NOPE] were not consumed"), "{said}");
+}
+
+#[test]
+fn scripts_and_shells() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nRUN <<EOF\necho first\necho second\nEOF\n\
+        RUN <<SCRIPT\n#!/bin/cat\nthe script itself\nSCRIPT\n\
+        RUN [\"/bin/echo\", \"no $shell\"]\nSHELL [\"/bin/sh\", \"-xc\"]\nRUN echo traced\n";
+    let said = store.builds(dockerfile, &[]);
+    for expected in ["second", "the script itself", "no $shell", "+ echo traced"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn only_what_the_target_needs_is_built() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS a\nRUN echo in-a\nFROM busybox AS unused\nRUN false\nFROM a AS c\nRUN echo in-c\n\
+        FROM busybox AS d\nRUN echo in-d\n";
+    let said = store.builds(dockerfile, &["--target", "c"]);
+    assert!(said.contains("in-a") && said.contains("in-c") && !said.contains("in-d"), "{said}");
+    let names: Vec<String> = parts(&said).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        ["[a 1/2] FROM docker.io/library/busybox:latest", "[a 2/2] RUN echo in-a", "[c 1/1] RUN echo in-c"]
+    );
+    store.builds(dockerfile, &["--target", "0"]);
+    let error = store.build_fails(dockerfile, &["--target", "nosuch"]);
+    assert!(error.contains("target stage \"nosuch\" could not be found"), "{error}");
+}
+
+#[test]
+fn stages_are_built_at_the_same_time() {
+    let store = Store::new();
+    // Each waits for the other: one after the other they would wait for ever.
+    let dockerfile = "FROM busybox AS a\nRUN --mount=type=cache,id=meet,target=/m touch /m/a; \
+        for i in $(seq 600); do [ -e /m/b ] && exit 0; sleep 0.1; done; exit 1\n\
+        FROM busybox AS b\nRUN --mount=type=cache,id=meet,target=/m touch /m/b; \
+        for i in $(seq 600); do [ -e /m/a ] && exit 0; sleep 0.1; done; exit 1\n\
+        FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
+    store.builds(dockerfile, &[]);
+}
+
+#[test]
+fn a_failure_says_where_and_how_to_look_around() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nARG X=5\nRUN echo kept > /kept\nRUN echo last words; \\\n  exit 7\nRUN never\n";
+    let error = store.build_fails(dockerfile, &[]);
+    assert!(error.contains(" > [3/4] RUN echo last words;"), "{error}");
+    assert!(error.contains("Dockerfile:4") && error.contains(">>>   exit 7"), "{error}");
+    assert!(error.contains("did not complete successfully: exit code: 7"), "{error}");
+    let hint = error.lines().last().unwrap().trim();
+    let words: Vec<&str> = hint.strip_prefix("minirun run --rm -it -e 'X=5' ").expect(&error).split(' ').collect();
+    let id = words.last().unwrap();
+    assert_eq!(store.ok(&["run", "--rm", "--entrypoint", "/bin/sh", id, "-c", "cat /kept"]), "kept");
+}
+
+#[test]
+fn a_shell_opens_where_it_failed() {
+    let store = Store::new();
+    store.context("context", "FROM busybox\nRUN echo here > /kept\nENV V=1\nRUN false\n");
+    let path = store.text("context");
+    let mut terminal = store.terminal(&["build", "--shell-on-error", &path]);
+    terminal.expect("A shell in the state before this step");
+    terminal.send("cat /kept; echo V is $V\n");
+    terminal.expect("V is 1");
+    terminal.send("exit\n");
+    assert_eq!(terminal.wait(), 1);
+}
+
+#[test]
+fn a_terminal_shows_what_is_going_on() {
+    let store = Store::new();
+    store.context("context", "FROM busybox\nRUN echo visible; sleep 1\n");
+    let path = store.text("context");
+    let mut terminal = store.terminal(&["build", "-t", "x", &path]);
+    terminal.expect("[+] Building");
+    terminal.expect(" => => # visible");
+    terminal.expect("FINISHED");
+    terminal.expect(" => => naming to docker.io/library/x");
+    assert_eq!(terminal.wait(), 0);
+}
+
+#[test]
+fn commands_are_as_confined_as_those_of_run() {
+    let store = Store::new();
+    let script = "grep -E '^(Cap|Seccomp|NoNewPrivs|Groups)' /proc/self/status; ls /dev; cat /proc/self/limits; \
+        ls -A /proc/acpi /sys/firmware 2>&1; cat /proc/mounts | cut -d' ' -f2,3 | sort";
+    let of_run = store.ok(&["run", "--rm", "busybox", "sh", "-c", script]);
+    let said = store.builds(&format!("FROM busybox\nRUN {script}\n"), &[]);
+    let of_build: Vec<&str> = said.lines().filter_map(|l| Some(l.splitn(3, ' ').nth(2)?.trim_end())).collect();
+    for line in of_run.lines() {
+        assert!(of_build.contains(&line.trim_end()) || line.contains("Seccomp_filters"), "{line:?} is not in {said}");
+    }
+}
+
+#[test]
+fn limits_hold_in_builds() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nRUN ulimit -n; grep shm /proc/mounts; grep added /etc/hosts\n";
+    let args = ["--ulimit", "nofile=123:124", "--shm-size", "3m", "--add-host", "added:1.2.3.4", "-m", "64m"];
+    let said = store.builds(dockerfile, &args);
+    assert!(said.contains(" 123\n") && said.contains("size=3072k") && said.contains("1.2.3.4\tadded"), "{said}");
+    let error = store.build_fails("FROM busybox\nRUN head -c 200m /dev/zero | tail\n", &["-m", "16m"]);
+    assert!(error.contains("exit code: 1"), "{error}");
+}
+
+#[test]
+fn what_a_flag_says_about_the_platform_must_be_this_machine() {
+    let store = Store::new();
+    store.builds("FROM --platform=$BUILDPLATFORM busybox\nARG TARGETARCH\nRUN echo is $TARGETARCH\n", &[]);
+    let error = store.build_fails("FROM --platform=linux/s390x busybox\n", &[]);
+    assert!(error.contains("linux/s390x is not this machine's"), "{error}");
+}
+
+#[test]
+fn thirty_steps_make_thirty_layers() {
+    let store = Store::new();
+    let steps: String = (0..30).map(|n| format!("RUN echo {n} > /n{n}; [ $(ls /n* | wc -l) = {} ]\n", n + 1)).collect();
+    store.builds(&format!("FROM busybox\n{steps}"), &["-t", "tall"]);
+    assert_eq!(store.inspect("tall", "{{len .RootFS.Layers}}"), "31");
+    assert_eq!(store.ok(&["run", "--rm", "tall", "sh", "-c", "cat /n* | wc -l"]), "30");
+}
+
+#[test]
+fn layers_hold_what_their_steps_have_changed() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nRUN head -c 1m /dev/zero > /big; mkdir /d; echo x > /d/x; ln /d/x /d/y\n\
+        RUN rm /big; rm -r /d; mkdir /d; echo new > /d/new\n\
+        RUN touch /etc/passwd.tmp; rm /etc/passwd.tmp; ls -la / > /dev/null\n";
+    store.builds(dockerfile, &["-t", "i"]);
+    assert_eq!(store.ok(&["run", "--rm", "i", "ls", "/d"]), "new");
+    assert_eq!(store.run(&["run", "--rm", "i", "ls", "/big"]).code, 1);
+    // What is deleted later still weighs.
+    let size = |name: &str| store.inspect(name, "{{.Size}}").parse::<u64>().unwrap();
+    assert!(size("i") >= size("busybox") + (1 << 20), "{} {}", size("i"), size("busybox"));
+    let fact = store.ok(&["run", "--rm", "i", "sh", "-c", "echo mode=$(stat -c %a /d)"]);
+    assert_eq!(facts(&fact)["mode"], "755");
+}
