@@ -3,8 +3,9 @@
 
 use super::mounts::Mounts;
 use super::session::Session;
-use super::worker::{PREFIX, Task};
+use super::worker::Task;
 use crate::container::compose::{self, World};
+use crate::container::connection::{VISITOR, Visitor};
 use crate::container::create::prepare_bind;
 use crate::container::device_requests::Granted;
 use crate::container::options::{MountSource, NetworkMode, RunOptions};
@@ -121,8 +122,10 @@ impl Sandbox {
         let json = serde_json::to_vec(&spec).context("write the bundle's config.json")?;
         write_new(&bundle.join("config.json"), &json, 0o600)?;
         Ok(Task {
-            id: format!("{PREFIX}{}", self.id),
+            id: record.id.clone(),
+            network: Visitor::of(&record, bundle.join("hosts")),
             bundle,
+            root: root.path().to_owned(),
             state: root.state().to_owned(),
             prepared,
             descriptors: session.descriptors,
@@ -168,10 +171,11 @@ impl Sandbox {
             mounts: Vec::new(),
             ..shared.clone()
         };
+        let networks = Record::asked_networks(&options);
         let config = ContainerConfig { env: command.env.clone(), ..ContainerConfig::default() };
         Ok(Record {
             version: VERSION,
-            id: format!("{PREFIX}{}", self.id),
+            id: format!("{VISITOR}{}", self.id),
             name: String::new(),
             created: String::new(),
             image: Digest::of(b""),
@@ -179,7 +183,7 @@ impl Sandbox {
             base: ImageConfig { config: Some(config), ..ImageConfig::default() },
             options,
             mounts,
-            networks: Default::default(),
+            networks,
         })
     }
 

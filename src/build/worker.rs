@@ -7,9 +7,10 @@
 //! build  ── end of stream ──────────────▶ worker     it is not wanted any more: all of it is ended, and the worker
 //! ```
 //! A process with one thread makes containers, and stages of a build are threads. A worker that outlives its build
-//! still takes the container and its cgroup away; for the case that it is killed as well there is a note in the state
-//! folder, by which the next build does.
+//! still takes the container, its cgroup and its places in networks away; for the case that it is killed as well there
+//! is a note in the state folder, by which the next build does.
 
+use crate::container::connection::{VISITOR, Visitor};
 use crate::container::supervisor::{MANNER, status_of};
 use crate::layout::{Root, Workshop, mkdir_all};
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
@@ -34,9 +35,6 @@ use std::sync::Mutex;
 /// The name that this program runs under as a worker.
 pub const NAME: &str = "minirun-build";
 
-/// What the names of containers begin with, and those of the notes about them in the state folder.
-pub const PREFIX: &str = "build-";
-
 /// The largest task in bytes.
 const LIMIT: u64 = 64 << 20;
 
@@ -56,8 +54,12 @@ pub struct Task {
     pub id: String,
     /// The folder with its `config.json`.
     pub bundle: PathBuf,
+    /// The store.
+    pub root: PathBuf,
     /// Where notes are.
     pub state: PathBuf,
+    /// Its place in networks.
+    pub network: Option<Visitor>,
     /// What is mounted before, where only the container and the worker see it.
     pub prepared: Vec<Prepared>,
     /// Descriptors that a process may open unless it asks for more.
@@ -150,7 +152,7 @@ pub struct Running {
 impl Workers {
     /// None yet. Takes away what killed builds have left.
     pub fn new(root: &Root) -> Workers {
-        clean_up_after_others(root.state());
+        clean_up_after_others(root);
         Workers { root: root.clone(), idle: Mutex::new(Vec::new()) }
     }
 
@@ -265,21 +267,42 @@ fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<End
     let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, manner: MANNER };
     let plan = Plan::resolve(&spec, &task.bundle, &face)?;
     let note = Note::leave(&task.state, &task.id, spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()))?;
-    let result = run(&plan, output, socket);
+    let root = Root::open(&task.root, &task.state)?;
+    let result = run(&plan, output, socket, |pid| match &task.network {
+        Some(visitor) => visitor.connect(&root, pid),
+        None => Ok(Vec::new()),
+    });
     let cleaned = plan.cgroup.kill_all().and_then(|()| plan.cgroup.remove());
+    let released = task.network.as_ref().map_or(Ok(()), |_| Visitor::release(&root, &task.id));
     drop(note);
     let ended = result?;
     cleaned.context("remove the command's cgroup")?;
+    released?;
     Ok(ended)
 }
 
-fn run(plan: &Plan, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
+/// `connect` gives the first process its networks, and then what the user should know about them.
+fn run(
+    plan: &Plan,
+    output: OwnedFd,
+    socket: &Socket,
+    connect: impl Fn(i32) -> Result<Vec<String>>,
+) -> Result<Option<Ended>> {
+    let mut to_user = File::from(output.try_clone().context("open the output once more")?);
+    let mut beside = |pid| {
+        let warnings = connect(pid)?;
+        // If nobody listens any more, nobody needs to know.
+        warnings.iter().for_each(|text| drop(writeln!(to_user, "WARNING: {text}")));
+        Ok(())
+    };
     let streams = Streams {
         stdin: File::open("/dev/null").context("open /dev/null")?.into(),
         stderr: output.try_clone().context("open the output twice")?,
         stdout: output,
     };
-    let created = launch::create(plan, Company { streams: Some(streams), ..Company::default() })?;
+    let created =
+        launch::create(plan, Company { streams: Some(streams), beside: Some(&mut beside), ..Company::default() })?;
+    drop(to_user);
     created.start()?;
     let pidfd = &created.child.pidfd;
     loop {
@@ -359,18 +382,20 @@ impl Drop for Note {
     }
 }
 
-/// Takes away the cgroups of workers that were killed; their containers died with them.
-fn clean_up_after_others(state: &Path) {
-    for entry in std::fs::read_dir(state).into_iter().flatten().flatten() {
-        let is_note = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if !is_note || !matches!(Ownership::is_taken(&entry.path()), Ok(false)) {
+/// Takes away the cgroups of workers that were killed, and gives back their places in networks; their containers died
+/// with them.
+fn clean_up_after_others(root: &Root) {
+    for entry in std::fs::read_dir(root.state()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(id) = name.to_str().filter(|name| name.starts_with(VISITOR)) else { continue };
+        if !matches!(Ownership::is_taken(&entry.path()), Ok(false)) {
             continue;
         }
         let cgroup = std::fs::read_to_string(entry.path()).unwrap_or_default();
         // An empty one was left before there was anything.
         let gone = cgroup.is_empty()
             || Cgroup::at(Path::new(&cgroup)).and_then(|c| c.kill_all().and_then(|()| c.remove())).is_ok();
-        if gone {
+        if gone && Visitor::release(root, id).is_ok() {
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -13,7 +13,7 @@ use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::worker::clean_later;
 use crate::build::{ContextAt, Secrets, Subject, build};
-use crate::container::options::RunOptions;
+use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
@@ -78,7 +78,7 @@ pub struct BuildArgs {
     /// Limit of memory and swap together; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     memory_swap: Option<String>,
-    /// The network of the commands
+    /// The network of the commands: default, none, host, or a name from `network ls`
     #[arg(long)]
     network: Option<String>,
     /// Do everything anew
@@ -166,7 +166,11 @@ impl BuildArgs {
         words.push("image".into());
         let definition = super::switches_with_values(<Words as clap::CommandFactory>::command());
         let matches = definition.try_get_matches_from(words).map_err(|e| anyhow!(e.to_string().trim().to_owned()))?;
-        Words::from_arg_matches(&matches)?.container.options()
+        let options = Words::from_arg_matches(&matches)?.container.options()?;
+        if let NetworkMode::Container(name) = &options.network {
+            bail!("the commands of a build cannot share the network of the container {name}: give a network's name");
+        }
+        Ok(options)
     }
 
     fn wishes(&self) -> Result<Wishes> {

@@ -8,11 +8,55 @@ use crate::network::Networks;
 use crate::network::endpoint::{Attachment, Connection, Guest};
 use crate::sys::file::Ownership;
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::path::PathBuf;
 
 /// The networks of a store.
 pub fn networks(root: &Root) -> Networks {
-    Networks::open(root, |root, id| Ownership::is_taken(&root.join("containers").join(id).join("lock")).unwrap_or(true))
+    Networks::open(root, |root, id| Ownership::is_taken(&lock_of(root, id)).unwrap_or(true))
+}
+
+/// What the ids of visitors begin with.
+pub const VISITOR: &str = "build-";
+
+/// What is owned by whoever answers for a container. A visitor has no folder, only a file among the volatile state.
+fn lock_of(root: &Root, id: &str) -> PathBuf {
+    match id.starts_with(VISITOR) {
+        true => root.state().join(id),
+        false => root.join("containers").join(id).join("lock"),
+    }
+}
+
+/// A command that is in networks as a container would be but is none of the store: one of a build. Whoever runs it owns
+/// the file of its id in the state folder meanwhile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Visitor {
+    id: String,
+    networks: Vec<Attachment>,
+    names: Names,
+    hosts: PathBuf,
+}
+
+impl Visitor {
+    /// What this record asks for; `None` if it is in no network. `hosts` is its file of names.
+    pub fn of(record: &Record, hosts: PathBuf) -> Option<Visitor> {
+        let (id, networks) = (record.id.clone(), record.networks.clone());
+        (!networks.is_empty()).then(|| Visitor { id, networks, names: Names::of(record), hosts })
+    }
+
+    /// Connects its first process; gives what the user should know.
+    pub fn connect(&self, root: &Root, pid: i32) -> Result<Vec<String>> {
+        let name = self.id.get(..VISITOR.len() + 12).unwrap_or(&self.id);
+        let (own_names, host_names) = (&self.names.own, &self.names.host);
+        let guest = Guest { id: &self.id, name, own_names, host_names, ports: &[], hosts: Some(&self.hosts) };
+        Ok(networks(root).connect(&guest, &self.networks, pid)?.warnings)
+    }
+
+    /// Gives up the places of the visitor of this id. Can be repeated.
+    pub fn release(root: &Root, id: &str) -> Result<()> {
+        networks(root).release(id)
+    }
 }
 
 /// Takes the default network's bridge away if no container is left that would use it. Call it when the user has his
@@ -31,6 +75,7 @@ pub fn tidy(root: &Root) {
 }
 
 /// What a container calls itself, and what it calls its host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Names {
     own: Vec<String>,
     host: Vec<String>,
@@ -135,5 +180,5 @@ impl Container {
 }
 
 fn guest<'a>(record: &'a Record, names: &'a Names, ports: &'a [crate::network::ports::Publish]) -> Guest<'a> {
-    Guest { id: &record.id, name: &record.name, own_names: &names.own, host_names: &names.host, ports }
+    Guest { id: &record.id, name: &record.name, own_names: &names.own, host_names: &names.host, ports, hosts: None }
 }

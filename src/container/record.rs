@@ -94,7 +94,7 @@ impl Record {
     }
 
     /// The networks that it was asked to be in.
-    pub(super) fn asked_networks(options: &RunOptions) -> Vec<Attachment> {
+    pub fn asked_networks(options: &RunOptions) -> Vec<Attachment> {
         let name = match &options.network {
             NetworkMode::Bridge => DEFAULT,
             NetworkMode::Named(name) => name,

@@ -10,6 +10,7 @@ use super::{Networks, names};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 /// A container's wish to be in a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct Guest<'a> {
     pub ports: &'a [Publish],
     /// What it calls the host.
     pub host_names: &'a [String],
+    /// Its file of names, if that is not where those of containers are.
+    pub hosts: Option<&'a Path>,
 }
 
 /// What holds a running container's place: its ports are free when this is gone.
@@ -229,6 +232,7 @@ impl Networks {
             names: own,
             own_names: guest.own_names.to_vec(),
             host_names: Vec::new(),
+            hosts: guest.hosts.map(Path::to_owned),
             ports: Vec::new(),
         })
     }

@@ -71,6 +71,9 @@ pub struct Endpoint {
     /// What it calls the host.
     #[serde(default)]
     pub host_names: Vec<String>,
+    /// Its file of names, if that is not where those of containers are.
+    #[serde(default)]
+    pub hosts: Option<PathBuf>,
     /// The ports that lead to it.
     pub ports: Vec<Published>,
 }

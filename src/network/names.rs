@@ -28,7 +28,7 @@ impl Networks {
         members.sort_unstable();
         members.dedup();
         for container in members {
-            update(&self.hosts_file(container), ledger, container)?;
+            own(self, container, ledger)?;
         }
         if due.is_empty() { Ok(()) } else { open.save() }
     }
@@ -36,7 +36,8 @@ impl Networks {
 
 /// Writes the names that a container has for itself, and of those that it shares networks with.
 pub(super) fn own(networks: &Networks, container: &str, ledger: &Ledger) -> Result<()> {
-    update(&networks.hosts_file(container), ledger, container)
+    let elsewhere = ledger.endpoints.iter().find(|e| e.container == container).and_then(|e| e.hosts.clone());
+    update(&elsewhere.unwrap_or_else(|| networks.hosts_file(container)), ledger, container)
 }
 
 fn update(path: &Path, ledger: &Ledger, container: &str) -> Result<()> {
