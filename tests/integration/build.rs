@@ -4,6 +4,7 @@ mod cache;
 mod contexts;
 mod crash;
 mod mounts;
+mod network;
 mod real;
 mod steps;
 
