@@ -2,7 +2,7 @@
 
 use super::Subject;
 use super::context::Context;
-use super::copy::{Fetched, Memo};
+use super::copy::Memo;
 use super::dockerfile::{Dockerfile, Globals, Lines, Problem};
 use super::mounts::Secrets;
 use super::progress::Reporter;
@@ -13,6 +13,7 @@ use crate::layout::{Root, Workshop, mkdir_all};
 use crate::sys::process;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +29,12 @@ pub trait Fetch: Sync {
     /// There is none, or it cannot be had.
     fn fetch(&self, name: &Reference) -> Result<()>;
 
-    /// Gets the content of an address, for `ADD`.
+    /// Writes the content of an address to an empty file; gives when it was last changed, in seconds since 1970, if that
+    /// is known. `go_on` hears how many bytes there are, and may put an end to it.
     ///
     /// # Errors
     /// It cannot be had.
-    fn download(&self, address: &str) -> Result<Fetched>;
+    fn download(&self, address: &str, into: &File, go_on: &dyn Fn(u64) -> Result<()>) -> Result<Option<i64>>;
 }
 
 /// What a build was asked for, beside its Dockerfile and context.

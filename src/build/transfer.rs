@@ -1,7 +1,7 @@
 //! `COPY` and `ADD`: what they are known by, and the layer that they make.
 
 use super::context::Context;
-use super::copy::{Known, Options, Origin, Plan, Request, plan};
+use super::copy::{Fetched, Known, Options, Origin, Plan, Request, plan};
 use super::dockerfile::{Mount, Transfer, TransferSource};
 use super::key::Key;
 use super::mounts;
@@ -10,7 +10,8 @@ use super::sandbox::Below;
 use super::stage::{Builder, Found};
 use crate::image::Digest;
 use crate::image::union::Union;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use std::fs::File;
 use std::path::Path;
 
 impl Builder<'_> {
@@ -49,6 +50,8 @@ impl Builder<'_> {
         // As long as the stage is the same its files need not be looked at.
         let quick = match from {
             Some(Found::Layers(layers)) => Some(self.quick_key(keyword, transfer, layers)),
+            // What has a checksum need not be fetched to be known.
+            None if transfer.checksum.is_some() => Some(self.quick_key(keyword, transfer, &[])),
             _ => None,
         };
         if let Some(quick) = &quick
@@ -85,7 +88,24 @@ impl Builder<'_> {
         };
         let config = self.state.config();
         let request = Request { transfer, is_add: keyword == "ADD", workdir: &config.working_dir };
-        plan(&request, &origin, &|address| session.fetch.download(address))
+        plan(&request, &origin, &|address| self.download(address))
+    }
+
+    /// Gets the content of an address, to a file without a name: it goes with the step.
+    fn download(&self, address: &str) -> Result<Fetched> {
+        let session = self.session;
+        let scratch = session.workshop.scratch()?;
+        let path = scratch.path().join("file");
+        let file = File::options().read(true).write(true).create_new(true).open(path).context("make a file for it")?;
+        let go_on = |received: u64| {
+            session.go_on()?;
+            match received > scratch.limit() {
+                true => bail!("it is larger than {} bytes, the limit for what is unpacked", scratch.limit()),
+                false => Ok(()),
+            }
+        };
+        let modified = session.fetch.download(address, &file, &go_on)?;
+        Ok(Fetched { file, modified })
     }
 
     fn copy(&self, plan: &Plan, files: &Known, is_linked: bool) -> Result<Digest> {

@@ -5,9 +5,8 @@ use super::build_plain::Plain;
 use super::build_results::Results;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
-use super::{App, environment, output};
+use super::{App, environment, output, surroundings};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
-use crate::build::copy::Fetched;
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
@@ -15,10 +14,12 @@ use crate::build::worker::clean_later;
 use crate::build::{ContextAt, Secrets, Subject, build};
 use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
+use crate::registry::Web;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -350,8 +351,8 @@ impl Fetch for FromRegistry<'_> {
         pull_for_run(self.app, &name.familiar(), None, self.quiet)
     }
 
-    fn download(&self, address: &str) -> Result<Fetched> {
-        bail!("{address} cannot be got: this version adds only files")
+    fn download(&self, address: &str, into: &File, go_on: &dyn Fn(u64) -> Result<()>) -> Result<Option<i64>> {
+        Web::open(&surroundings::read(false))?.get(address, into, go_on)
     }
 }
 

@@ -4,6 +4,7 @@
 //! repository, upload     manifests, blobs, tags; sending blobs whole, in pieces, or by mounting
 //! session                one registry: scheme, tokens, redirects, repetition after what passes
 //! token, challenge       what a 401 asks for, and getting it
+//! web                    what is at any address, for `ADD`
 //! http                   one request to one host, by that host's TLS settings and proxy
 //! credentials, helper    Docker's and Podman's files, and the programs that keep secrets
 //! settings               our own file: mirrors and what differs from registry to registry
@@ -20,6 +21,7 @@ mod session;
 mod settings;
 mod token;
 mod upload;
+mod web;
 
 pub use credentials::{CredentialStore, Credentials, Kept};
 pub use errors::{Refused, is_passing, pause};
@@ -27,3 +29,4 @@ pub use http::Source;
 pub use repository::{Part, Received, Repository};
 pub use session::{Registries, Rights};
 pub use settings::{Settings, Surroundings};
+pub use web::Web;

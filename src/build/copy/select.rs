@@ -155,8 +155,10 @@ fn remote(
     if !address.starts_with("http") || path.ends_with(".git") {
         bail!("ADD from the git repository {address}: this is not supported, clone it in a RUN");
     }
-    let name = path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    let name = name.rsplit('/').next().unwrap_or_default();
+    let path = path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    let path = decoded(path);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = if matches!(name, "." | "..") || name.contains('\0') { "" } else { name };
     if is_folder && name.is_empty() {
         bail!("{address} ends with no file name, so the destination must be one");
     }
@@ -169,6 +171,21 @@ fn remote(
         }
     }
     Ok(Source::Remote { name: name.to_owned(), fetched })
+}
+
+/// A part of an address without `%` signs.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let digits = after.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
+        bytes.push(byte.unwrap_or(b'%'));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// What a path or pattern means.
