@@ -7,6 +7,7 @@ mod mounts;
 mod network;
 mod real;
 mod steps;
+mod web;
 
 use crate::support::{Done, Store};
 use std::path::PathBuf;
