@@ -42,7 +42,7 @@ pub enum DockerfileAt<'a> {
     Text(&'a str),
 }
 
-/// What came by standard input.
+/// What came by standard input or from the web.
 pub enum Stream<R> {
     /// A context, to be read from its start.
     Archive(std::io::Chain<Cursor<Vec<u8>>, R>),
@@ -53,16 +53,16 @@ pub enum Stream<R> {
 /// Tells an archive, in any compression that we know, from a Dockerfile.
 pub fn tell_apart<R: Read>(mut stream: R) -> Result<Stream<R>> {
     let mut start = Vec::new();
-    stream.by_ref().take(START).read_to_end(&mut start).context("read the standard input")?;
+    stream.by_ref().take(START).read_to_end(&mut start).context("read the context")?;
     if start.is_empty() {
-        bail!("there is nothing at the standard input: a Dockerfile or a tar archive was expected");
+        bail!("there is nothing: a Dockerfile or a tar archive was expected");
     }
     let magics: [&[u8]; 4] = [&[0x1f, 0x8b], b"BZh", b"\xfd7zXZ\0", &[0x28, 0xb5, 0x2f, 0xfd]];
     if magics.iter().any(|magic| start.starts_with(magic)) || unpack::is_archive(&start[..]) {
         return Ok(Stream::Archive(Cursor::new(start).chain(stream)));
     }
     let mut rest = Cursor::new(start).chain(stream);
-    let text = read_all_limited(&mut rest, LIMIT).context("read the Dockerfile from the standard input")?;
+    let text = read_all_limited(&mut rest, LIMIT).context("read the Dockerfile")?;
     Ok(Stream::Dockerfile(String::from_utf8_lossy(&text).into_owned()))
 }
 

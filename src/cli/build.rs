@@ -3,15 +3,15 @@
 use super::build_live::Live;
 use super::build_plain::Plain;
 use super::build_results::Results;
+use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
 use super::{App, environment, output, surroundings};
-use crate::build::context::{DockerfileAt, Stream, tell_apart};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::worker::clean_later;
-use crate::build::{ContextAt, Secrets, Subject, build};
+use crate::build::{Secrets, build};
 use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
 use crate::registry::Web;
@@ -20,8 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `build`.
 #[derive(Debug, Args)]
@@ -130,7 +129,7 @@ pub struct BuildArgs {
     /// Mount a host path or a volume in each command (source:target[:options])
     #[arg(short, long)]
     volume: Vec<String>,
-    /// The build context: a folder, or - for a tar archive or a Dockerfile on standard input
+    /// The build context: a folder, or - for a tar archive or a Dockerfile on standard input, or where one is on the web
     path: PathBuf,
 }
 
@@ -364,7 +363,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
         platform.split(',').try_for_each(check_platform)?;
     }
     let results = Results::parse(&args.output, names)?;
-    let subject = open_subject(app, &args)?;
+    let subject = open_subject(app, args.file.as_deref(), &args.path)?;
     let mut view = View::new(&args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();
@@ -394,46 +393,6 @@ pub fn tag(name: &str) -> Result<Reference> {
         None => Ok(reference),
         Some(_) => bail!("invalid argument {name:?} for --tag: a digest cannot be given"),
     }
-}
-
-/// Where the context and the Dockerfile are, by the path and by `-f`.
-fn open_subject(app: &App, args: &BuildArgs) -> Result<Subject> {
-    let is_stream = |path: &Path| path.as_os_str() == "-";
-    let file = args.file.as_deref();
-    let file_is_stream = file.is_some_and(is_stream);
-    if file_is_stream && is_stream(&args.path) {
-        bail!("the context and the Dockerfile cannot both come from the standard input");
-    }
-    let at = file.map_or(DockerfileAt::Default, DockerfileAt::Path);
-    if !is_stream(&args.path) {
-        if let Some(text) = args.path.to_str().filter(|text| is_address(text)) {
-            bail!("the context {text} is an address: get it first, and give the folder or the archive");
-        }
-        let context = ContextAt::Folder(&args.path);
-        if file_is_stream {
-            let mut text = Vec::new();
-            std::io::stdin().lock().take(DOCKERFILE_LIMIT).read_to_end(&mut text).context("read the Dockerfile")?;
-            return Subject::open(&app.root, context, DockerfileAt::Text(&String::from_utf8_lossy(&text)));
-        }
-        return Subject::open(&app.root, context, at);
-    }
-    if tty::is_terminal(rustix::stdio::stdin()) {
-        bail!("a context or a Dockerfile was expected at the standard input, but that is a terminal");
-    }
-    match tell_apart(std::io::stdin())? {
-        Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), at),
-        Stream::Dockerfile(_) if file.is_some() => {
-            bail!("-f names a file in the context, but there is none: the standard input is a Dockerfile")
-        }
-        Stream::Dockerfile(text) => Subject::open(&app.root, ContextAt::Nowhere, DockerfileAt::Text(&text)),
-    }
-}
-
-/// Nobody's honest Dockerfile is larger.
-const DOCKERFILE_LIMIT: u64 = 16 << 20;
-
-fn is_address(text: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| text.starts_with(start))
 }
 
 /// Says what has failed and where, and how to look around there.

@@ -7,6 +7,7 @@ mod build;
 mod build_live;
 mod build_plain;
 mod build_results;
+mod build_subject;
 mod builder;
 mod confirm;
 mod container_prune;

@@ -52,7 +52,7 @@ impl Web {
                 drop(refused(response));
                 continue;
             }
-            if status != 200 {
+            if !(200..300).contains(&status) {
                 return Err(anyhow!(refused(response)).context(ask.shown()));
             }
             let modified = header_of(&response, "last-modified").and_then(seconds);

@@ -134,3 +134,27 @@ fn what_cannot_be_had_makes_nothing() {
     let done = crate::support::done(limited.env("MINIRUN_UNPACK_LIMIT", "1048576"));
     assert!(done.code == 1 && done.err.contains("larger than 1048576 bytes"), "{done:?}");
 }
+
+#[test]
+fn contexts_and_dockerfiles_come_from_the_web() {
+    let store = Store::new();
+    let dir = store.context("context", "FROM busybox\nCOPY word /word\n");
+    std::fs::write(dir.join("word"), "in an archive\n").unwrap();
+    let mut tar = std::process::Command::new("tar");
+    let made = crate::support::done(tar.arg("-czf").arg(store.path("c.tgz")).arg("-C").arg(&dir).arg("."));
+    assert_eq!(made.code, 0, "{made:?}");
+    let archive = crate::support::slurp(store.path("c.tgz"));
+    let web = Web::start(move |path, _| match path {
+        "/c.tgz" => whole("", &archive),
+        "/Dockerfile" => whole("", b"FROM busybox\nRUN echo alone > /word\n"),
+        "/empty" => whole("", b""),
+        _ => ("404 Not Found\r\nContent-Length: 0".into(), Vec::new()),
+    });
+    for (path, word) in [("/c.tgz", "in an archive"), ("/Dockerfile", "alone")] {
+        store.ok(&["build", "-q", "-t", "i", &web.at(path)]);
+        assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/word"]), word);
+    }
+    for (path, why) in [("/empty", "there is nothing"), ("/no", "not found"), ("/x.git", "is a git repository")] {
+        assert!(store.fails(1, &["build", &web.at(path)]).contains(why), "{path}");
+    }
+}

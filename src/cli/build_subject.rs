@@ -1,0 +1,79 @@
+//! What `build` is given: a folder, the standard input, something on the web.
+
+use super::{App, surroundings};
+use crate::build::context::{DockerfileAt, Stream, tell_apart};
+use crate::build::{ContextAt, Subject};
+use crate::registry::Web;
+use crate::sys::tty;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+/// Nobody's honest Dockerfile is larger.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+/// Opens the context at `path`, with the Dockerfile that `-f` names.
+pub fn open_subject(app: &App, file: Option<&Path>, path: &Path) -> Result<Subject> {
+    let is_stream = |path: &Path| path.as_os_str() == "-";
+    let file_is_stream = file.is_some_and(is_stream);
+    if file_is_stream && is_stream(path) {
+        bail!("the context and the Dockerfile cannot both come from the standard input");
+    }
+    if is_stream(path) {
+        if tty::is_terminal(rustix::stdio::stdin()) {
+            bail!("a context or a Dockerfile was expected at the standard input, but that is a terminal");
+        }
+        return from_stream(app, file, std::io::stdin()).context("from the standard input");
+    }
+    if let Some(address) = path.to_str().filter(|text| is_address(text)) {
+        if !address.starts_with("http") || address.split(['?', '#']).next().is_some_and(|path| path.ends_with(".git")) {
+            bail!("the context {address} is a git repository: clone it first, and give the folder");
+        }
+        if file_is_stream {
+            bail!("the Dockerfile cannot come from the standard input when the context is {address}");
+        }
+        return from_web(app, file, address).with_context(|| format!("the context {address}"));
+    }
+    let context = ContextAt::Folder(path);
+    if file_is_stream {
+        let mut text = Vec::new();
+        std::io::stdin().lock().take(DOCKERFILE_LIMIT).read_to_end(&mut text).context("read the Dockerfile")?;
+        return Subject::open(&app.root, context, DockerfileAt::Text(&String::from_utf8_lossy(&text)));
+    }
+    Subject::open(&app.root, context, dockerfile_at(file))
+}
+
+fn dockerfile_at(file: Option<&Path>) -> DockerfileAt<'_> {
+    file.map_or(DockerfileAt::Default, DockerfileAt::Path)
+}
+
+fn from_web(app: &App, file: Option<&Path>, address: &str) -> Result<Subject> {
+    let scratch = app.root.staging()?;
+    let path = scratch.path().join("context");
+    let mut content =
+        File::options().read(true).write(true).create_new(true).open(path).context("make a file for it")?;
+    let limit = scratch.limit();
+    let go_on = |received: u64| match received > limit {
+        true => bail!("it is larger than {limit} bytes, the limit for what is unpacked"),
+        false => Ok(()),
+    };
+    Web::open(&surroundings::read(false))?.get(address, &content, &go_on)?;
+    content.rewind().context("read the context")?;
+    from_stream(app, file, content)
+}
+
+/// An archive with the context, or a Dockerfile without one.
+fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send) -> Result<Subject> {
+    match tell_apart(stream)? {
+        Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), dockerfile_at(file)),
+        Stream::Dockerfile(_) if file.is_some() => {
+            bail!("-f names a file in the context, but there is none, only a Dockerfile")
+        }
+        Stream::Dockerfile(text) => Subject::open(&app.root, ContextAt::Nowhere, DockerfileAt::Text(&text)),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| text.starts_with(start))
+}
