@@ -7,6 +7,7 @@ use super::template::{Format, render_one};
 use super::{App, environment, output};
 use crate::container::connection::networks;
 use crate::container::containers::Containers;
+use crate::journal;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
 use crate::network::endpoint::Attachment;
 use crate::network::ledger::Ledger;
@@ -203,7 +204,9 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
         labels: environment::labels(&args.label, &[])?,
         options: args.opt.iter().map(pair).collect(),
     };
-    output::line(&networks(&app.root).create(&args.name, wishes)?.id)?;
+    let made = networks(&app.root).create(&args.name, wishes)?;
+    journal::network(&app.root, "create", &made, None);
+    output::line(&made.id)?;
     Ok(0)
 }
 
@@ -347,7 +350,10 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     let mut status = 0;
     for name in &args.networks {
         match networks(&app.root).remove(name) {
-            Ok(_) => output::line(name)?,
+            Ok(removed) => {
+                journal::network(&app.root, "destroy", &removed, None);
+                output::line(name)?;
+            }
             Err(error) if args.force && error.is::<NoSuchNetwork>() => {}
             Err(error) => {
                 output::complain(&error);
@@ -377,7 +383,10 @@ pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
             continue;
         }
         match networks.remove(&definition.name) {
-            Ok(removed) => gone.push(removed.name),
+            Ok(removed) => {
+                journal::network(&app.root, "destroy", &removed, None);
+                gone.push(removed.name);
+            }
             Err(error) => output::complain(&error),
         }
     }

@@ -3,6 +3,7 @@
 use super::containers::{Container, Containers};
 use super::options::NetworkMode;
 use super::record::Record;
+use crate::journal;
 use crate::layout::Root;
 use crate::network::Networks;
 use crate::network::endpoint::{Attachment, Connection, Guest};
@@ -106,13 +107,15 @@ impl Container {
         if self.is_in(&networks, &definition.id) {
             bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
         }
-        let attachment = Attachment { network: definition.name, ..attachment };
+        let attachment = Attachment { network: definition.name.clone(), ..attachment };
         let snapshot = self.snapshot()?;
         if let Some(init) = snapshot.init() {
             let names = Names::of(&self.record);
             networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
         }
-        self.rewrite(|record| record.networks.push(attachment))
+        self.rewrite(|record| record.networks.push(attachment))?;
+        journal::network(&self.root, "connect", &definition, Some(&self.record.id));
+        Ok(())
     }
 
     /// Takes it out of a network.
@@ -126,7 +129,9 @@ impl Container {
             let names = Names::of(&self.record);
             networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
         }
-        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))
+        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))?;
+        journal::network(&self.root, "disconnect", &definition, Some(&self.record.id));
+        Ok(())
     }
 
     fn is_in(&self, networks: &Networks, id: &str) -> bool {
