@@ -11,7 +11,7 @@ use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
 use crate::sys::errors;
 use crate::sys::file::{Durability, write_atomic};
-use crate::sys::process::ProcessId;
+use crate::sys::process::{self, ProcessId};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
@@ -87,6 +87,8 @@ impl Common {
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
     let order = Order::of(&args.common, true, log)?;
+    // Reading is done with, and many may be creating at once.
+    process::release_program_pages();
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
     hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
@@ -139,6 +141,9 @@ impl Order {
         check_descriptors(self.manner.preserved_fds)?;
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
+        if waits {
+            process::release_program_pages();
+        }
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
         self.launch(&plan, &dir, waits, shares, log).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&dir);

@@ -182,7 +182,7 @@ fn absent_fields_are_empty_in_templates_and_not_in_documents() {
         ("{{json .Config.Entrypoint}}", "null"),
         ("{{range .Mounts}}x{{end}}", ""),
         ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", ""),
-        ("{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}", "none"),
+        ("{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}", "bridge"),
         ("{{index .Config.Labels \"no.such\"}}", ""),
         ("{{.Config.Labels.nosuch}}", "<no value>"),
         ("{{len .Config.Cmd}} {{join .Config.Cmd \"|\"}}", "3 sh|-c|exit 3"),

@@ -73,7 +73,9 @@ fn what_was_finished_is_not_done_again() {
     store.context("context", "FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN sleep 60\n");
     let mut child = start(&store);
     eventually("two steps to be remembered", || {
-        store.root().join("build/cache").read_dir().is_ok_and(|dir| dir.count() == 2)
+        // What begins with a dot is only being written.
+        let is_whole = |entry: &std::fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+        store.root().join("build/cache").read_dir().is_ok_and(|dir| dir.flatten().filter(is_whole).count() == 2)
     });
     child.kill();
     let said = store.builds("FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN true\n", &[]);
