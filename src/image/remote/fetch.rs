@@ -242,8 +242,8 @@ impl Fetching<'_> {
 
     /// Keeps the whole blob without looking into it.
     fn receive(&self, wish: &Wish, partial: &mut Partial, stop: &AtomicBool) -> Result<()> {
-        let mut through = |mut download: Download| Ok(io::copy(&mut download, &mut io::sink()).map(drop)?);
-        self.download(wish, Some(partial), stop, &Fate::default(), &mut through)
+        let through = |mut download: Download| Ok(io::copy(&mut download, &mut io::sink()).map(drop)?);
+        self.download(wish, Some(partial), stop, &Fate::default(), through)
     }
 
     fn download<'d, T>(
