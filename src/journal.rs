@@ -10,7 +10,6 @@
 //! nevertheless.
 
 use crate::layout::Root;
-use crate::network::definition::Definition;
 use crate::sys::file::{Lock, LockMode};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -59,14 +58,6 @@ pub fn record(root: &Root, kind: &str, action: &str, id: &str, attributes: BTree
 pub fn image(root: &Root, action: &str, id: &str, name: &str) {
     let name = Some(name).filter(|n| !n.is_empty()).map(|n| ("name".to_owned(), n.to_owned()));
     record(root, "image", action, id, name.into_iter().collect());
-}
-
-/// Writes down that something happens to a network: `create`, `destroy`, and with a container's id `connect` and
-/// `disconnect`.
-pub fn network(root: &Root, action: &str, network: &Definition, container: Option<&str>) {
-    let own = [("name", &network.name), ("type", &network.driver)].map(|(k, v)| (k.to_owned(), v.clone()));
-    let container = container.map(|id| ("container".to_owned(), id.to_owned()));
-    record(root, "network", action, &network.id, own.into_iter().chain(container).collect());
 }
 
 fn place(root: &Root) -> PathBuf {

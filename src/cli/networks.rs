@@ -7,7 +7,6 @@ use super::template::{Format, render_one};
 use super::{App, environment, output};
 use crate::container::connection::networks;
 use crate::container::containers::Containers;
-use crate::journal;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
 use crate::network::endpoint::Attachment;
 use crate::network::ledger::Ledger;
@@ -205,7 +204,7 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
         options: args.opt.iter().map(pair).collect(),
     };
     let made = networks(&app.root).create(&args.name, wishes)?;
-    journal::network(&app.root, "create", &made, None);
+    made.tell(&app.root, "create", None);
     output::line(&made.id)?;
     Ok(0)
 }
@@ -351,7 +350,7 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     for name in &args.networks {
         match networks(&app.root).remove(name) {
             Ok(removed) => {
-                journal::network(&app.root, "destroy", &removed, None);
+                removed.tell(&app.root, "destroy", None);
                 output::line(name)?;
             }
             Err(error) if args.force && error.is::<NoSuchNetwork>() => {}
@@ -384,7 +383,7 @@ pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
         }
         match networks.remove(&definition.name) {
             Ok(removed) => {
-                journal::network(&app.root, "destroy", &removed, None);
+                removed.tell(&app.root, "destroy", None);
                 gone.push(removed.name);
             }
             Err(error) => output::complain(&error),

@@ -3,7 +3,6 @@
 use super::containers::{Container, Containers};
 use super::options::NetworkMode;
 use super::record::Record;
-use crate::journal;
 use crate::layout::Root;
 use crate::network::Networks;
 use crate::network::endpoint::{Attachment, Connection, Guest};
@@ -114,7 +113,7 @@ impl Container {
             networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
         }
         self.rewrite(|record| record.networks.push(attachment))?;
-        journal::network(&self.root, "connect", &definition, Some(&self.record.id));
+        definition.tell(&self.root, "connect", Some(&self.record.id));
         Ok(())
     }
 
@@ -130,7 +129,7 @@ impl Container {
             networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
         }
         self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))?;
-        journal::network(&self.root, "disconnect", &definition, Some(&self.record.id));
+        definition.tell(&self.root, "disconnect", Some(&self.record.id));
         Ok(())
     }
 
