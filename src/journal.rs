@@ -54,6 +54,7 @@ pub fn record(root: &Root, kind: &str, action: &str, id: &str, attributes: BTree
 }
 
 /// Writes down that something happens to an image: `pull`, `push`, `tag`, `untag`, `delete`, `import`, `load`, `save`.
+/// For the first two the id is the name with its tag, as Docker's.
 pub fn image(root: &Root, action: &str, id: &str, name: &str) {
     let name = Some(name).filter(|n| !n.is_empty()).map(|n| ("name".to_owned(), n.to_owned()));
     record(root, "image", action, id, name.into_iter().collect());

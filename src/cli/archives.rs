@@ -150,15 +150,20 @@ pub fn save(app: &App, args: &SaveArgs) -> Result<u8> {
     let lines = Lines::passing();
     if args.format == SaveFormat::OciDir {
         let Some(path) = &args.output else { bail!("a folder needs a name: use the -o flag") };
-        return save_folder(&store, saving, path, &lines);
+        save_folder(&store, saving, path, &lines)?;
+    } else {
+        let target = Target::open(args.output.as_deref())?;
+        store.save(saving, &mut TarMembers::new(target.file()), &lines)?;
+        target.publish()?;
     }
-    let target = Target::open(args.output.as_deref())?;
-    store.save(saving, &mut TarMembers::new(target.file()), &lines)?;
-    target.publish()?;
+    for selected in &images {
+        let id = selected.image.id.to_string();
+        journal::image(&app.root, "save", &id, &id);
+    }
     Ok(0)
 }
 
-fn save_folder(store: &Store, saving: Saving, path: &Path, lines: &Lines) -> Result<u8> {
+fn save_folder(store: &Store, saving: Saving, path: &Path, lines: &Lines) -> Result<()> {
     if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("write the folder {}: it is there already, and not empty", path.display());
     }
@@ -169,7 +174,7 @@ fn save_folder(store: &Store, saving: Saving, path: &Path, lines: &Lines) -> Res
     if saved.is_err() {
         let _ = std::fs::remove_dir_all(&aside);
     }
-    saved.map(|()| 0)
+    saved
 }
 
 /// `minirun export`.

@@ -203,7 +203,9 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
         labels: environment::labels(&args.label, &[])?,
         options: args.opt.iter().map(pair).collect(),
     };
-    output::line(&networks(&app.root).create(&args.name, wishes)?.id)?;
+    let made = networks(&app.root).create(&args.name, wishes)?;
+    made.tell(&app.root, "create", None);
+    output::line(&made.id)?;
     Ok(0)
 }
 
@@ -347,7 +349,10 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
     let mut status = 0;
     for name in &args.networks {
         match networks(&app.root).remove(name) {
-            Ok(_) => output::line(name)?,
+            Ok(removed) => {
+                removed.tell(&app.root, "destroy", None);
+                output::line(name)?;
+            }
             Err(error) if args.force && error.is::<NoSuchNetwork>() => {}
             Err(error) => {
                 output::complain(&error);
@@ -377,7 +382,10 @@ pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
             continue;
         }
         match networks.remove(&definition.name) {
-            Ok(removed) => gone.push(removed.name),
+            Ok(removed) => {
+                removed.tell(&app.root, "destroy", None);
+                gone.push(removed.name);
+            }
             Err(error) => output::complain(&error),
         }
     }

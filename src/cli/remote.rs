@@ -136,7 +136,7 @@ impl Pulling<'_> {
             }
         })?;
         let familiar = reference.familiar();
-        journal::image(&self.app.root, "pull", &pulled.image.to_string(), &familiar);
+        journal::image(&self.app.root, "pull", &familiar, &reference.familiar_name());
         say(&format!("Digest: {}", pulled.digest))?;
         say(&match pulled.is_new {
             true => format!("Status: Downloaded newer image for {familiar}"),
@@ -170,7 +170,7 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
     say(&format!("The push refers to repository [{}]", reference.name()))?;
     for tagged in &wanted {
         let pushed = store.push(&registries, tagged, &lines)?;
-        journal::image(&app.root, "push", &pushed.image.to_string(), &tagged.familiar());
+        journal::image(&app.root, "push", &tagged.familiar(), &tagged.familiar_name());
         let tag = tagged.tag().unwrap_or_default();
         say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size))?;
         if args.quiet {

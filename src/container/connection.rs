@@ -151,13 +151,15 @@ impl Container {
         if self.is_in(&networks, &definition.id) {
             bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
         }
-        let attachment = Attachment { network: definition.name, ..attachment };
+        let attachment = Attachment { network: definition.name.clone(), ..attachment };
         let snapshot = self.snapshot()?;
         if let Some(init) = snapshot.init() {
             let names = Names::of(&self.record);
             networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
         }
-        self.rewrite(|record| record.networks.push(attachment))
+        self.rewrite(|record| record.networks.push(attachment))?;
+        definition.tell(&self.root, "connect", Some(&self.record.id));
+        Ok(())
     }
 
     /// Takes it out of a network.
@@ -171,7 +173,9 @@ impl Container {
             let names = Names::of(&self.record);
             networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
         }
-        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))
+        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))?;
+        definition.tell(&self.root, "disconnect", Some(&self.record.id));
+        Ok(())
     }
 
     fn is_in(&self, networks: &Networks, id: &str) -> bool {

@@ -11,7 +11,7 @@ use std::thread::Builder;
 const AT_ONCE: usize = 8;
 
 /// Bytes of stack of a thread: trees can be two thousand folders deep.
-const STACK: usize = 32 << 20;
+pub const STACK: usize = 32 << 20;
 
 /// Says that the work has become useless.
 #[derive(Debug, Default)]

@@ -1,6 +1,8 @@
 //! What users' networks are, as they asked for them.
 
 use super::{DEFAULT, Networks, digest};
+use crate::journal;
+use crate::layout::Root;
 use crate::layout::mkdir_all;
 use crate::sys::file::{Durability, Lock, LockMode, read_limited, write_atomic};
 use crate::sys::random;
@@ -43,6 +45,16 @@ pub struct Definition {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver, as given.
     pub options: BTreeMap<String, String>,
+}
+
+impl Definition {
+    /// Writes down what happens to it: `create`, `destroy`, and with a container's id `connect` and `disconnect`.
+    pub fn tell(&self, root: &Root, action: &str, container: Option<&str>) {
+        let own = [("name", self.name.as_str()), ("type", &self.driver)];
+        let all = own.into_iter().chain(container.map(|id| ("container", id)));
+        let attributes = all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        journal::record(root, "network", action, &self.id, attributes);
+    }
 }
 
 /// A subnet with its parts.

@@ -120,12 +120,37 @@ fn images_and_what_is_out_of_memory_are_told_of() {
     store.ok(&["rmi", "other:1"]);
     let images = actions(&store, &["type=image"]);
     assert_eq!(images, ["image import", "image tag", "image untag"]);
+    let id = store.inspect("busybox", "{{.Id}}");
+    store.ok(&["save", "-o", &store.text("saved.tar"), "busybox"]);
+    store.ok(&["save", "--format", "oci-dir", "-o", &store.text("saved"), "busybox"]);
+    store.fails(1, &["save", "-o", &store.text("no/folder"), "busybox"]);
+    let format = "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}}";
+    let saved = ["events", "--since", "1h", "--until", "0s", "--filter", "event=save", "--format", format];
+    assert_eq!(store.ok(&saved), [format!("save {id} {id}"), format!("save {id} {id}")].join("\n"));
     let greedy = "x=a; while :; do x=$x$x; done";
     let done =
         store.run(&["run", "--name", "greedy", "-m", "8m", "--memory-swap", "8m", "busybox", "sh", "-c", greedy]);
     assert_eq!(done.code, 137);
     let told = actions(&store, &["container=greedy"]);
     assert!(told.ends_with(&["container oom".to_owned(), "container die".to_owned()]), "{told:?}");
+}
+
+#[test]
+fn networks_are_told_of() {
+    let store = Store::new();
+    let network = store.ok(&["network", "create", "mine"]);
+    let container = store.ok(&["create", "--name", "one", IMAGE, "true"]);
+    store.ok(&["network", "connect", "mine", "one"]);
+    store.fails(1, &["network", "connect", "mine", "one"]);
+    store.ok(&["network", "disconnect", "mine", "one"]);
+    store.ok(&["network", "rm", "mine"]);
+    let told = store.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "network=mine"]);
+    let told: Vec<_> = told.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let line =
+        |action: &str, container: &str| format!("network {action} {network} ({container}name=mine, type=bridge)");
+    let with = format!("container={container}, ");
+    let expected = [line("create", ""), line("connect", &with), line("disconnect", &with), line("destroy", "")];
+    assert_eq!(told, expected);
 }
 
 #[test]

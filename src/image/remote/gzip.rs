@@ -16,7 +16,8 @@ use std::thread::Builder;
 const BLOCK: usize = 1 << 20;
 /// How far back deflate looks.
 const WINDOW: usize = 32 << 10;
-const LEVEL: u32 = 6;
+/// Of Debian's files level 6 makes one percent less, in twice the time.
+const LEVEL: u32 = 4;
 /// No name, no time; made on any system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// A last, empty block of deflate.

@@ -3,6 +3,7 @@
 use super::download::{Around, Download, Fate};
 use super::fetch::{Fetching, Wish};
 use super::partial;
+use crate::image::borrow;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::feed;
@@ -95,6 +96,8 @@ impl Store {
         let config: ImageConfig = serde_json::from_slice(&config_data).context("read the image's configuration")?;
         check_platform(&config, &wanted, options.platform.is_some(), reference)?;
         let wishes = wishes(&config, &found.manifest)?;
+        // What could not be used in the end need not come.
+        self.check_borrowed(&config.rootfs.diff_ids)?;
         let is_here = |id: Digest| {
             let known = Names::read(&self.root).is_ok_and(|names| names.of_image(id).next().is_some());
             known && config.rootfs.diff_ids.iter().all(|layer| layer::exists(&self.root, layer))
@@ -110,6 +113,11 @@ impl Store {
             }
         }
         bail!("layers of {} are removed again and again while others are fetched", reference.familiar())
+    }
+
+    /// Checks that those of the layers that are here have no files of other ones than the image's.
+    fn check_borrowed(&self, layers: &[Digest]) -> Result<()> {
+        borrow::check(layers, |layer| layer::folder(&self.root, layer))
     }
 
     /// The configuration, from the store if it is there.
@@ -144,6 +152,10 @@ impl Store {
         if !config.rootfs.diff_ids.iter().all(|layer| layer::exists(&self.root, layer)) {
             return Ok(None);
         }
+        // Another command may have unpacked the same ones on others.
+        self.check_borrowed(&config.rootfs.diff_ids)?;
+        // Those that were here may still be a build's.
+        layer::settle(&self.root, &config.rootfs.diff_ids)?;
         let image = self.put_blob(config_data)?;
         self.put_blob(&found.data)?;
         let manifest = Descriptor::of(&found.media_type, &found.data);

@@ -62,6 +62,12 @@ fn an_image_comes_back_as_it_went() {
     );
     assert_eq!(again, wanted);
     assert_eq!(there.ok(&["pull", "-q", &name]), format!("{name}:latest"));
+    for (client, action) in [(&here, "push"), (&there, "pull")] {
+        let filter = format!("event={action}");
+        let told = client.ok(&["events", "--since", "1h", "--until", "0s", "--filter", &filter]);
+        let (_, event) = told.lines().next().unwrap().split_once(' ').unwrap();
+        assert_eq!(event, format!("image {action} {name}:latest (name={name})"));
+    }
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod access;
 mod basics;
 mod faults;
+mod layers;
 mod servers;
