@@ -129,7 +129,7 @@ elapsed() {
 
 parallel() {
     local e one eight
-    many() { seq "$starts" | xargs -P"$1" -I{} "${@:2}" run --rm --network none bench true {}; }
+    many_starts() { seq "$starts" | xargs -P"$1" -I{} "${@:2}" run --rm --network none bench true {}; }
     # What this machine can do at all: the bare calls in the same two ways.
     many_floors() { seq "$starts" | xargs -P"$1" -I{} "$floor" "$lower" "$tmp/floor" 1; }
     echo; echo "$starts starts in sequence and 8 at a time"
@@ -139,8 +139,8 @@ parallel() {
     printf '  %-14s %12s %12s %12s\n' floor "$(ms "$one")" "$(ms "$eight")" "$(ratio "$one" "$eight")"
     for e in "${engines[@]}"; do
         local -n command=cmd_$e
-        one=$(elapsed many 1 "${command[@]}")
-        eight=$(elapsed many 8 "${command[@]}")
+        one=$(elapsed many_starts 1 "${command[@]}")
+        eight=$(elapsed many_starts 8 "${command[@]}")
         printf '  %-14s %12s %12s %12s\n' "$e" "$(ms "$one")" "$(ms "$eight")" "$(ratio "$one" "$eight")"
         [ "$e" != minirun ] || goal '8 at a time / in sequence, time' "$(ratio "$eight" "$one")" 0.556
     done
