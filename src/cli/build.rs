@@ -363,7 +363,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
         platform.split(',').try_for_each(check_platform)?;
     }
     let results = Results::parse(&args.output, names)?;
-    let subject = open_subject(app, args.file.as_deref(), &args.path)?;
+    let subject = open_subject(app, args.file.as_deref(), &args.path, args.quiet)?;
     let mut view = View::new(&args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();

@@ -1,8 +1,10 @@
 //! What `build` is given: a folder, the standard input, something on the web.
 
+use super::progress::{Lines, Stream as Output};
 use super::{App, surroundings};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
 use crate::build::{ContextAt, Subject};
+use crate::image::progress::{Step, Watched};
 use crate::registry::Web;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
@@ -14,7 +16,7 @@ use std::path::Path;
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 /// Opens the context at `path`, with the Dockerfile that `-f` names.
-pub fn open_subject(app: &App, file: Option<&Path>, path: &Path) -> Result<Subject> {
+pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, quiet: bool) -> Result<Subject> {
     let is_stream = |path: &Path| path.as_os_str() == "-";
     let file_is_stream = file.is_some_and(is_stream);
     if file_is_stream && is_stream(path) {
@@ -24,7 +26,7 @@ pub fn open_subject(app: &App, file: Option<&Path>, path: &Path) -> Result<Subje
         if tty::is_terminal(rustix::stdio::stdin()) {
             bail!("a context or a Dockerfile was expected at the standard input, but that is a terminal");
         }
-        return from_stream(app, file, std::io::stdin()).context("from the standard input");
+        return from_stream(app, file, std::io::stdin(), quiet).context("from the standard input");
     }
     if let Some(address) = path.to_str().filter(|text| is_address(text)) {
         if !address.starts_with("http") || address.split(['?', '#']).next().is_some_and(|path| path.ends_with(".git")) {
@@ -33,7 +35,7 @@ pub fn open_subject(app: &App, file: Option<&Path>, path: &Path) -> Result<Subje
         if file_is_stream {
             bail!("the Dockerfile cannot come from the standard input when the context is {address}");
         }
-        return from_web(app, file, address).with_context(|| format!("the context {address}"));
+        return from_web(app, file, address, quiet).with_context(|| format!("the context {address}"));
     }
     let context = ContextAt::Folder(path);
     if file_is_stream {
@@ -48,7 +50,7 @@ fn dockerfile_at(file: Option<&Path>) -> DockerfileAt<'_> {
     file.map_or(DockerfileAt::Default, DockerfileAt::Path)
 }
 
-fn from_web(app: &App, file: Option<&Path>, address: &str) -> Result<Subject> {
+fn from_web(app: &App, file: Option<&Path>, address: &str, quiet: bool) -> Result<Subject> {
     let scratch = app.root.staging()?;
     let path = scratch.path().join("context");
     let mut content =
@@ -60,11 +62,14 @@ fn from_web(app: &App, file: Option<&Path>, address: &str) -> Result<Subject> {
     };
     Web::open(&surroundings::read(false))?.get(address, &content, &go_on)?;
     content.rewind().context("read the context")?;
-    from_stream(app, file, content)
+    from_stream(app, file, content, quiet)
 }
 
 /// An archive with the context, or a Dockerfile without one.
-fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send) -> Result<Subject> {
+fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send, quiet: bool) -> Result<Subject> {
+    // While it is read there is something to see on a terminal; a folder is used where it is.
+    let lines = if quiet { Lines::new(Output::Errors, true) } else { Lines::passing() };
+    let stream = Watched::new(stream, &lines, String::new(), None, Step::TransferringContext);
     match tell_apart(stream)? {
         Stream::Archive(stream) => Subject::open(&app.root, ContextAt::Archive(Box::new(stream)), dockerfile_at(file)),
         Stream::Dockerfile(_) if file.is_some() => {

@@ -220,6 +220,7 @@ fn words(step: &Step) -> String {
         Step::Loading(_) => "Loading layer",
         Step::Writing(_) => "Saving layer",
         Step::Importing(_) => "Importing",
+        Step::TransferringContext(_) => "Transferring context",
         Step::Exporting(_) => "Exporting",
         Step::Committing(_) => "Committing",
     };
@@ -234,6 +235,7 @@ fn amount(step: &Step) -> Option<Amount> {
         | Step::Loading(amount)
         | Step::Writing(amount)
         | Step::Importing(amount)
+        | Step::TransferringContext(amount)
         | Step::Exporting(amount)
         | Step::Committing(amount) => Some(*amount),
         _ => None,

@@ -48,6 +48,8 @@ pub enum Step {
     Writing(Amount),
     /// A root file system is being read from an archive.
     Importing(Amount),
+    /// It is the context of a build, which is being unpacked.
+    TransferringContext(Amount),
     /// A root file system is being written to an archive.
     Exporting(Amount),
     /// A container's changes are being read.
