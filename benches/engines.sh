@@ -144,6 +144,10 @@ tear_down() {
         # shellcheck disable=SC2086
         [ -z "$names" ] || "${command[@]}" rm -f $names >/dev/null 2>&1 || true
     done
+    # The bridge of a store outlives its containers.
+    for e in minirun many source; do
+        [ ! -d "$tmp/$e/layers" ] || "$minirun" --root "$tmp/$e" --state "$volatile/$e" network prune -f >/dev/null 2>&1 || true
+    done
     [ ! -e "$tmp/registry.pid" ] || kill "$(<"$tmp/registry.pid")" 2>/dev/null || true
     if [ -n "$dockerd_pid" ]; then
         kill "$dockerd_pid" 2>/dev/null || true
