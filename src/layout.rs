@@ -14,6 +14,7 @@
 //! <root>/stubs         the places that every container has mounts on; below all images' layers
 //! <root>/rootfs        where every container's root is mounted, each in its own mount namespace
 //! <root>/partial       blobs that a pull has received in part, to be continued  (image room)
+//! <root>/build         what builds keep: records of steps, cache mounts, hashes  (build room)
 //! <root>/tmp           everything half made; whole things are renamed out of it
 //! <root>/events        what has happened        (journal room)
 //! <root>/trash         what is being deleted: renamed here first, emptied later
@@ -295,6 +296,11 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "trash",
         "trash.lock",
         "lock",
+        "index.json",
+        "index.lock",
+        "summaries.json",
+        "mounts.lock",
+        "build",
         "events",
         "events.1",
         "events.lock",

@@ -145,6 +145,8 @@ pub fn save(app: &App, args: &SaveArgs) -> Result<u8> {
     let store = Store::open(&app.root);
     let images = store.select(&args.images)?;
     let without = store.select(&args.exclude)?;
+    // A layer's tar is made with a folder open for each level of its tree.
+    crate::sys::process::raise_descriptor_limit();
     let for_docker = args.format == SaveFormat::DockerArchive;
     let saving = Saving { images: &images, without: &without, for_docker };
     let lines = Lines::passing();

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `images`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters, each as --filter KEY=VALUE; several of one key are alternatives, those of different keys must all hold:
+Filters, each as --filter KEY=VALUE; all must hold, but of several patterns of names one:
   dangling=true|false   images without a name, or with one
   label=KEY[=VALUE]     images with a label
   reference=PATTERN     names such as 'web*', '*/app:v?'

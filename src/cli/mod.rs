@@ -33,6 +33,7 @@ mod inspect_host;
 mod inspect_image;
 mod inspect_mounts;
 mod inspect_network;
+mod limits;
 mod login;
 mod logs;
 mod moment;

@@ -6,7 +6,8 @@ use crate::container::containers::Containers;
 use crate::image::{Interrupted, PullOptions, Reference, Store, Wanted};
 use crate::journal;
 use crate::registry::Registries;
-use anyhow::{Result, bail};
+use crate::sys::process;
+use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
 /// `pull`.
@@ -84,6 +85,8 @@ pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
     }
     let registries = args.safety.registries()?;
     let pulling = Pulling { app, registries: &registries, platform, quiet: args.quiet, stream: Stream::Output };
+    // Each layer in the making keeps folders open.
+    process::raise_descriptor_limit();
     if args.all_tags {
         let tags = Store::open(&app.root).remote_tags(&registries, &reference)?;
         for tag in &tags {
@@ -102,7 +105,12 @@ pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
 pub fn pull_for_run(app: &App, image: &str, platform: Option<Wanted>, quiet: bool) -> Result<()> {
     let reference = Reference::parse(image)?;
     let registries = Registries::open(&surroundings::read(false))?;
-    Pulling { app, registries: &registries, platform, quiet, stream: Stream::Errors }.one(&reference)
+    let descriptors = process::descriptor_limit();
+    process::raise_descriptor_limit();
+    let pulled = Pulling { app, registries: &registries, platform, quiet, stream: Stream::Errors }.one(&reference);
+    // The container that comes next has the limit that we were given.
+    process::set_descriptor_limit(descriptors).context("limit the number of descriptors")?;
+    pulled
 }
 
 fn has_tag(name: &str) -> bool {
@@ -161,6 +169,8 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
     if wanted.is_empty() {
         bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
     }
+    // A layer's tar is made with a folder open for each level of its tree.
+    process::raise_descriptor_limit();
     let lines = Lines::new(Stream::Output, args.quiet);
     let say = |text: &str| if args.quiet { Ok(()) } else { lines.line(text) };
     if !named && !args.all_tags {

@@ -17,26 +17,12 @@ pub struct MoreArgs {
     /// Connect only to some of its streams: stdin, stdout, stderr
     #[arg(short, long)]
     pub(super) attach: Vec<String>,
-    /// Relative share of disk time (10 to 1000)
-    #[arg(long)]
-    blkio_weight: Option<u16>,
-    /// The same for one device (path:weight)
+    /// Relative share of the time of one disk (path:weight)
     #[arg(long)]
     blkio_weight_device: Vec<String>,
     /// Cgroup namespace: private or host
     #[arg(long)]
     cgroupns: Option<String>,
-    /// Microseconds of a period of processor time
-    #[arg(long)]
-    cpu_period: Option<u64>,
-    /// Microseconds of processor time in each period
-    #[arg(long, allow_hyphen_values = true)]
-    cpu_quota: Option<i64>,
-    /// The same two for real-time processes (cgroup version 1)
-    #[arg(long, hide = true)]
-    cpu_rt_period: Option<u64>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    cpu_rt_runtime: Option<i64>,
     /// Let it use a device of the host's (path[:path inside][:rwm])
     #[arg(long)]
     device: Vec<String>,
@@ -126,8 +112,6 @@ pub struct OtherArgs {
     #[arg(long, hide = true)]
     isolation: Option<String>,
     #[arg(long, hide = true)]
-    kernel_memory: Option<String>,
-    #[arg(long, hide = true)]
     runtime: Option<String>,
     #[arg(long, hide = true)]
     storage_opt: Vec<String>,
@@ -155,10 +139,6 @@ impl OtherArgs {
         if let Some(isolation) = self.isolation.as_deref().filter(|i| !matches!(*i, "" | "default")) {
             bail!("invalid isolation {isolation:?}: on Linux it is default");
         }
-        ensure!(
-            self.kernel_memory.is_none(),
-            "--kernel-memory is not supported: the kernel has no such limit any more; --memory counts its memory too"
-        );
         if let Some(runtime) = self.runtime.as_deref().filter(|r| !matches!(*r, "" | "minirun")) {
             bail!("unknown or invalid runtime name: {runtime} (minirun is its own runtime)");
         }
@@ -251,25 +231,17 @@ impl MoreArgs {
 
     fn limits(&self, options: &mut RunOptions) -> Result<()> {
         let r = &mut options.resources;
-        if r.nano_cpus.is_some_and(|n| n > 0) {
-            ensure!(self.cpu_period.is_none(), "Conflicting options: Nano CPUs and CPU Period cannot both be set");
-            ensure!(self.cpu_quota.is_none(), "Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-        }
-        r.cpu_period = cpu_period(self.cpu_period)?;
-        r.cpu_quota = cpu_quota(self.cpu_quota)?;
-        r.cpu_realtime_period = self.cpu_rt_period.filter(|n| *n != 0);
-        r.cpu_realtime_runtime = self.cpu_rt_runtime.filter(|n| *n != 0);
         r.oom_kill_disable = self.oom_kill_disable;
         r.memory_swappiness = match self.memory_swappiness {
             None | Some(-1) => None,
             Some(n @ 0..=100) => Some(n as u64),
             Some(n) => bail!("Invalid value: {n}, valid memory swappiness range is 0-100"),
         };
-        r.block_io = self.block_io()?;
-        Ok(())
+        self.block_io(&mut r.block_io)
     }
 
-    fn block_io(&self) -> Result<BlockIo> {
+    /// Limits of single devices.
+    fn block_io(&self, limits: &mut BlockIo) -> Result<()> {
         let bytes = |text: &str| values::bytes(text).ok().and_then(|n| u64::try_from(n).ok());
         let count = |text: &str| text.parse().ok();
         let rates = |list: &[String], read: &dyn Fn(&str) -> Option<u64>| -> Result<Vec<(String, u64)>> {
@@ -287,14 +259,12 @@ impl MoreArgs {
             let weight = weight.parse().ok().filter(|w| matches!(w, 10..=1000));
             Ok((path, weight.with_context(|| format!("invalid weight for device: {text}"))?))
         };
-        Ok(BlockIo {
-            weight: blkio_weight(self.blkio_weight)?,
-            weight_devices: self.blkio_weight_device.iter().map(weight).collect::<Result<_>>()?,
-            read_bps: rates(&self.device_read_bps, &bytes)?,
-            write_bps: rates(&self.device_write_bps, &bytes)?,
-            read_iops: rates(&self.device_read_iops, &count)?,
-            write_iops: rates(&self.device_write_iops, &count)?,
-        })
+        limits.weight_devices = self.blkio_weight_device.iter().map(weight).collect::<Result<_>>()?;
+        limits.read_bps = rates(&self.device_read_bps, &bytes)?;
+        limits.write_bps = rates(&self.device_write_bps, &bytes)?;
+        limits.read_iops = rates(&self.device_read_iops, &count)?;
+        limits.write_iops = rates(&self.device_write_iops, &count)?;
+        Ok(())
     }
 }
 
@@ -302,25 +272,6 @@ fn device_value(text: &str) -> Result<(String, &str)> {
     let (path, value) = text.rsplit_once(':').with_context(|| format!("bad format: {text}"))?;
     ensure!(path.starts_with("/dev/"), "bad format for device path: {text}");
     Ok((path.to_owned(), value))
-}
-
-/// `--blkio-weight`, where zero is nothing.
-pub(super) fn blkio_weight(weight: Option<u16>) -> Result<Option<u16>> {
-    ensure!(matches!(weight, None | Some(0 | 10..=1000)), "Range of blkio weight is from 10 to 1000");
-    Ok(weight.filter(|w| *w != 0))
-}
-
-/// `--cpu-period`, where zero is nothing.
-pub(super) fn cpu_period(period: Option<u64>) -> Result<Option<u64>> {
-    let fits = matches!(period, None | Some(0 | 1000..=1_000_000));
-    ensure!(fits, "CPU cfs period cannot be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
-    Ok(period.filter(|p| *p != 0))
-}
-
-/// `--cpu-quota`, where zero is nothing.
-pub(super) fn cpu_quota(quota: Option<i64>) -> Result<Option<i64>> {
-    ensure!(!matches!(quota, Some(1..1000)), "CPU cfs quota cannot be less than 1ms (i.e. 1000)");
-    Ok(quota.filter(|q| *q != 0))
 }
 
 /// The last of several values of one key counts.

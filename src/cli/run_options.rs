@@ -1,10 +1,11 @@
 //! The flags of `run` and `create`, and what they mean.
 
+use super::limits::LimitArgs;
 use super::network_options::NetworkArgs;
 use super::remote::When;
 use super::run_more::{MoreArgs, pairs};
 use super::{environment, mount_spec, values};
-use crate::container::options::{MountRequest, Resources, RunOptions};
+use crate::container::options::{MountRequest, RunOptions};
 use crate::container::volumes::volumes_from_mode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -26,18 +27,6 @@ pub struct ContainerArgs {
     /// Write the container's id to a file
     #[arg(long)]
     pub(super) cidfile: Option<PathBuf>,
-    /// Relative share of processor time (2 to 262144)
-    #[arg(short = 'c', long)]
-    cpu_shares: Option<u64>,
-    /// Number of processors, such as 1.5
-    #[arg(long)]
-    cpus: Option<String>,
-    /// Processors to run on (0-3, 0,1)
-    #[arg(long)]
-    cpuset_cpus: Option<String>,
-    /// Memory nodes to use (0-3, 0,1)
-    #[arg(long)]
-    cpuset_mems: Option<String>,
     /// NIS domain name
     #[arg(long)]
     domainname: Option<String>,
@@ -74,15 +63,6 @@ pub struct ContainerArgs {
     /// Rotation of the log (max-size=10m, max-file=3)
     #[arg(long)]
     log_opt: Vec<String>,
-    /// Memory limit (bytes, or with k, m, g)
-    #[arg(short, long)]
-    memory: Option<String>,
-    /// Soft memory limit
-    #[arg(long)]
-    memory_reservation: Option<String>,
-    /// Limit of memory and swap together; -1 is without limit
-    #[arg(long, allow_hyphen_values = true)]
-    memory_swap: Option<String>,
     /// Mount something (type=bind|volume|tmpfs|image,src=…,dst=…,readonly)
     #[arg(long)]
     mount: Vec<String>,
@@ -90,13 +70,12 @@ pub struct ContainerArgs {
     #[arg(long)]
     pub(super) name: Option<String>,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     network: NetworkArgs,
     /// Preference of the OOM killer (-1000 to 1000)
     #[arg(long, allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
-    /// Limit of processes; -1 is without limit
-    #[arg(long, allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
     /// The image's platform, if it is not this machine's (os/architecture[/variant])
     #[arg(long)]
     pub(super) platform: Option<String>,
@@ -202,7 +181,7 @@ impl ContainerArgs {
             stop_signal: self.stop_signal.as_deref().map(values::signal).transpose()?,
             stop_timeout: self.stop_timeout,
             restart,
-            resources: self.resources()?,
+            resources: self.limits.of_new_container()?,
             ulimits: self.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<_>>()?,
             shm_size: self.shm_size.as_deref().map(values::bytes).transpose()?.map(|b| b.max(0) as u64),
             sysctls: pairs(&self.sysctl, "sysctl")?,
@@ -243,32 +222,6 @@ impl ContainerArgs {
             }
         }
         Ok(self.volumes_from.clone())
-    }
-
-    fn resources(&self) -> Result<Resources> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let memory = self.memory.as_deref().map(values::memory_limit).transpose()?;
-        let memory_swap = self.memory_swap.as_deref().map(values::memory_swap).transpose()?;
-        match (memory, memory_swap) {
-            (None, Some(swap)) if swap > 0 => {
-                bail!("You should always set the Memory limit when using Memoryswap limit")
-            }
-            (Some(m), Some(swap)) if (0..m).contains(&swap) => {
-                bail!("Minimum memoryswap limit should be larger than memory limit, see usage")
-            }
-            _ => {}
-        }
-        Ok(Resources {
-            memory,
-            memory_swap,
-            memory_reservation: self.memory_reservation.as_deref().map(values::bytes).transpose()?,
-            nano_cpus: self.cpus.as_deref().map(|c| values::cpus(c, processors)).transpose()?,
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            cpuset_mems: self.cpuset_mems.clone(),
-            pids_limit: self.pids_limit,
-            ..Resources::default()
-        })
     }
 }
 

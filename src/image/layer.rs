@@ -275,9 +275,11 @@ fn unpack_into(scratch: Scratch, source: impl Read + Send, promise: Promise, bel
     let ((unpacked, recorder), seen) =
         with_feed(source, wanted, layer.scratch.limit(), |feed| apply::unpack(feed, &layer.fs, below, recorder))?;
     if let Some((digest, size)) = promise.stored {
-        // Without a hash of its own the stream must be the uncompressed tar itself.
-        let size = if stored.is_some() { size } else { size.or(Some(seen.plain_bytes)) };
         feed::check("the layer", (digest, size), seen.stored, seen.stored_bytes)?;
+        // Without a hash of its own the stream must be the uncompressed tar itself.
+        if stored.is_none() {
+            feed::check("the layer", (digest, Some(seen.plain_bytes)), None, seen.stored_bytes)?;
+        }
     }
     feed::check("the uncompressed layer", (promise.diff_id, None), seen.plain, seen.plain_bytes)?;
     recorder.finish()?;

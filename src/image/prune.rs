@@ -34,7 +34,8 @@ impl Store {
         let _alone = self.root.lock_for_removing()?;
         let in_use = &in_use()?;
         let names = Names::read(&self.root)?;
-        let used: BTreeSet<Digest> = in_use.iter().map(|u| u.image).collect();
+        let mounted = self.mounted()?.into_iter().map(|(image, _)| image);
+        let used: BTreeSet<Digest> = in_use.iter().map(|u| u.image).chain(mounted).collect();
         let mut images: Vec<(Option<String>, Entry)> = Vec::new();
         for entry in &names.entries {
             // What cannot be read is left to `rmi`, whose user knows what he does.

@@ -1,7 +1,7 @@
 //! One repository: its manifests, blobs and tags.
 
 use super::errors::Refused;
-use super::http::{Ask, Content, body_of, header_of, join};
+use super::http::{Ask, Content, body_of, header_of};
 use super::session::{Rights, Session, patiently};
 use super::settings::Settings;
 use anyhow::{Context, Result, bail};
@@ -106,6 +106,7 @@ impl Repository {
         if !matches!(url.scheme_str(), Some("http" | "https")) {
             bail!("the layer's address {address:?} is not one of the web");
         }
+        let url = self.session.onward(&self.url("")?, address).with_context(|| format!("the layer at {address:?}"))?;
         self.part(url, from)
     }
 
@@ -154,7 +155,7 @@ impl Repository {
             let page: Tags = serde_json::from_slice(&data).context("read the list of tags")?;
             all.extend(page.tags.unwrap_or_default());
             match next {
-                Some(next) => url = join(&url, &next)?,
+                Some(next) => url = self.session.onward(&url, &next)?,
                 None => return Ok(all),
             }
         }

@@ -220,7 +220,8 @@ impl Session {
         bail!("{}: the registry sends us on and on", ask.shown())
     }
 
-    fn onward(&self, from: &Uri, location: &str) -> Result<Uri> {
+    /// Where an answer from `from` sends us; not from TLS to where there is none.
+    pub fn onward(&self, from: &Uri, location: &str) -> Result<Uri> {
         let to = join(from, location)?;
         if to.scheme_str() == Some("http")
             && from.scheme_str() == Some("https")

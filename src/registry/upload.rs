@@ -1,7 +1,7 @@
 //! Sending a blob: mounted from a neighbour, whole, or in pieces that can be continued.
 
 use super::errors::{Refused, is_passing, pause};
-use super::http::{Ask, Content, Source, encode, header_of, join};
+use super::http::{Ask, Content, Source, encode, header_of};
 use super::repository::Repository;
 use super::session::{ATTEMPTS, patiently};
 use anyhow::{Context, Result, bail};
@@ -65,7 +65,7 @@ impl Repository {
     }
 
     fn location(&self, base: &Uri, header: Option<&str>) -> Result<Uri> {
-        join(base, header.context("the registry does not say where to send the blob")?)
+        self.session.onward(base, header.context("the registry does not say where to send the blob")?)
     }
 
     fn begin(&self) -> Result<Uri> {
@@ -122,7 +122,7 @@ impl Repository {
             bail!("the registry has received more than was sent");
         }
         let next = match header_of(&response, "location") {
-            Some(location) => join(place, location)?,
+            Some(location) => self.session.onward(place, location)?,
             None => place.clone(),
         };
         Ok((next, arrived))

@@ -61,7 +61,7 @@ impl Fetching<'_> {
             distinct.into_iter().partition(|(_, w)| layer::exists(&self.store.root, &w.diff_id));
         for (_, wish) in &present {
             self.tell(wish, Step::AlreadyExists);
-            self.remember(wish);
+            self.recognise(wish);
         }
         missing.iter().for_each(|(_, wish)| self.tell(wish, Step::PullingFsLayer));
         let fetched = self.at_once(&missing).and_then(|mut later| {
@@ -115,6 +115,15 @@ impl Fetching<'_> {
 
     fn tell(&self, wish: &Wish, step: Step) {
         self.progress.step(&wish.blob.digest.short(), step);
+    }
+
+    /// A layer that was here before came from somewhere else: that it is this blob, too, is only what the manifest
+    /// says, unless it has been seen. Who pushes an image on it must not send others to what nobody has looked at.
+    fn recognise(&self, wish: &Wish) {
+        let blob = wish.blob.digest;
+        if blob == wish.diff_id || origins::read(&self.store.root, &wish.diff_id).iter().any(|o| o.digest == blob) {
+            self.remember(wish);
+        }
     }
 
     fn remember(&self, wish: &Wish) {
@@ -189,7 +198,7 @@ impl Fetching<'_> {
         if let Some(partial) = partial {
             partial.remove();
         }
-        self.remember(wish);
+        self.recognise(wish);
         self.tell(wish, Step::AlreadyExists);
     }
 

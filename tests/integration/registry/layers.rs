@@ -1,6 +1,6 @@
 //! Layers that depend on what else is in the store.
 
-use super::servers::{Action, Client, Proxy, Registry, sha256};
+use super::servers::{Action, Client, Proxy, Registry, blob, sha256};
 use crate::archives::{config, diff_id, file, link, packed, tar_of};
 use crate::support::{IMAGE, Store, fixture, slurp};
 use serde_json::{Value, json};
@@ -102,4 +102,31 @@ fn what_a_build_has_left_unsynced_is_synced_before_an_image_stands_on_it() {
         assert_eq!(there.ok(&["run", "--rm", &name, "cat", "/more"]), fetched.to_string());
         there.ok(&["rmi", &name]);
     }
+}
+
+#[test]
+fn what_a_manifest_says_of_a_layer_that_is_there_is_not_passed_on() {
+    let client = Client::empty();
+    let registry = Registry::open(&client.store);
+    put(&registry, "honest", &[tar_of(&[file("a", "honest")])]);
+    client.ok(&["pull", &registry.name("honest")]);
+    // An image of the same layers, but other blobs, which nobody gets who has the layers already.
+    let mut manifest: Value = serde_json::from_str(&registry.manifest("honest", "latest").1).unwrap();
+    let honest = manifest["layers"][1]["digest"].clone();
+    for (at, data) in [packed("gzip", &slurp(fixture("busybox.tar"))), b"something else".to_vec()].iter().enumerate() {
+        let digest = registry.put_blob("evil", data);
+        manifest["layers"][at]["digest"] = digest.into();
+        manifest["layers"][at]["size"] = data.len().into();
+    }
+    let config = blob(registry.port, "honest", manifest["config"]["digest"].as_str().unwrap());
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["author"] = "somebody else".into();
+    manifest["config"]["size"] = config.to_string().len().into();
+    manifest["config"]["digest"] = registry.put_blob("evil", config.to_string().as_bytes()).into();
+    registry.put_manifest("evil", "latest", MANIFEST, &manifest.to_string());
+    assert!(client.ok(&["pull", &registry.name("evil")]).contains(": Already exists"));
+    client.store.committed_image(&registry.name("honest"), &registry.name("own"), "echo own > /own");
+    client.ok(&["push", &registry.name("own")]);
+    let pushed: Value = serde_json::from_str(&registry.manifest("own", "latest").1).unwrap();
+    assert_eq!(pushed["layers"][1]["digest"], honest);
 }
