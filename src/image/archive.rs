@@ -162,7 +162,7 @@ fn beside(link: &[&[u8]], target: &[u8]) -> Option<Vec<u8>> {
 
 /// Writes a stream down, decompressed.
 fn spool(root: &Root, source: File) -> Result<(File, u64, Option<Scratch>)> {
-    let scratch = root.scratch()?;
+    let scratch = root.staging()?;
     let path = scratch.path().join("archive");
     let mut file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     let mut plain = Plain::new(BufReader::with_capacity(256 << 10, source)).context("read the archive")?;

@@ -34,8 +34,8 @@ impl Store {
     pub fn import(&self, source: impl Read + Send, options: ImportOptions) -> Result<Digest> {
         let mut config = ContainerConfig::default();
         apply_changes(&mut config, &options.changes)?;
-        let _making = self.root.lock_for_making()?;
-        let layer = NewLayer::begin(&self.root)?;
+        // Nobody is kept waiting for an archive that comes slowly.
+        let layer = NewLayer::inside(self.root.staging()?)?;
         let unpacked =
             with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, None, ()));
         let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
@@ -51,6 +51,7 @@ impl Store {
         synced.map_err(|_| anyhow::anyhow!("the syncing thread has ended unexpectedly"))??;
         let ((), diff_id, tar) = hashed.context("read the unpacked archive")?;
         let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
+        let _making = self.root.lock_for_making()?;
         layer.publish(&self.root, &diff_id, &meta)?;
         let created = Some(options.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let comment = options.message.unwrap_or_else(|| "Imported from -".into());

@@ -99,8 +99,9 @@ impl Store {
         progress: &dyn Progress,
         on_event: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<Loaded>> {
-        let _making = self.root.lock_for_making()?;
+        // Nobody is kept waiting for an archive that comes slowly.
         let archive = Archive::open(&self.root, archive)?;
+        let _making = self.root.lock_for_making()?;
         let images = if archive.has("manifest.json") {
             docker(&archive)?
         } else if archive.has("index.json") {

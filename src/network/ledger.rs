@@ -164,12 +164,14 @@ impl Open {
         Ok(())
     }
 
-    /// Removes the file and its folder: there is nothing left to write down.
+    /// Removes the folder: there is nothing left to write down. Writers that were killed may have left more in it than
+    /// the file; whoever has the lock is the only writer.
     pub fn remove(self) {
-        let _ = std::fs::remove_file(&self.path);
-        if let Some(folder) = self.path.parent() {
-            let _ = std::fs::remove_file(folder.join("lock"));
-            let _ = std::fs::remove_dir(folder);
+        let Some(folder) = self.path.parent() else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name() != "lock") {
+            let _ = std::fs::remove_file(entry.path());
         }
+        let _ = std::fs::remove_file(folder.join("lock"));
+        let _ = std::fs::remove_dir(folder);
     }
 }

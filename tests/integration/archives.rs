@@ -1,11 +1,12 @@
 //! Archives of images and root file systems: what is written, what is read, and what is shown.
 
-use crate::support::{IMAGE, Store, Terminal, done, fed, fixture, slurp};
+use crate::support::{IMAGE, Store, Terminal, done, eventually, fed, fixture, slurp};
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 // ---- archives made by hand
 
@@ -289,4 +290,24 @@ fn a_container_that_runs_is_exported() {
         list.arg("-t");
         assert_eq!(fed(list, &done.raw).code, 0);
     }
+}
+
+#[test]
+fn who_waits_for_his_archive_keeps_nobody_waiting() {
+    let store = Store::new();
+    store.committed_image(IMAGE, "gone", "echo 1 > /1");
+    let waiting = [&["load"][..], &["import", "-", "late"]].map(|words| {
+        let mut command = store.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    // Both have begun when there are two folders for what they make.
+    eventually("both to have begun", || store.root().join("tmp").read_dir().unwrap().count() == 2);
+    let mut removal = store.command(&["rmi", "gone"]).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the removal", || removal.try_wait().unwrap().is_some());
+    assert!(removal.wait().unwrap().success());
+    for mut child in waiting {
+        drop(child.stdin.take());
+        assert!(!child.wait().unwrap().success(), "an empty archive is none");
+    }
+    assert_eq!(store.root().join("tmp").read_dir().unwrap().count(), 0);
 }

@@ -116,3 +116,13 @@ fn a_failed_start_gives_everything_back() {
     assert_eq!(members.trim_end(), "stays");
     assert!(is_address(&address(&store, "stays", "bridge")) && is_address(&ask("tcp", "127.0.0.1", &port)));
 }
+
+#[test]
+fn what_a_killed_writer_left_goes_with_the_rest() {
+    let store = Store::new();
+    store.ok(&["run", "--rm", IMAGE, "true"]);
+    let folder = store.root().with_file_name("state").join(format!("network-{}", minirun::network::tag(&store.root())));
+    std::fs::write(folder.join(".state.json.0123456789ab"), "").unwrap();
+    store.ok(&["network", "prune", "-f"]);
+    assert!(!folder.exists());
+}
