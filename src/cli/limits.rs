@@ -71,7 +71,7 @@ impl LimitArgs {
             memory: self.memory.as_deref().map(values::memory_limit).transpose()?,
             memory_swap: self.memory_swap.as_deref().map(values::memory_swap).transpose()?,
             memory_reservation: self.memory_reservation.as_deref().map(values::bytes).transpose()?,
-            nano_cpus,
+            nano_cpus: nano_cpus.filter(|n| *n != 0),
             cpu_shares: self.cpu_shares,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),

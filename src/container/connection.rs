@@ -157,7 +157,10 @@ impl Container {
             let names = Names::of(&self.record);
             networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
         }
-        self.rewrite(|record| record.networks.push(attachment))?;
+        self.rewrite(|record| {
+            record.networks.push(attachment);
+            Ok(())
+        })?;
         definition.tell(&self.root, "connect", Some(&self.record.id));
         Ok(())
     }
@@ -173,7 +176,10 @@ impl Container {
             let names = Names::of(&self.record);
             networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
         }
-        self.rewrite(|record| record.networks.retain(|a| a.network != definition.name && a.network != definition.id))?;
+        self.rewrite(|record| {
+            record.networks.retain(|a| a.network != definition.name && a.network != definition.id);
+            Ok(())
+        })?;
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
         Ok(())
     }

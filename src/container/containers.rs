@@ -236,19 +236,19 @@ impl Container {
         tree_size(&upper, &mut seen).context("measure the container's layer")
     }
 
-    /// Changes its record on disk and here.
-    pub(super) fn rewrite(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
+    /// Changes its record on disk and here, unless `change` fails.
+    pub(super) fn rewrite<T>(&mut self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
         let lock = self.root.join("names").join(".lock");
         let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the records")?;
         // Somebody may have changed something else of it.
         let known = Containers::open(&self.root).read(&self.record.id)?;
         let mut record = known.with_context(|| NoSuchContainer(self.record.name.clone()))?.record;
-        change(&mut record);
+        let done = change(&mut record)?;
         let path = self.dir().join("container.json");
         let json = serde_json::to_vec(&record).context("write the container's record")?;
         write_atomic(&path, &json, Durability::Synced).with_context(|| format!("write {}", path.display()))?;
         self.record = record;
-        Ok(())
+        Ok(done)
     }
 
     /// Gives it another name.
@@ -262,7 +262,10 @@ impl Container {
             bail!("Renaming a container with the same name as its current name");
         }
         containers.claim_name(name, &self.record.id)?;
-        self.rewrite(|r| r.name = name.to_owned())?;
+        self.rewrite(|r| {
+            r.name = name.to_owned();
+            Ok(())
+        })?;
         self.tell("rename", &[("oldName", format!("/{old}"))]);
         containers.release_name(&old, &self.record.id)
     }

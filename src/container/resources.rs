@@ -27,7 +27,7 @@ pub fn limits(r: &Resources) -> Result<oci::LinuxResources> {
     let mut cpu = oci::LinuxCpu::default();
     cpu.set_period(r.cpu_period);
     cpu.set_quota(r.cpu_quota);
-    if let Some(nano) = r.nano_cpus {
+    if let Some(nano) = r.nano_cpus.filter(|n| *n > 0) {
         cpu.set_period(Some(100_000));
         cpu.set_quota(Some(nano / 10_000));
     }

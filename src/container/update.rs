@@ -2,10 +2,10 @@
 
 use super::containers::Container;
 use super::device_requests::block_io;
-use super::options::{Resources, RestartPolicy};
+use super::options::{Resources, RestartPolicy, RunOptions};
 use super::resources::limits;
 use crate::runtime::cgroup::Limits;
-use crate::sys::file::{Durability, write_atomic};
+use crate::sys::file::{Durability, Ownership, write_atomic};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxResources, Spec};
 use std::io::ErrorKind;
@@ -21,43 +21,61 @@ pub struct Change {
     pub env: Vec<String>,
 }
 
+impl Change {
+    /// Changes what is recorded; returns what was, and the limits to set.
+    fn record(&self, options: &mut RunOptions) -> Result<(RunOptions, LinuxResources)> {
+        let before = options.clone();
+        let wanted = merged(&options.resources, &self.resources)?;
+        let mut new = limits(&wanted)?;
+        if self.resources.block_io.weight.is_some() {
+            new.set_block_io(block_io(&wanted.block_io)?);
+        }
+        options.resources = wanted;
+        options.restart = self.restart.unwrap_or(options.restart);
+        super::compose::add_environment(&mut options.env, &self.env);
+        Ok((before, new))
+    }
+}
+
 impl Container {
     /// Changes its record, and if it is up its cgroup and its bundle.
     ///
     /// # Errors
     /// Limits that contradict each other or those that it has; then nothing is changed.
     pub fn update(&mut self, change: &Change) -> Result<()> {
-        let what = || format!("Cannot update container {}", self.record.id);
-        let options = &self.record.options;
-        if options.remove && change.restart.is_some_and(|r| r != RestartPolicy::No) {
-            bail!("{}: Restart policy cannot be updated because AutoRemove is enabled for the container", what());
+        let what = format!("Cannot update container {}", self.record.id);
+        if self.record.options.remove && change.restart.is_some_and(|r| r != RestartPolicy::No) {
+            bail!("{what}: Restart policy cannot be updated because AutoRemove is enabled for the container");
         }
-        let wanted = merged(&options.resources, &change.resources).with_context(what)?;
-        let mut new = limits(&wanted).with_context(what)?;
-        if change.resources.block_io.weight.is_some() {
-            new.set_block_io(block_io(&wanted.block_io).with_context(what)?);
-        }
-        let to_set = Limits::from_spec(&new).with_context(what)?;
-        let before = self.record.options.resources.clone();
-        self.rewrite(|record| {
-            record.options.resources = wanted;
-            record.options.restart = change.restart.unwrap_or(record.options.restart);
-            super::compose::add_environment(&mut record.options.env, &change.env);
-        })?;
+        let (before, new) = self.rewrite(|record| change.record(&mut record.options)).context(what.clone())?;
+        let to_set = Limits::from_spec(&new);
         let applied = match self.snapshot()?.init() {
-            Some(_) => self.apply(&new, &to_set),
-            None => Ok(()),
+            Some(_) => to_set.and_then(|to_set| self.apply(&new, &to_set)),
+            None => to_set.map(drop),
         };
         if let Err(error) = applied {
-            self.rewrite(|record| record.options.resources = before)?;
-            return Err(error.context(format!("Cannot update container {}", self.record.id)));
+            self.rewrite(|record| {
+                let now = &mut record.options;
+                (now.resources, now.restart, now.env) = (before.resources, before.restart, before.env);
+                Ok(())
+            })?;
+            return Err(error.context(what));
         }
-        // The mark that tells of a run when the host has gone down.
+        self.mark_anew(change)?;
+        self.tell("update", &[]);
+        Ok(())
+    }
+
+    /// The mark that tells of a run when the host has gone down.
+    fn mark_anew(&self, change: &Change) -> Result<()> {
         if let (Some(_), Some(running)) = (change.restart, self.snapshot()?.running) {
             self.unmark_up();
             self.mark_up(&running.started_at)?;
+            // It may have ended meanwhile, and who has its lock takes the mark away only once.
+            if !Ownership::is_taken(&self.lock_path()).context("look at the container's lock")? {
+                self.unmark_up();
+            }
         }
-        self.tell("update", &[]);
         Ok(())
     }
 

@@ -127,8 +127,11 @@ impl Networks {
         self.strike_off(guest.id, &mut open.ledger)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         let mut places = Vec::new();
-        for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
-            let realized = self.realize(definition, &mut open)?;
+        let realized = definitions.iter().map(|d| self.realize(d, &mut open)).collect::<Result<Vec<_>>>();
+        // Bridges that were made are there whatever comes of the rest.
+        open.save()?;
+        for (number, ((attachment, definition), realized)) in wanted.iter().zip(&definitions).zip(realized?).enumerate()
+        {
             connection.warnings.extend(realized.warning);
             let interface = format!("eth{number}");
             let mut endpoint = self.endpoint(guest, attachment, definition, interface, &mut open.ledger)?;
@@ -206,13 +209,12 @@ impl Networks {
         if ledger.endpoints.iter().any(|e| e.container == guest.id && e.network == definition.id) {
             bail!("endpoint with name {} already exists in network {}", guest.name, definition.name);
         }
+        if self.owner_is_dead(attachment, &definition.id, ledger) {
+            self.forget_dead(ledger)?;
+        }
         let v4 = match self.address(attachment, &definition.id, ledger) {
             Err(_) if attachment.ip.is_none() => {
                 // Containers that have ended without anybody's clean-up still have theirs.
-                self.forget_dead(ledger)?;
-                self.address(attachment, &definition.id, ledger)
-            }
-            Err(_) if self.owner_is_dead(attachment, &definition.id, ledger) => {
                 self.forget_dead(ledger)?;
                 self.address(attachment, &definition.id, ledger)
             }
@@ -237,9 +239,13 @@ impl Networks {
         })
     }
 
+    /// Whether an address that is asked for belongs to a container that has ended without anybody's clean-up.
     fn owner_is_dead(&self, attachment: &Attachment, network: &str, ledger: &Ledger) -> bool {
-        let owner = ledger.endpoints.iter().find(|e| e.network == network && Some(e.v4) == attachment.ip);
-        owner.is_some_and(|o| !(self.alive)(&self.root, &o.container))
+        let is_wanted = |e: &&Endpoint| {
+            let v6 = attachment.ip6.is_some() && e.v6 == attachment.ip6;
+            e.network == network && (v6 || Some(e.v4) == attachment.ip)
+        };
+        ledger.endpoints.iter().filter(is_wanted).any(|owner| !(self.alive)(&self.root, &owner.container))
     }
 
     fn address(&self, attachment: &Attachment, network: &str, ledger: &mut Ledger) -> Result<Ipv4Addr> {
@@ -300,6 +306,7 @@ impl Networks {
         let definition = self.find_for(attachment)?;
         let mut open = self.open_ledger()?;
         let realized = self.realize(&definition, &mut open)?;
+        open.save()?;
         let used: Vec<&str> =
             open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
         let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();

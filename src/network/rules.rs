@@ -58,14 +58,14 @@ pub(super) struct Table<'a> {
     netlink: Option<Netlink>,
 }
 
-/// The one connection of this process, while nobody uses it. Closing one makes the caller wait until the kernel has
+/// The one connection of this process, by its number, while nobody uses it. Closing one makes the caller wait until the kernel has
 /// forgotten all that was removed by anybody, 10 ms and more; so nobody closes it before the process ends.
-static CONNECTION: Mutex<Option<Netlink>> = Mutex::new(None);
+static CONNECTION: Mutex<Option<(u32, Netlink)>> = Mutex::new(None);
 
 impl Drop for Table<'_> {
     fn drop(&mut self) {
         if let (Some(netlink), Ok(mut idle)) = (self.netlink.take(), CONNECTION.lock()) {
-            *idle = Some(netlink);
+            *idle = Some((std::process::id(), netlink));
         }
     }
 }
@@ -74,8 +74,12 @@ impl Table<'_> {
     pub fn open(name: &str) -> Result<Table<'_>> {
         let idle = CONNECTION.lock().ok().and_then(|mut idle| idle.take());
         let netlink = match idle {
-            Some(netlink) => netlink,
-            None => nftables::open().map_err(|e| explained(Refused::from(e)))?,
+            Some((process, netlink)) if process == std::process::id() => netlink,
+            other => {
+                // A fork has closed what its parent had open: that number may be somebody else's by now.
+                std::mem::forget(other);
+                nftables::open().map_err(|e| explained(Refused::from(e)))?
+            }
         };
         Ok(Table { name, netlink: Some(netlink) })
     }

@@ -124,7 +124,7 @@ pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) ->
     let words = |fd: RawFd| [name.into(), fd.to_string().into(), "--".into(), about.to_owned()];
     match fork_into(0, None) {
         Ok(Forked::Parent(child)) => Ok(child),
-        Ok(Forked::Child) => exit_now(begin_anew(&program, fd, words).map_or(1, task)),
+        Ok(Forked::Child) => exit_now(begin_anew(program, fd, words).map_or(1, task)),
         Err(e) if e.raw_os_error() == Some(libc::EDEADLK) => {
             // What the caller left open to us is not for the new process, and a container of its least of all.
             close_on_exec_from(3)?;
@@ -142,7 +142,7 @@ pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) ->
 
 /// In the child of [`spawn_self`]: forgets the caller, as far as others can see or anything here could use it.
 fn begin_anew(
-    program: &super::protect::Program,
+    program: super::protect::Program,
     fd: impl AsFd,
     words: impl Fn(RawFd) -> [OsString; 4],
 ) -> io::Result<OwnedFd> {

@@ -92,3 +92,40 @@ fn what_contradicts_itself_changes_nothing() {
     assert!(err.contains("Cannot update container"), "{err}");
     assert_eq!(store.inspect("still", "{{.HostConfig.CpusetCpus}}"), "");
 }
+
+#[test]
+fn what_the_kernel_refuses_changes_nothing() {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        eprintln!("LEFT OUT: version 2 refuses no limit, it ends processes until it is kept");
+        return;
+    }
+    let store = Store::new();
+    let script = "head -c 30000000 /dev/zero > /dev/shm/full && echo full && exec sleep 1000";
+    store.ok(&["run", "-d", "--name", "busy", "-m", "64m", "--memory-swap", "64m", IMAGE, "sh", "-c", script]);
+    eventually("its memory to be full", || store.ok(&["logs", "busy"]) == "full");
+    let fields = "{{json .HostConfig.RestartPolicy}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.Config.Env}}";
+    let before = store.inspect("busy", fields);
+    let args = ["update", "--restart", "always", "-e", "A=1", "--pids-limit", "7", "-m", "8m", "busy"];
+    let refused = store.run(&args);
+    assert!(refused.code == 1 && refused.err.contains("Cannot update container"), "{refused:?}");
+    assert_eq!(store.inspect("busy", fields), before);
+}
+
+#[test]
+fn no_processors_are_no_limit_of_them() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "quota", "--cpus", "0", "--cpu-quota", "50000", IMAGE, "sleep", "1000"]);
+    let quota = limit(&store, "quota", "cpu/cpu.cfs_quota_us", "cpu.max");
+    assert!(quota == "50000" || quota == "50000 100000", "{quota}");
+    let several: Vec<_> = (0..8)
+        .map(|n| {
+            let args = match n % 2 {
+                0 => ["update", "-m", "64m", "quota"],
+                _ => ["update", "--pids-limit", "9", "quota"],
+            };
+            store.spawn(&args)
+        })
+        .collect();
+    several.into_iter().for_each(|child| assert!(child.wait_with_output().unwrap().status.success()));
+    assert_eq!(store.inspect("quota", "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"), "67108864 9");
+}

@@ -3,6 +3,7 @@
 use super::host::{Namespace, address, ask, is_address, port_of, serve};
 use crate::support::{IMAGE, Store, eventually, from_output};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
 
 #[test]
@@ -125,4 +126,32 @@ fn what_a_killed_writer_left_goes_with_the_rest() {
     std::fs::write(folder.join(".state.json.0123456789ab"), "").unwrap();
     store.ok(&["network", "prune", "-f"]);
     assert!(!folder.exists());
+}
+
+#[test]
+fn ports_come_back_after_a_supervisors_death() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "web", "-p", "80", IMAGE, "probe", "serve", "80"]);
+    for command in [&["start", "web"][..], &["restart", "-t", "0", "web"]] {
+        let supervisor = store.supervisor("web");
+        let init: i32 = store.inspect("web", "{{.State.Pid}}").parse().unwrap();
+        crate::support::signal(supervisor, libc::SIGKILL);
+        eventually("both to end", || !Path::new(&format!("/proc/{init}")).exists());
+        store.ok(command);
+        let port = store.ok(&["port", "web", "80"]);
+        let port = port.lines().next().unwrap().rsplit_once(':').unwrap().1;
+        eventually("the server", || is_address(&ask("tcp", "127.0.0.1", port)));
+    }
+}
+
+#[test]
+fn a_network_whose_only_container_could_not_start_can_be_removed() {
+    let store = Store::new();
+    let id = store.ok(&["network", "create", "n"]);
+    let held = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let publish = format!("{}:80", held.local_addr().unwrap().port());
+    let refused = store.run(&["run", "--rm", "--network", "n", "-p", &publish, IMAGE, "true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    store.ok(&["network", "rm", "n"]);
+    assert!(!Path::new("/sys/class/net").join(format!("mr-{}", &id[..12])).exists());
 }
