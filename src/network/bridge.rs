@@ -48,46 +48,59 @@ impl Networks {
     pub(super) fn realize(&self, definition: &Definition, open_ledger: &mut Open) -> Result<Realized> {
         let mut netlink = open()?;
         let tag = self.tag();
-        let ledger = &mut open_ledger.ledger;
-        if let Some(bridge) = ledger.bridges.get(&definition.id)
+        let ledger = &open_ledger.ledger;
+        let known = ledger.bridges.get(&definition.id).cloned();
+        if let Some(bridge) = &known
+            && bridge.is_whole
             && let Ok(index) = route::index_of(&netlink, &bridge.interface)
         {
             Table::open(&tag)?.ensure(ledger)?;
             return Ok(Realized { index, warning: None });
         }
-        let interface = match definition.name == DEFAULT {
-            true => tag.clone(),
-            false => format!("mr-{}", &definition.id[..12]),
-        };
         // Those that were on a bridge that somebody removed keep their addresses.
-        let known = ledger.bridges.get(&definition.id).cloned();
-        let (bridge, index) = self.make(&mut netlink, definition, interface, known)?;
-        let result = (|| {
+        let has_members = ledger.endpoints.iter().any(|e| e.network == definition.id);
+        let result = self.make(&mut netlink, definition, known.clone(), has_members, open_ledger).and_then(|made| {
+            let (mut bridge, index) = made;
             settings(&bridge)?;
-            ledger.bridges.insert(definition.id.clone(), bridge.clone());
+            let ledger = &mut open_ledger.ledger;
             let mut table = Table::open(&tag)?;
             let warning = firewall::obstacle(&tag, &bridge.interface);
             table.ensure(ledger)?;
             table.add_bridge(&bridge, ledger)?;
+            bridge.is_whole = true;
+            ledger.bridges.insert(definition.id.clone(), bridge);
+            open_ledger.save()?;
             Ok(Realized { index, warning })
-        })();
+        });
         if result.is_err() {
-            open_ledger.ledger.bridges.remove(&definition.id);
-            let _ = remove(&mut netlink, &bridge.interface);
-            if open_ledger.ledger.bridges.is_empty() {
+            let bridges = &mut open_ledger.ledger.bridges;
+            if let Some(bridge) = bridges.remove(&definition.id) {
+                let _ = remove(&mut netlink, &bridge.interface);
+            }
+            if let Some(known) = known.filter(|_| has_members) {
+                bridges.insert(definition.id.clone(), Bridge { is_whole: false, ..known });
+            }
+            if bridges.is_empty() {
                 let _ = Table::open(&tag).and_then(|mut table| table.remove());
             }
+            let _ = open_ledger.save();
         }
         result
     }
 
+    /// Makes the interface. It is in the ledger before it is in the kernel, or nobody would find what a kill left.
     fn make(
         &self,
         netlink: &mut Netlink,
         definition: &Definition,
-        interface: String,
-        known: Option<Bridge>,
+        mut known: Option<Bridge>,
+        has_members: bool,
+        open_ledger: &mut Open,
     ) -> Result<(Bridge, u32)> {
+        let interface = match definition.name == DEFAULT {
+            true => self.tag(),
+            false => format!("mr-{}", &definition.id[..12]),
+        };
         let mut others = self.list()?;
         for _ in 0..16 {
             let v4 = match (&known, definition.v4) {
@@ -108,9 +121,12 @@ impl Networks {
                 named: definition.name != DEFAULT,
                 mtu: definition.mtu,
                 next: known.as_ref().map_or(0, |k| k.next),
+                is_whole: false,
             };
+            open_ledger.ledger.bridges.insert(definition.id.clone(), bridge.clone());
+            open_ledger.save()?;
             let index = self.add(netlink, &bridge)?;
-            let chosen = known.is_none() && definition.v4.is_none();
+            let chosen = definition.v4.is_none() && !has_members;
             let rival = if chosen { rival(netlink, v4.subnet, index)? } else { None };
             let Some(rival) = rival else { return Ok((bridge, index)) };
             remove(netlink, &bridge.interface)?;
@@ -120,6 +136,7 @@ impl Networks {
                 name: format!("interface {}", rival.interface),
                 ..definition.clone()
             });
+            known = None;
         }
         bail!("no subnet is free for the network {}", definition.name)
     }

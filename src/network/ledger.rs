@@ -47,6 +47,9 @@ pub struct Bridge {
     /// Where the search for a free address goes on: an address is not used again at once, because who had it before
     /// is still being taken away by the kernel.
     pub next: u32,
+    /// Its interface has all that it needs. Otherwise whoever was making it was killed, and it is made anew.
+    #[serde(default)]
+    pub is_whole: bool,
 }
 
 /// The place of a running container in a network.

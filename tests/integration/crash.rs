@@ -1,6 +1,7 @@
 //! Sudden death of every process at any moment, and damaged files: the store stays whole and usable.
 
 use crate::support::{IMAGE, Store, cgroups_of, eventually, fixture, signal};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -197,6 +198,38 @@ fn a_container_that_was_cut_off_in_its_start_leaves_nothing_when_it_is_removed()
         client.wait().unwrap();
         store.ok(&["rm", "-f", &id]);
         assert!(cgroups_of(&id).is_empty(), "after {delay}: {:?}", cgroups_of(&id));
+    }
+}
+
+#[test]
+fn whoever_is_killed_while_he_makes_a_bridge_leaves_it_to_be_found() {
+    let store = Store::new();
+    let bridge = Path::new("/sys/class/net").join(minirun::network::tag(&store.root()));
+    for round in 0..10 {
+        let id = store.ok(&["create", IMAGE, "sleep", "1000"]);
+        let mut command = store.command(&["start", &id]);
+        let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !bridge.exists() {
+            assert!(client.try_wait().unwrap().is_none_or(|status| status.success()));
+        }
+        // At once: to look through all of /proc would take longer than there is.
+        for pid in client.id()..client.id() + 30 {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.windows(id.len()).any(|part| part == id.as_bytes()) {
+                let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        kill_all(&store);
+        client.wait().unwrap();
+        if round % 2 == 1 {
+            // It is good for the next who wants it, whatever it still lacked.
+            let ping = "ping -c 1 -W 5 $(ip route | awk '/default/ { print $3 }')";
+            store.ok(&["run", "--rm", IMAGE, "sh", "-c", ping]);
+        }
+        store.ok(&["rm", "-f", &id]);
+        store.ok(&["network", "prune", "-f"]);
+        assert!(!bridge.exists(), "the bridge is left");
     }
 }
 
