@@ -21,6 +21,7 @@ use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, sync_file_system, sync_parent, write_atomic};
 use crate::sys::procfs::boot_id;
+use crate::sys::random;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags};
 use serde::{Deserialize, Serialize};
@@ -117,7 +118,12 @@ impl NewLayer {
     /// In an empty folder of the caller's.
     pub fn inside(scratch: Scratch) -> Result<NewLayer> {
         let folder = Dir::open(scratch.path()).context("open the new layer")?;
-        folder.mkdir("fs", 0o755).context("make the new layer")?;
+        // ext4 makes files slowly where as many have just been deleted: a layer gets a place of its own. The place
+        // is chosen by the name, too.
+        folder.spread();
+        let name = random::hex::<8>();
+        folder.mkdir(&name, 0o755).context("make the new layer")?;
+        folder.rename(&name, &folder, "fs").context("name the new layer")?;
         // Whatever the caller's umask: this becomes the top folder of a root file system.
         folder.chmod("fs", 0o755)?;
         let fs = folder.child("fs")?;

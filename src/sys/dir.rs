@@ -4,8 +4,8 @@
 //! somebody else controls is never resolved as a string against the host's root.
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
-    XattrFlags,
+    AtFlags, FileType, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec,
+    Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
@@ -139,6 +139,14 @@ impl Dir {
     /// Makes the directory `name`.
     pub fn mkdir(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::mkdirat(&self.0, component(name.as_ref())?, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Asks the file system to give new folders in this one places far from one another and from what is busy, as
+    /// ext4 does with those at its top. File systems that know no places do nothing.
+    pub fn spread(&self) {
+        if let Ok(flags) = rustix::fs::ioctl_getflags(self) {
+            let _ = rustix::fs::ioctl_setflags(self, flags | IFlags::TOPDIR);
+        }
     }
 
     /// Makes every missing directory of `path` in-root with `mode` and opens the last one.
