@@ -10,9 +10,11 @@ use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Durability, Lock, LockMode, Ownership, write_atomic};
 use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::fs::FileType;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The containers of a store.
 #[derive(Clone, Debug)]
@@ -157,7 +159,7 @@ impl Containers {
 
     fn id_of_name(&self, name: &str) -> Result<Option<String>> {
         match std::fs::read_link(self.root.join("names").join(name)) {
-            Ok(id) => Ok(Some(id.to_string_lossy().into_owned())),
+            Ok(target) => Ok(Some(id_of(&target))),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
             Err(e) => Err(e).with_context(|| format!("look up the name {name}")),
         }
@@ -182,7 +184,7 @@ impl Containers {
             }
             std::fs::remove_file(&link).with_context(|| format!("free the name {name}"))?;
         }
-        std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))
+        std::os::unix::fs::symlink(target_of(id), &link).with_context(|| format!("take the name {name}"))
     }
 
     pub(super) fn release_name(&self, name: &str, id: &str) -> Result<()> {
@@ -192,6 +194,18 @@ impl Containers {
         }
         Ok(())
     }
+}
+
+/// What the link of a name says: the id in 43 characters. A target of less than 60 is kept in the inode itself; the 64
+/// of the id would cost a block of the disk each, and its release when a container ends.
+fn target_of(id: &str) -> String {
+    Digest::from_hex(id).map_or_else(|_| id.to_owned(), |id| URL_SAFE_NO_PAD.encode(id.bytes()))
+}
+
+fn id_of(target: &Path) -> String {
+    let target = target.to_string_lossy();
+    let bytes = URL_SAFE_NO_PAD.decode(target.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or_else(|| target.into_owned(), |bytes| Digest::from_bytes(bytes).hex())
 }
 
 impl Container {

@@ -3,12 +3,12 @@
 use super::containers::{Container, Containers};
 use super::health::Monitor;
 use super::log::Writer;
-use super::options::{LogDriver, RestartPolicy};
+use super::options::{LogDriver, NetworkMode, RestartPolicy, RunOptions};
 use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session, Wishes};
 use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
-use super::task;
+use super::task::{self, Waiting};
 use crate::layout::Root;
 use crate::network::endpoint::Connection;
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
@@ -43,27 +43,55 @@ pub struct Task {
     pub start: Start,
 }
 
-/// The supervisor process, with its end of the connection to the client; returns its exit status.
-pub fn main(client: OwnedFd) -> i32 {
-    process::set_name(c"minirun-super");
-    // There is nobody to tell: the client hears of failures over its connection.
-    i32::from(take_task(client).is_err())
+/// Starts a supervisor that waits for its task: a container with these options.
+///
+/// While it waits it makes what takes the kernel longest, if there will be need of it: a network namespace.
+pub fn begin(root: &Root, options: &RunOptions) -> Result<Waiting> {
+    let has_network = !matches!(options.network, NetworkMode::Host | NetworkMode::Container(_));
+    Ok(Waiting::start(NAME, root, |client| work(client, has_network))?.0)
 }
 
-fn take_task(client: OwnedFd) -> Result<()> {
+/// The supervisor process, with its end of the connection to the client; returns its exit status.
+pub fn main(client: OwnedFd) -> i32 {
+    work(client, false)
+}
+
+fn work(client: OwnedFd, has_network: bool) -> i32 {
+    process::set_name(c"minirun-super");
+    // Without it the namespace is made with the others, and whatever is in the way is told there.
+    let network = if has_network { process::new_network().ok() } else { None };
+    // There is nobody to tell: the client hears of failures over its connection.
+    i32::from(take_task(client, network).is_err())
+}
+
+fn take_task(client: OwnedFd, network: Option<OwnedFd>) -> Result<()> {
     let Some((task, client, mut fds)) = task::take::<Task>(client)? else { return Ok(()) };
     let ownership = fds.next().context("the supervisor was given no lock")?;
     let root = Root::open(&task.root, &task.state)?;
     let container = Containers::open(&root).find(&task.id)?;
-    supervise(container, task.start, client, Ownership::inherited(ownership))
+    let resources = Resources { connection: Connection::default(), network };
+    supervise(container, task.start, client, Ownership::inherited(ownership), resources)
 }
 
-fn supervise(container: Container, start: Start, client: Socket, ownership: Ownership) -> Result<()> {
-    let mut connection = Connection::default();
+/// What a supervisor holds for its container.
+struct Resources {
+    /// Its place in the networks.
+    connection: Connection,
+    /// A network namespace for its first start.
+    network: Option<OwnedFd>,
+}
+
+fn supervise(
+    container: Container,
+    start: Start,
+    client: Socket,
+    ownership: Ownership,
+    mut resources: Resources,
+) -> Result<()> {
     let (mut session, end) = match open_session(&container, &start) {
         Ok(mut session) => {
             session.add_client(client, start.attached, start.feeds)?;
-            let end = run_until_done(&container, &mut session, &mut connection, start.terminal_size);
+            let end = run_until_done(&container, &mut session, &mut resources, start.terminal_size);
             (session, end)
         }
         Err(error) => {
@@ -80,7 +108,7 @@ fn supervise(container: Container, start: Start, client: Socket, ownership: Owne
     };
     let cleaned = clean_up(&container, end);
     // Its ports lead nowhere any more; now others may have them.
-    drop(connection);
+    drop(resources);
     drop(ownership);
     match &announcement {
         Ok(code) => session.announce(&Event::Exited(*code)),
@@ -114,7 +142,7 @@ pub fn status_of(error: &anyhow::Error) -> i32 {
 fn run_until_done(
     container: &Container,
     session: &mut Session,
-    connection: &mut Connection,
+    resources: &mut Resources,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
     let mut running = Running {
@@ -128,7 +156,7 @@ fn run_until_done(
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let ended = match run_once(container, session, connection, &mut running, size) {
+        let ended = match run_once(container, session, resources, &mut running, size) {
             Err(error) if running.restarts == 0 => return Err(error),
             Err(error) => failed_restart(&running, &error),
             Ok(ended) => ended,
@@ -187,12 +215,12 @@ fn failed_restart(running: &Running, error: &anyhow::Error) -> Ended {
 fn run_once(
     container: &Container,
     session: &mut Session,
-    connection: &mut Connection,
+    resources: &mut Resources,
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let (created, ends, cgroup) = create(container, &container.bundle(), connection, size)?;
-    for text in connection.warnings.drain(..) {
+    let (created, ends, cgroup) = create(container, &container.bundle(), resources, size)?;
+    for text in resources.connection.warnings.drain(..) {
         session.announce(&Event::Warning(&text));
     }
     running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
@@ -233,9 +261,11 @@ pub const MANNER: Manner = Manner { tied: true, preserved_fds: 0, keep_keyring: 
 fn create(
     container: &Container,
     bundle: &std::path::Path,
-    connection: &mut Connection,
+    resources: &mut Resources,
     size: Option<(u16, u16)>,
 ) -> Result<(Created, Ends, Cgroup)> {
+    let Resources { connection, network } = resources;
+    let network = network.take();
     let mut spec = Spec::load(bundle.join("config.json")).context("read the bundle's config.json")?;
     if let (Some((rows, columns)), Some(process)) = (size, spec.process_mut()) {
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
@@ -251,12 +281,12 @@ fn create(
     let connect: &mut dyn FnMut(i32) -> Result<()> = &mut connect;
     let beside = (!container.record.networks.is_empty()).then_some(connect);
     if plan.process.terminal {
-        let mut created = launch::create(&plan, Company { beside, ..Company::default() })?;
+        let mut created = launch::create(&plan, Company { network, beside, ..Company::default() })?;
         let master = created.console.take().context("the container made no terminal")?;
         return Ok((created, Ends::terminal(master)?, plan.cgroup));
     }
     let (ends, streams) = session::pipes(container.record.options.interactive)?;
-    let company = Company { streams: Some(streams), beside, ..Company::default() };
+    let company = Company { streams: Some(streams), network, beside, ..Company::default() };
     Ok((launch::create(&plan, company)?, ends, plan.cgroup))
 }
 

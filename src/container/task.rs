@@ -23,7 +23,7 @@ const LIMIT: u64 = 64 << 20;
 impl Waiting {
     /// Starts a supervisor under `name`, which does `task` with its end of the connection. Those who live long enough
     /// reap the child that it is.
-    pub fn start(name: &str, root: &Root, task: fn(OwnedFd) -> i32) -> Result<(Waiting, Child)> {
+    pub fn start(name: &str, root: &Root, task: impl FnOnce(OwnedFd) -> i32) -> Result<(Waiting, Child)> {
         let (ours, theirs) = Socket::pair().context("make a socket pair")?;
         let child = process::spawn_self(name, &theirs, root.path().as_os_str(), task).context("start a supervisor")?;
         Ok((Waiting(ours), child))

@@ -170,7 +170,7 @@ impl Order {
             container = Some(made);
             Ok(())
         };
-        let company = Company { streams: None, door, shares_cgroup, beside: None, attend: Some(&mut attend) };
+        let company = Company { door, shares_cgroup, attend: Some(&mut attend), ..Company::default() };
         let created = launch::create(plan, company).map_err(starting);
         match (created, container) {
             (Ok(created), Some(container)) => Ok((container, created)),

@@ -33,6 +33,8 @@ pub struct Company<'a> {
     pub streams: Option<Streams>,
     /// Where somebody will come and let the program run; the caller does if there is none.
     pub door: Option<Listener>,
+    /// A network namespace for it that the caller has made beforehand; without it one is made if the plan says so.
+    pub network: Option<OwnedFd>,
     /// Others may be in its cgroup already; they are left alone, whatever happens.
     pub shares_cgroup: bool,
     /// Called with the first process as soon as it has its namespaces, while it goes on setting itself up; its program
@@ -80,11 +82,13 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     let attended = company.attend.is_some() || plan.hooks.any_at_creation();
     let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
     let (beside, attend) = (company.beside, company.attend);
-    let created = fork(plan, inheritance, &joined).and_then(|mut created| match created.settle(plan, beside, attend) {
-        Ok(()) => Ok(created),
-        Err(error) => {
-            created.abandon();
-            Err(error)
+    let created = fork(plan, inheritance, &joined, company.network.as_ref()).and_then(|mut created| {
+        match created.settle(plan, beside, attend) {
+            Ok(()) => Ok(created),
+            Err(error) => {
+                created.abandon();
+                Err(error)
+            }
         }
     });
     if created.is_err() && !company.shares_cgroup {
@@ -94,7 +98,12 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     created
 }
 
-fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Result<Created> {
+fn fork(
+    plan: &Plan,
+    inheritance: Inheritance,
+    joined: &[(i32, OwnedFd)],
+    network: Option<&OwnedFd>,
+) -> Result<Created> {
     let (parent, child_end) = handshake::pair()?;
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
@@ -103,8 +112,12 @@ fn fork(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)]) -> Res
     if rustix::process::geteuid().is_root() {
         process::forbid_inspection().context("hide from other containers")?;
     }
-    let forked = match joined {
-        [] => process::fork_into(plan.namespaces.made, into).context(what)?,
+    let made = plan.namespaces.made;
+    let forked = match (joined, network.filter(|_| plan.namespaces.takes_network())) {
+        ([], Some(network)) => {
+            process::fork_in_network(network, made & !(libc::CLONE_NEWNET as u64), into).context(what)?
+        }
+        ([], None) => process::fork_into(made, into).context(what)?,
         _ => process::fork_into(0, None).context("make a helper")?,
     };
     match forked {

@@ -86,6 +86,12 @@ impl Namespaces {
         self.made & flag as u64 != 0
     }
 
+    /// Whether a network namespace that somebody else has made is as good as one of its own: it belongs to the user
+    /// namespace of its maker.
+    pub fn takes_network(&self) -> bool {
+        self.makes(libc::CLONE_NEWNET) && !self.has(libc::CLONE_NEWUSER)
+    }
+
     fn joins(&self, flag: i32) -> bool {
         self.joined.iter().any(|j| j.flag == flag)
     }

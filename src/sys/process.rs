@@ -61,6 +61,17 @@ pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     clone(namespaces, libc::SIGCHLD, cgroup)
 }
 
+/// As [`fork_into`], with the new process in the given network namespace.
+pub fn fork_in_network(network: impl AsFd, namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let own = std::fs::File::open("/proc/self/ns/net")?;
+    join_namespaces(network, libc::CLONE_NEWNET)?;
+    let forked = fork_into(namespaces, cgroup);
+    if !matches!(forked, Ok(Forked::Child)) {
+        join_namespaces(own, libc::CLONE_NEWNET)?;
+    }
+    forked
+}
+
 /// As [`fork_into`], but the new process is a child of the caller's parent, which must learn of it and reap it.
 pub fn fork_sibling_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     // With this flag the end of the new process sends what the end of the caller sends.
@@ -117,7 +128,7 @@ fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Re
 /// then its first argument (see [`inherited`]).
 ///
 /// The child may outlive us; a caller that goes on for long reaps it.
-pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: fn(OwnedFd) -> i32) -> io::Result<Child> {
+pub fn spawn_self(name: &str, fd: impl AsFd, about: &OsStr, task: impl FnOnce(OwnedFd) -> i32) -> io::Result<Child> {
     use super::protect::protected;
     use std::os::unix::process::CommandExt;
     let program = protected()?;
@@ -298,6 +309,19 @@ pub fn close_all_but(first: u32, kept: &[u32]) -> io::Result<()> {
 pub fn join_namespaces(fd: impl AsFd, flags: i32) -> io::Result<()> {
     let flags = nix::sched::CloneFlags::from_bits_retain(flags);
     Ok(nix::sched::setns(fd.as_fd(), flags)?)
+}
+
+/// Makes a network namespace that nobody is in.
+///
+/// # Errors
+/// If the caller could not go back either, it is in the new one.
+pub fn new_network() -> io::Result<OwnedFd> {
+    let open = || std::fs::File::open("/proc/self/ns/net");
+    let own = open()?;
+    unshare(libc::CLONE_NEWNET)?;
+    let new = open();
+    join_namespaces(own, libc::CLONE_NEWNET)?;
+    Ok(new?.into())
 }
 
 /// Moves the calling process into a new namespace of each kind in `flags` (`CLONE_NEW*`).

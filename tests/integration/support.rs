@@ -459,6 +459,11 @@ impl Store {
 impl Store {
     /// A container's full id, without looking at its state.
     pub fn inspect_id(&self, name: &str) -> String {
-        std::fs::read_link(self.root().join("names").join(name)).unwrap().display().to_string()
+        let mut records = std::fs::read_dir(self.root().join("containers")).unwrap().flatten().filter_map(|folder| {
+            let text = std::fs::read(folder.path().join("container.json")).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&text).ok()
+        });
+        let record = records.find(|record| record["name"] == name).unwrap();
+        record["id"].as_str().unwrap().to_owned()
     }
 }
