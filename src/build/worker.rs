@@ -30,7 +30,7 @@ use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The name that this program runs under as a worker.
 pub const NAME: &str = "minirun-build";
@@ -158,26 +158,29 @@ impl Workers {
 
     /// Starts a worker that then is there when it is needed.
     pub fn prepare(&self) -> Result<()> {
-        // One at a time: what one is given must not reach another.
-        let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-        let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-        let about = self.root.path().as_os_str();
-        let child = process::spawn_self(NAME, &theirs, about, main).context("start a worker")?;
-        idle.push((ours, child));
+        let mut idle = self.idle();
+        let worker = spawn(&self.root)?;
+        idle.push(worker);
         Ok(())
+    }
+
+    /// An idle worker, or a new one that nobody else can get. The list stays locked meanwhile, so that one worker is
+    /// started at a time: what one is given must not reach another.
+    fn take(&self) -> Result<(Socket, Child)> {
+        let mut idle = self.idle();
+        match idle.pop() {
+            Some(worker) => Ok(worker),
+            None => spawn(&self.root),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Socket, Child)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a task to a worker.
     pub fn start(&self, task: Task, workshop: &Workshop) -> Result<Running> {
-        let taken = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let (socket, child) = match taken {
-            Some(worker) => worker,
-            None => {
-                self.prepare()?;
-                let made = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-                made.context("another step has taken the new worker")?
-            }
-        };
+        let (socket, child) = self.take()?;
         let is_last = !task.prepared.is_empty();
         let text = in_memory(&serde_json::to_vec(&Order::Run(task)).context("write the worker's task")?)?;
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
@@ -197,7 +200,7 @@ impl Workers {
         if running.is_last {
             process::reap(&running.child.pidfd).context("wait for the worker")?;
         } else {
-            self.idle.lock().unwrap_or_else(|e| e.into_inner()).push((running.socket, running.child));
+            self.idle().push((running.socket, running.child));
         }
         match serde_json::from_slice(&buffer[..length]).context("understand the worker")? {
             Answer::Ended(ended) => Ok(ended),
@@ -206,13 +209,18 @@ impl Workers {
     }
 }
 
+fn spawn(root: &Root) -> Result<(Socket, Child)> {
+    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
+    let child = process::spawn_self(NAME, &theirs, root.path().as_os_str(), main).context("start a worker")?;
+    Ok((ours, child))
+}
+
 /// Deletes what was discarded, without anybody having to wait for it.
 pub fn clean_later(root: &Root) -> Result<()> {
     if !root.has_trash() {
         return Ok(());
     }
-    let (ours, theirs) = Socket::pair().context("make a socket pair")?;
-    process::spawn_self(NAME, &theirs, root.path().as_os_str(), main).context("start a worker")?;
+    let (ours, _) = spawn(root)?;
     let order = Order::Clean { root: root.path().to_owned(), state: root.state().to_owned() };
     let text = in_memory(&serde_json::to_vec(&order).context("write the worker's task")?)?;
     ours.send_with(&[IoSlice::new(b"T")], &[text.as_fd()]).context("give the worker its task")

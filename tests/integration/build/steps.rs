@@ -207,3 +207,14 @@ fn layers_hold_what_their_steps_have_changed() {
     let fact = store.ok(&["run", "--rm", "i", "sh", "-c", "echo mode=$(stat -c %a /d)"]);
     assert_eq!(facts(&fact)["mode"], "755");
 }
+
+#[test]
+fn many_stages_at_once_each_get_a_worker_of_their_own() {
+    let store = Store::new();
+    let count = 24;
+    let stages: String = (0..count).map(|n| format!("FROM busybox AS s{n}\nARG N\nRUN echo {n} > /{n}\n")).collect();
+    let copies: String = (0..count).map(|n| format!("COPY --from=s{n} /{n} /\n")).collect();
+    for round in 0..4 {
+        store.builds(&format!("{stages}FROM busybox\n{copies}"), &["--build-arg", &format!("N={round}")]);
+    }
+}
