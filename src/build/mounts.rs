@@ -133,10 +133,14 @@ impl Mounts {
         let (lower, inside, is_file) = match origin {
             Origin::Folder(folder) => {
                 let place = inside(&folder, source)?;
-                if read_only || !place.is_dir() {
-                    return self.bind_path(&place, &wanted.target, read_only);
+                if read_only {
+                    return self.bind_path(&place, &wanted.target, true);
                 }
-                (vec![place], PathBuf::new(), false)
+                // Only folders can have a layer above them: a file is taken from under that of its folder.
+                match (place.is_dir(), place.parent(), place.file_name()) {
+                    (false, Some(parent), Some(name)) => (vec![parent.to_owned()], PathBuf::from(name), true),
+                    _ => (vec![place], PathBuf::new(), false),
+                }
             }
             Origin::Tree(below) => {
                 let (inside, is_file) = in_tree(&below.union, source)?;
@@ -146,7 +150,7 @@ impl Mounts {
         let at = sandbox.folder(&format!("mount-{number}"))?;
         let writable = match read_only {
             true => None,
-            false => Some((sandbox.folder(&format!("upper-{number}"))?, sandbox.folder(&format!("work-{number}"))?)),
+            false => Some((upper(sandbox, number, &lower)?, sandbox.folder(&format!("work-{number}"))?)),
         };
         // An overlay without an upper directory wants two lower ones.
         let lower = match (lower.len(), read_only) {
@@ -233,6 +237,17 @@ impl Mounts {
             None => Ok(()),
         }
     }
+}
+
+/// The upper directory of a mount, with the owner and mode of what it hides.
+fn upper(sandbox: &Sandbox, number: usize, lower: &[PathBuf]) -> Result<PathBuf> {
+    let path = sandbox.folder(&format!("upper-{number}"))?;
+    if let Some(hidden) = lower.last() {
+        let stat = Dir::open(hidden).and_then(|dir| dir.stat_self()).context("look at the source")?;
+        chown(&path, Some(stat.st_uid), Some(stat.st_gid)).context("set the owner of the mount")?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(stat.st_mode)).context("set its mode")?;
+    }
+    Ok(path)
 }
 
 /// A path in a folder of the host, with links resolved as if the folder were the root.

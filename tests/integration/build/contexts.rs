@@ -85,15 +85,21 @@ fn what_is_ignored_is_not_there() {
 fn the_context_is_mounted() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nRUN --mount=type=bind,target=/c cat /c/f; touch /c/x 2>&1 || true\n\
-        RUN --mount=type=bind,source=d,target=/c,rw touch /c/new; ls /c\n\
-        RUN --mount=type=bind,source=f,target=/file cat /file\n";
+        RUN --mount=type=bind,source=d,target=/c,rw stat -c %a:%u:%g /c; touch /c/new; ls /c\n\
+        RUN --mount=type=bind,source=f,target=/file cat /file; echo x 2>&1 > /file || true\n\
+        RUN --mount=type=bind,source=f,target=/file,rw cat /file; echo changed > /file; cat /file\n";
     let dir = store.context("context", dockerfile);
     std::fs::write(dir.join("f"), "mounted file\n").unwrap();
     std::fs::create_dir(dir.join("d")).unwrap();
+    std::fs::set_permissions(dir.join("d"), PermissionsExt::from_mode(0o1770)).unwrap();
+    std::os::unix::fs::chown(dir.join("d"), Some(7), Some(8)).unwrap();
     std::os::unix::fs::symlink("/etc", dir.join("out")).unwrap();
     let said = store.builds(dockerfile, &[]);
-    assert!(said.contains("Read-only file system") && said.contains(" new\n"), "{said}");
-    assert_eq!(said.matches("mounted file").count(), 2, "{said}");
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    assert!(said.contains(" 1770:7:8\n") && said.contains(" new\n") && said.contains(" changed\n"), "{said}");
+    assert_eq!(said.matches(" mounted file").count(), 3, "{said}");
+    // What was written is thrown away.
+    assert_eq!(std::fs::read_to_string(dir.join("f")).unwrap(), "mounted file\n");
     assert!(std::fs::read_dir(dir.join("d")).unwrap().next().is_none());
     // A link does not lead out of the context.
     let error = store.build_fails("FROM busybox\nRUN --mount=type=bind,source=out,target=/m ls /m\n", &[]);
@@ -106,11 +112,13 @@ fn named_contexts() {
     let named = store.path("named");
     std::fs::create_dir(&named).unwrap();
     std::fs::write(named.join("f"), "of a named context\n").unwrap();
-    let dockerfile = "FROM base\nCOPY --from=other f /f\nRUN --mount=from=other,target=/m cat /f /m/f\n";
+    let dockerfile = "FROM base\nCOPY --from=other f /f\nRUN --mount=from=other,target=/m cat /f /m/f\n\
+        RUN --mount=from=other,source=f,target=/f,rw echo changed > /f\n";
     let folder = format!("other={}", named.display());
     let args = ["--build-context", folder.as_str(), "--build-context", "base=docker-image://busybox"];
     let said = store.builds(dockerfile, &args);
     assert_eq!(said.matches("of a named context").count(), 2, "{said}");
+    assert_eq!(std::fs::read_to_string(named.join("f")).unwrap(), "of a named context\n");
     let error = store.build_fails(dockerfile, &["--build-context", "other=/nosuch"]);
     assert!(error.contains("/nosuch"), "{error}");
 }
