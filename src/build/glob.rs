@@ -73,6 +73,12 @@ impl Glob {
         false
     }
 
+    /// The pattern that means this text and nothing else.
+    pub fn escape(text: &str) -> String {
+        let is_special = |c| matches!(c, '\\' | '*' | '?' | '[');
+        text.chars().flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c])).collect()
+    }
+
     /// Whether the whole of `path` is as the pattern says.
     pub fn matches(&self, path: &[u8]) -> bool {
         if let Some(literal) = &self.literal {
@@ -253,6 +259,13 @@ mod tests {
         #[test]
         fn matching_is_as_by_the_book(pattern in "[ab/?]?(\\*?[ab/?]){0,6}\\*?", path in "[ab/]{0,8}") {
             prop_assert_eq!(matches(&pattern, &path), naive(pattern.as_bytes(), path.as_bytes()));
+        }
+
+        #[test]
+        fn an_escaped_text_means_itself(text in "[a*?\\[\\]\\\\/é]{0,12}", other in "[a*?\\[\\]\\\\/é]{0,12}") {
+            let pattern = Glob::escape(&text);
+            prop_assert!(!Glob::is_special(&pattern) && matches(&pattern, &text));
+            prop_assert_eq!(matches(&pattern, &other), text == other);
         }
 
         #[test]

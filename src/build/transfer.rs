@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::copy::{Fetched, Known, Options, Origin, Plan, Request, plan};
 use super::dockerfile::{Mount, Transfer, TransferSource};
+use super::glob::Glob;
 use super::key::Key;
 use super::mounts;
 use super::progress::Step;
@@ -167,7 +168,7 @@ impl Builder<'_> {
 
     fn content_of(&self, origin: &Origin, source: &str) -> Result<String> {
         let transfer = Transfer {
-            sources: vec![TransferSource::Path(source.to_owned())],
+            sources: vec![TransferSource::Path(Glob::escape(source))],
             destination: "/".into(),
             ..Transfer::default()
         };

@@ -77,6 +77,26 @@ fn stages_are_mounted_and_never_changed() {
 }
 
 #[test]
+fn a_source_is_no_pattern() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nRUN --mount=type=bind,source=p[id]/*,target=/x cat /x/f\n";
+    let dir = store.context("context", dockerfile).join("p[id]/*");
+    std::fs::create_dir_all(&dir).unwrap();
+    for content in ["one", "two"] {
+        std::fs::write(dir.join("f"), content).unwrap();
+        let said = store.builds(dockerfile, &[]);
+        assert!(said.contains(&format!(" {content}\n")), "{said}");
+    }
+    let named = format!("n={}", store.text("context"));
+    let dockerfile = "FROM busybox\nRUN --mount=from=n,source=p[id]/*,target=/x cat /x/f\n";
+    for content in ["three", "four"] {
+        std::fs::write(dir.join("f"), content).unwrap();
+        let said = store.builds(dockerfile, &["--build-context", &named]);
+        assert!(said.contains(&format!(" {content}\n")), "{said}");
+    }
+}
+
+#[test]
 fn memory_is_mounted() {
     let store = Store::new();
     let said = store.builds("FROM busybox\nRUN --mount=type=tmpfs,target=/t,size=1m grep ' /t ' /proc/mounts\n", &[]);
