@@ -52,7 +52,7 @@ pub struct Mounts {
     pub points: Vec<MountPoint>,
     /// For the worker.
     pub prepared: Vec<Prepared>,
-    /// Variables that come with them.
+    /// Variables that come with them, for the worker alone: there may be secrets in them.
     pub env: Vec<String>,
     /// Caches that are ours meanwhile.
     pub held: Vec<Held>,

@@ -210,7 +210,6 @@ impl Builder<'_> {
         let mut mounts = Mounts::make(session.root, &sandbox, job.wanted, &session.wishes.secrets)?;
         let mut command = job.command;
         command.env.extend(job.quiet_env);
-        command.env.append(&mut mounts.env);
         if let Some((name, content)) = &job.script {
             mounts.points.push(script(&sandbox, name, content)?);
         }

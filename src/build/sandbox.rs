@@ -127,6 +127,7 @@ impl Sandbox {
             bundle,
             root: root.path().to_owned(),
             state: root.state().to_owned(),
+            env: std::mem::take(&mut mounts.env),
             prepared,
             descriptors: session.descriptors,
         })

@@ -10,6 +10,7 @@
 //! still takes the container, its cgroup and its places in networks away; for the case that it is killed as well there
 //! is a note in the state folder, by which the next build does.
 
+use crate::container::compose::add_environment;
 use crate::container::connection::{VISITOR, Visitor};
 use crate::container::supervisor::{MANNER, status_of};
 use crate::layout::{Root, Workshop, mkdir_all};
@@ -60,6 +61,8 @@ pub struct Task {
     pub state: PathBuf,
     /// Its place in networks.
     pub network: Option<Visitor>,
+    /// Variables that no disk may see, beside those in its bundle.
+    pub env: Vec<String>,
     /// What is mounted before, where only the container and the worker see it.
     pub prepared: Vec<Prepared>,
     /// Descriptors that a process may open unless it asks for more.
@@ -271,7 +274,12 @@ fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<End
     // The build has raised its own limit.
     process::set_descriptor_limit(task.descriptors).context("limit the number of descriptors")?;
     prepare(&task.prepared)?;
-    let spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    let mut spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    if let Some(process) = spec.process_mut() {
+        let mut env = process.env().clone().unwrap_or_default();
+        add_environment(&mut env, &task.env);
+        process.set_env(Some(env));
+    }
     let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, manner: MANNER };
     let plan = Plan::resolve(&spec, &task.bundle, &face)?;
     let note = Note::leave(&task.state, &task.id, spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()))?;

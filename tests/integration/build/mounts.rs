@@ -1,7 +1,17 @@
 //! `RUN --mount`.
 
 use super::parts_done;
-use crate::support::Store;
+use crate::support::{Store, eventually};
+
+/// Whether any file of the store, or of its volatile state, has a text in it.
+fn is_written_down(store: &Store, text: &str) -> bool {
+    let state = store.root().with_file_name("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let found =
+        std::process::Command::new("grep").args(["-r", "-l", text]).arg(store.root()).arg(state).output().unwrap();
+    assert!(matches!(found.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&found.stderr));
+    found.status.success()
+}
 
 #[test]
 fn caches_outlive_builds() {
@@ -117,8 +127,7 @@ fn secrets_are_seen_and_never_kept() {
     let said = store.builds(dockerfile, &["-t", "i", "--secret", &source]);
     assert!(said.contains("400:0") && said.contains("444:7"), "{said}");
     std::fs::remove_file(&file).unwrap();
-    let found = std::process::Command::new("grep").args(["-r", "-l", secret]).arg(store.root()).output().unwrap();
-    assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+    assert!(!is_written_down(&store, secret));
     assert_eq!(store.run(&["run", "--rm", "i", "ls", "/run/secrets", "/etc/token"]).code, 1);
     // Its content is no part of what a step is known by; that it is missing is told.
     let file = store.write("secret", "other");
@@ -128,6 +137,28 @@ fn secrets_are_seen_and_never_kept() {
     assert!(error.contains("secret gone: not found"), "{error}");
     let error = store.fails(1, &["build", "--secret", "id=s,src=/nosuch/file", &store.text("context")]);
     assert!(error.contains("read /nosuch/file: No such file or directory"), "{error}");
+}
+
+#[test]
+fn secrets_are_not_on_a_disk_while_they_are_used() {
+    let store = Store::new();
+    let secret = "a-secret-that-nobody-else-says";
+    let source = format!("id=s,src={}", store.write("secret", secret));
+    let dockerfile = "FROM busybox\nENV TOKEN=other\n\
+        RUN --mount=type=secret,id=s,target=/t,env=TOKEN [ $TOKEN = $(cat /t) ] && touch /shared/up && sleep 60\n";
+    store.context("context", dockerfile);
+    let shared = store.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let mut build = store.spawn(&["build", "--secret", &source, "-v", &volume, &store.text("context")]);
+    eventually("the command to run", || shared.join("up").exists());
+    assert!(!is_written_down(&store, secret));
+    build.kill().unwrap();
+    build.wait().unwrap();
+    eventually("all processes of the build to end", || store.processes().is_empty());
+    assert!(!is_written_down(&store, secret));
+    // Takes away what the killed one has left.
+    store.builds("FROM busybox\n", &[]);
 }
 
 #[test]
