@@ -1,9 +1,10 @@
 //! Folders that outlive the builds that use them: `RUN --mount=type=cache`.
 //!
 //! ```text
-//! <root>/build/mounts/<digest of the id>[-N]/data   what is mounted
-//!                                           /lock   shared by those who use it together, held alone otherwise
-//!                                           /id     the id, for lists
+//! <root>/build/mounts/<digest of the id>[-N]/data       what is mounted
+//!                                           /data.new   what is being filled, by whoever holds the lock alone
+//!                                           /lock       shared by those who use it together, held alone otherwise
+//!                                           /id         the id, for lists
 //! ```
 //! A `private` cache that is in use gets a sibling: the number `N`.
 
@@ -17,14 +18,15 @@ use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How often a cache that somebody else has is asked for.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A cache in use; it is free again when this goes.
 pub struct Held {
     /// What is mounted.
     pub data: PathBuf,
-    /// Whether it was made just now.
-    pub is_new: bool,
     _lock: Lock,
 }
 
@@ -47,9 +49,17 @@ fn folder(root: &Root) -> PathBuf {
     root.join("build/mounts")
 }
 
-/// Takes the cache with this id, making it if it is missing.
-pub fn hold(root: &Root, id: &str, sharing: Sharing) -> Result<Held> {
+/// Takes the cache with this id. One that is missing is made: `fill` gets an empty folder, which others see when it has
+/// succeeded. While somebody else has the cache, `go_on` is asked again and again.
+pub fn hold(
+    root: &Root,
+    id: &str,
+    sharing: Sharing,
+    fill: &dyn Fn(&Path) -> Result<()>,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<Held> {
     let name = Digest::of(id.as_bytes()).hex();
+    let wanted = if sharing == Sharing::Shared { LockMode::Shared } else { LockMode::Exclusive };
     let mut number = 0;
     loop {
         let path = match number {
@@ -57,52 +67,56 @@ pub fn hold(root: &Root, id: &str, sharing: Sharing) -> Result<Held> {
             n => folder(root).join(format!("{name}-{n}")),
         };
         mkdir_all(&path)?;
-        let lock = path.join("lock");
-        let held = match sharing {
-            Sharing::Shared => Lock::wait(&lock, LockMode::Shared).map(Some),
-            Sharing::Locked => Lock::wait(&lock, LockMode::Exclusive).map(Some),
-            Sharing::Private => Lock::attempt(&lock, LockMode::Exclusive),
-        };
-        match held {
+        let (lock, data) = (path.join("lock"), path.join("data"));
+        // Whoever fills it is alone.
+        let mode = if data.exists() { wanted } else { LockMode::Exclusive };
+        let held = match Lock::attempt(&lock, mode) {
             // Removed by somebody between our making it and our lock.
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            Ok(Some(lock)) => {
-                if let Some(held) = take(&path, id, lock)? {
-                    return Ok(held);
-                }
-            }
-            Ok(None) => number += 1,
             Err(e) => return Err(e).with_context(|| format!("lock the cache {id}")),
+            Ok(Some(held)) if held.is_of(&lock) => held,
+            Ok(Some(_)) => continue,
+            Ok(None) if sharing == Sharing::Private => {
+                number += 1;
+                continue;
+            }
+            Ok(None) => {
+                go_on()?;
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        if mode == LockMode::Exclusive && !data.exists() {
+            make(root, &path, id, fill)?;
+        }
+        if mode == wanted && data.exists() {
+            mark_as_used(&path);
+            return Ok(Held { data, _lock: held });
         }
     }
 }
 
-/// `None` if what was locked is not there any more.
-fn take(path: &Path, id: &str, lock: Lock) -> Result<Option<Held>> {
-    if !is_same_file(&lock, &path.join("lock")) {
-        return Ok(None);
+/// Makes a cache that this process has locked alone.
+fn make(root: &Root, path: &Path, id: &str, fill: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+    let (new, data) = (path.join("data.new"), path.join("data"));
+    write_atomic(&path.join("id"), id.as_bytes(), Durability::Atomic).context("name the cache")?;
+    // Of somebody who was killed.
+    root.discard(&new)?;
+    let made = std::fs::create_dir(&new)
+        .with_context(|| format!("make {}", new.display()))
+        .and_then(|()| fill(&new))
+        .and_then(|()| std::fs::rename(&new, &data).context("give the cache its name"));
+    if made.is_err() {
+        let _ = root.discard(path);
     }
-    let data = path.join("data");
-    let is_new = !data.exists();
-    if is_new {
-        write_atomic(&path.join("id"), id.as_bytes(), Durability::Atomic).context("name the cache")?;
-    }
-    match std::fs::create_dir(&data) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
-            return Err(e).with_context(|| format!("make {}", data.display()));
-        }
-        _ => {}
-    }
-    // Its time says when it was used.
+    made
+}
+
+/// The time of its id says when it was used.
+fn mark_as_used(path: &Path) {
     if let Ok(file) = std::fs::File::open(path.join("id")) {
         let _ = file.set_modified(SystemTime::now());
     }
-    Ok(Some(Held { data, is_new, _lock: lock }))
-}
-
-fn is_same_file(lock: &Lock, path: &Path) -> bool {
-    let (Ok(held), Ok(there)) = (rustix::fs::fstat(lock), rustix::fs::stat(path)) else { return false };
-    (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 }
 
 /// All caches.

@@ -4,11 +4,11 @@ use super::cache_mounts::{self, Held};
 use super::dockerfile::{Mount, MountKind};
 use super::key::Key;
 use super::sandbox::{Below, Sandbox, resolve};
+use super::session::Session;
 use super::worker::{MemoryFile, Prepared};
 use crate::container::options::{MountSource, Tuning};
 use crate::container::record::MountPoint;
 use crate::image::union::Union;
-use crate::layout::Root;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -54,8 +54,8 @@ pub struct Mounts {
     pub prepared: Vec<Prepared>,
     /// Variables that come with them, for the worker alone: there may be secrets in them.
     pub env: Vec<String>,
-    /// Caches that are ours meanwhile.
-    pub held: Vec<Held>,
+    /// Caches that are ours meanwhile, by their ids.
+    pub held: BTreeMap<String, Held>,
     /// Sources that are no folders, but that the worker has yet to make.
     pub files: Vec<PathBuf>,
 }
@@ -87,15 +87,16 @@ pub fn add_to_key(key: &mut Key, wanted: &Wanted) {
 
 impl Mounts {
     /// Makes everything ready that can be made ready here.
-    pub fn make(root: &Root, sandbox: &Sandbox, wanted: Vec<Wanted>, secrets: &Secrets) -> Result<Mounts> {
-        let mut mounts = Mounts::default();
+    pub fn make(session: &Session<'_>, sandbox: &Sandbox, wanted: Vec<Wanted>) -> Result<Mounts> {
+        let secrets = &session.wishes.secrets;
+        let mut mounts = Mounts { held: hold_caches(session, &wanted)?, ..Mounts::default() };
         let mut files = Vec::new();
         for (number, wanted) in wanted.into_iter().enumerate() {
             let target = wanted.target.clone();
             let what = || format!("mount {target}");
             match wanted.mount.kind {
                 MountKind::Bind => mounts.bind(sandbox, number, wanted),
-                MountKind::Cache => mounts.cache(root, wanted),
+                MountKind::Cache => mounts.cache(&wanted),
                 MountKind::Tmpfs => {
                     let source =
                         MountSource::Tmpfs { size: wanted.mount.size, mode: None, options: vec!["exec".into()] };
@@ -163,27 +164,10 @@ impl Mounts {
         self.bind_path(&place, &wanted.target, read_only)
     }
 
-    fn cache(&mut self, root: &Root, wanted: Wanted) -> Result<()> {
-        let mount = &wanted.mount;
-        let id = mount.id.clone().unwrap_or_else(|| wanted.target.clone());
-        let held = cache_mounts::hold(root, &id, mount.sharing)?;
-        if held.is_new {
-            let source = Path::new(mount.source.as_deref().unwrap_or("/"));
-            match &wanted.origin {
-                Some(Origin::Tree(below)) => {
-                    below.union.copy_tree(source, &Dir::open(&held.data)?)?;
-                }
-                Some(Origin::Folder(_)) => bail!("a cache cannot begin with the context"),
-                None => {
-                    chown(&held.data, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))?;
-                    let mode = PermissionsExt::from_mode(mount.mode.unwrap_or(0o755));
-                    std::fs::set_permissions(&held.data, mode)?;
-                }
-            }
-        }
+    fn cache(&mut self, wanted: &Wanted) -> Result<()> {
+        let held = self.held.get(cache_id(wanted)).context("the cache is not ours")?;
         let data = held.data.clone();
-        self.held.push(held);
-        self.bind_path(&data, &wanted.target, mount.read_only)
+        self.bind_path(&data, &wanted.target, wanted.mount.read_only)
     }
 
     fn secret(
@@ -235,6 +219,38 @@ impl Mounts {
                 bail!("unset ssh forward key {id}: give the socket of an agent with --ssh {id}=SOCKET")
             }
             None => Ok(()),
+        }
+    }
+}
+
+fn cache_id(wanted: &Wanted) -> &str {
+    wanted.mount.id.as_deref().unwrap_or(&wanted.target)
+}
+
+/// Takes all caches of a command: each once, however often it is mounted, and in an order that all commands keep to, so
+/// that no two wait for each other.
+fn hold_caches(session: &Session<'_>, wanted: &[Wanted]) -> Result<BTreeMap<String, Held>> {
+    let mut caches: BTreeMap<&str, &Wanted> = BTreeMap::new();
+    for wanted in wanted.iter().filter(|wanted| wanted.mount.kind == MountKind::Cache) {
+        caches.entry(cache_id(wanted)).or_insert(wanted);
+    }
+    let hold = |(id, wanted): (&str, &Wanted)| {
+        let fill = |data: &Path| fill_cache(wanted, data);
+        let held = cache_mounts::hold(session.root, id, wanted.mount.sharing, &fill, &|| session.go_on());
+        Ok((id.to_owned(), held.with_context(|| format!("mount {}", wanted.target))?))
+    };
+    caches.into_iter().map(hold).collect()
+}
+
+/// What a new cache begins with.
+fn fill_cache(Wanted { mount, origin, .. }: &Wanted, data: &Path) -> Result<()> {
+    let source = Path::new(mount.source.as_deref().unwrap_or("/"));
+    match origin {
+        Some(Origin::Tree(below)) => below.union.copy_tree(source, &Dir::open(data)?),
+        Some(Origin::Folder(_)) => bail!("a cache cannot begin with files of a build context"),
+        None => {
+            chown(data, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))?;
+            Ok(std::fs::set_permissions(data, PermissionsExt::from_mode(mount.mode.unwrap_or(0o755)))?)
         }
     }
 }

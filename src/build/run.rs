@@ -155,6 +155,9 @@ impl Builder<'_> {
             };
             agents += usize::from(mount.kind == MountKind::Ssh);
             let target = crate::sys::dir::clean(Path::new(&target)).to_string_lossy().into_owned();
+            if target == "/" {
+                bail!("invalid mount target {target:?}: it would hide all files of the image");
+            }
             let (origin, content) = match (mount.kind, &mount.from) {
                 (MountKind::Bind | MountKind::Cache, Some(from)) => {
                     let (origin, content) = self.origin_of_mount(from, &mount)?;
@@ -207,7 +210,7 @@ impl Builder<'_> {
         let session = self.session;
         let below = Below::open(&session.store, self.state.layers())?;
         let sandbox = Sandbox::new(&session.workshop)?;
-        let mut mounts = Mounts::make(session.root, &sandbox, job.wanted, &session.wishes.secrets)?;
+        let mut mounts = Mounts::make(session, &sandbox, job.wanted)?;
         let mut command = job.command;
         command.env.extend(job.quiet_env);
         if let Some((name, content)) = &job.script {

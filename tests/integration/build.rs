@@ -11,6 +11,7 @@ mod web;
 
 use crate::support::{Done, Store};
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 
 impl Store {
     /// A context of this name with this Dockerfile.
@@ -42,6 +43,32 @@ impl Store {
         let done = self.build(dockerfile, args);
         assert_eq!(done.code, 1, "{dockerfile}\n{args:?}: {done:?}\n{}", done.err);
         done.err
+    }
+}
+
+/// A build in the background, which does not outlive its test.
+pub struct Started(Child);
+
+impl Started {
+    pub fn build(store: &Store, args: &[&str]) -> Started {
+        let mut command = store.command(&[&["build"], args].concat());
+        Started(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+
+    pub fn status(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,38 +1,14 @@
 //! Builds that are killed, and what is left of them.
 
-use super::parts_cached;
+use super::{Started, parts_cached};
 use crate::support::{Store, eventually};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 const STEPS: &str = "FROM busybox AS a\nRUN echo 1 > /1\nRUN echo 2 > /2; sleep 0.05\nRUN echo 3 > /3\n\
     FROM busybox AS b\nRUN echo 4 > /4; sleep 0.1\nFROM a\nRUN --mount=from=b,target=/b cp /b/4 /4\nRUN sleep 0.02\n";
 
-/// A build in the background, which does not outlive its test.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Started {
-    fn kill(&mut self) {
-        let _ = self.0.kill();
-        self.0.wait().unwrap();
-    }
-
-    fn status(&mut self) -> Option<i32> {
-        self.0.wait().unwrap().code()
-    }
-}
-
 fn start(store: &Store) -> Started {
-    let path = store.text("context");
-    let mut command = store.command(&["build", "-t", "i", &path]);
-    Started(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    Started::build(store, &["-t", "i", &store.text("context")])
 }
 
 /// The cgroups of builds that run below a store.

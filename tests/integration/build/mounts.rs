@@ -1,6 +1,6 @@
 //! `RUN --mount`.
 
-use super::parts_done;
+use super::{Started, parts_done};
 use crate::support::{Store, eventually};
 
 /// Whether any file of the store, or of its volatile state, has a text in it.
@@ -65,6 +65,67 @@ fn a_private_cache_that_is_in_use_gets_a_sibling() {
     let last = "FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
     let said = store.builds(&format!("{}{}{last}", stage("a"), stage("b")), &[]);
     assert!(said.contains("a sees a\n") && said.contains("b sees b\n"), "{said}");
+}
+
+const SEED: &str = "FROM busybox AS seed\nRUN mkdir /t; cd /t; for i in $(seq 3000); do : > $i; done\n";
+
+#[test]
+fn a_cache_is_seen_when_it_is_full() {
+    let store = Store::new();
+    store.builds(SEED, &[]);
+    let line = "RUN --mount=type=cache,id=full,target=/c,from=seed,source=/t echo \"has $(ls /c | wc -l)\"\n";
+    let last = "FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
+    let dockerfile = format!("{SEED}FROM busybox AS a\n{line}FROM busybox AS b\nENV B=1\n{line}{last}");
+    let path = store.context("killed", &dockerfile);
+    let mut killed = Started::build(&store, &[path.to_str().unwrap()]);
+    eventually("the cache to be filled", || {
+        let caches = store.root().join("build/mounts").read_dir().into_iter().flatten().flatten();
+        let folders = caches.flat_map(|cache| ["data", "data.new"].map(|name| cache.path().join(name)));
+        folders.filter_map(|folder| folder.read_dir().ok()).any(|mut files| files.next().is_some())
+    });
+    killed.kill();
+    eventually("all processes of the build to end", || store.processes().is_empty());
+    // Of two at once, one waits for the other.
+    let said = store.builds(&dockerfile, &["--no-cache"]);
+    assert_eq!(said.matches("has 3000\n").count(), 2, "{said}");
+    let error =
+        store.build_fails(&format!("{SEED}FROM busybox\n{}", line.replace("full", "gone").replace("/t", "/x")), &[]);
+    assert!(error.contains("/x"), "{error}");
+    assert_eq!(store.ok(&["builder", "du", "--filter", "type=exec.cachemount"]).matches("cached mount").count(), 1);
+}
+
+#[test]
+fn a_cache_that_is_mounted_twice_is_the_same() {
+    let store = Store::new();
+    for sharing in ["locked", "private", "shared"] {
+        let mount = |target: &str| format!("--mount=type=cache,id={sharing},sharing={sharing},target={target}");
+        // The ids of others come before and after it.
+        let others = "--mount=type=cache,target=/1,sharing=locked --mount=type=cache,target=/z,sharing=locked";
+        let dockerfile = format!("FROM busybox\nRUN {} {others} {} touch /a/f && ls /b/f\n", mount("/b"), mount("/a"));
+        store.builds(&dockerfile, &[]);
+    }
+    let error = store.build_fails("FROM busybox\nRUN --mount=type=cache,target=/ true\n", &[]);
+    assert!(error.contains("invalid mount target \"/\""), "{error}");
+}
+
+#[test]
+fn a_build_that_fails_does_not_wait_for_caches() {
+    let store = Store::new();
+    let line = "RUN --mount=type=cache,id=c,target=/c,sharing=locked";
+    store.context("first", &format!("FROM busybox\n{line} touch /c/up; sleep 20; touch /c/down\n"));
+    let mut first = Started::build(&store, &[&store.text("first")]);
+    let has = |name: &str| {
+        let mut caches = store.root().join("build/mounts").read_dir().into_iter().flatten().flatten();
+        caches.any(|cache| cache.path().join("data").join(name).exists())
+    };
+    eventually("the command to run", || has("up"));
+    let last = "FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
+    store
+        .build_fails(&format!("FROM busybox AS a\nRUN sleep 0.2; exit 3\nFROM busybox AS b\n{line} true\n{last}"), &[]);
+    assert!(!has("down"));
+    first.kill();
+    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.builds("FROM busybox\n", &[]);
 }
 
 #[test]
@@ -150,11 +211,10 @@ fn secrets_are_not_on_a_disk_while_they_are_used() {
     let shared = store.path("shared");
     std::fs::create_dir(&shared).unwrap();
     let volume = format!("{}:/shared", shared.display());
-    let mut build = store.spawn(&["build", "--secret", &source, "-v", &volume, &store.text("context")]);
+    let mut build = Started::build(&store, &["--secret", &source, "-v", &volume, &store.text("context")]);
     eventually("the command to run", || shared.join("up").exists());
     assert!(!is_written_down(&store, secret));
-    build.kill().unwrap();
-    build.wait().unwrap();
+    build.kill();
     eventually("all processes of the build to end", || store.processes().is_empty());
     assert!(!is_written_down(&store, secret));
     // Takes away what the killed one has left.
