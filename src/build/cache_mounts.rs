@@ -27,7 +27,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Held {
     /// What is mounted.
     pub data: PathBuf,
-    _lock: Lock,
+    lock: Lock,
+}
+
+impl Held {
+    /// Whoever has a descriptor of it has the cache.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
 }
 
 /// A cache, for lists.
@@ -91,7 +98,7 @@ pub fn hold(
         }
         if mode == wanted && data.exists() {
             mark_as_used(&path);
-            return Ok(Held { data, _lock: held });
+            return Ok(Held { data, lock: held });
         }
     }
 }

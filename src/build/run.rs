@@ -1,5 +1,6 @@
 //! `RUN`: a command in a container on the layers so far; what it changes is the new layer.
 
+use super::cache_mounts::Held;
 use super::config;
 use super::dockerfile::{Lines, Mount, MountKind, Run, RunNetwork, RunSecurity, Script};
 use super::key::Key;
@@ -8,7 +9,7 @@ use super::progress::Step;
 use super::sandbox::{Below, Command, Sandbox};
 use super::session::Before;
 use super::stage::{Builder, Found};
-use super::worker::{Ended, NotRun, Task};
+use super::worker::{Ended, NotRun, Running, Task};
 use crate::container::options::{MountSource, NetworkMode, Tuning};
 use crate::container::record::MountPoint;
 use crate::image::Digest;
@@ -220,7 +221,7 @@ impl Builder<'_> {
         let draft = session.store.draft(&session.workshop, &below.union)?;
         let named = command.args.join(" ");
         let task = sandbox.task(session, &below, &draft.path(), command, &mut mounts)?;
-        let ended = self.execute(task, step).map_err(|error| explain(error, &named))?;
+        let ended = self.execute(task, &mounts, step).map_err(|error| explain(error, &named))?;
         drop(mounts);
         match ended {
             Ended { status: 0, .. } => {
@@ -233,8 +234,21 @@ impl Builder<'_> {
         }
     }
 
-    fn execute(&self, task: Task, step: &Step<'_>) -> Result<Ended> {
-        let running = self.session.workers.start(task, &self.session.workshop)?;
+    /// Runs a command. When this returns, nothing of it is left.
+    fn execute(&self, task: Task, mounts: &Mounts, step: &Step<'_>) -> Result<Ended> {
+        let caches = mounts.held.values().map(Held::lock);
+        let running = self.session.workers.start(task, &self.session.workshop, caches)?;
+        match self.follow(&running, step) {
+            Ok(()) => self.session.workers.finish(running),
+            Err(error) => {
+                running.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells what a command writes, until it has ended.
+    fn follow(&self, running: &Running, step: &Step<'_>) -> Result<()> {
         let mut buffer = vec![0u8; 64 << 10];
         loop {
             let interest = Interest { fd: running.output.as_fd(), read: true, write: false };
@@ -244,7 +258,7 @@ impl Builder<'_> {
                 continue;
             }
             match rustix::io::read(&running.output, &mut buffer) {
-                Ok(0) => return self.session.workers.finish(running),
+                Ok(0) => return Ok(()),
                 Ok(length) => step.output(&buffer[..length]),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(io::Error::from(e)).context("read the command's output"),

@@ -1,11 +1,14 @@
 //! The process that runs the commands of a build, one after the other, and what it and the build say to each other.
 //!
 //! ```text
-//! build  ── task (text, output, lock) ──▶ worker     a bundle to run; its words go to `output`
+//! build  ── locks ──────────────────────▶ worker     of caches, a few at a time: they are the command's until it ends
+//! build  ── task (text, lock, output) ──▶ worker     a bundle to run; its words go to `output`
 //! build  ◀─ ended (status, oom) ────────  worker
 //! build  ◀─ failed (status, text) ──────  worker     it could not be run
 //! build  ── end of stream ──────────────▶ worker     it is not wanted any more: all of it is ended, and the worker
 //! ```
+//! The locks that come with a task are held until nothing of its command is left, also if the build is killed.
+//!
 //! A process with one thread makes containers, and stages of a build are threads. A worker that outlives its build
 //! still takes the container, its cgroup and its places in networks away; for the case that it is killed as well there
 //! is a note in the state folder, by which the next build does.
@@ -17,7 +20,7 @@ use crate::layout::{Root, Workshop, mkdir_all};
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::launch::{self, Company, Streams};
 use crate::runtime::plan::{Face, Plan};
-use crate::sys::file::{Ownership, in_memory, read_all_limited};
+use crate::sys::file::{Lock, Ownership, in_memory, read_all_limited};
 use crate::sys::mount::{self, Attributes, Overlay, Propagation};
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, Child};
@@ -35,6 +38,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The name that this program runs under as a worker.
 pub const NAME: &str = "minirun-build";
+
+/// What messages to a worker begin with.
+const TASK: u8 = b'T';
+const LOCKS: u8 = b'L';
+/// Locks in one message.
+const LOCKS_AT_ONCE: usize = 4;
 
 /// The largest task in bytes.
 const LIMIT: u64 = 64 << 20;
@@ -181,15 +190,24 @@ impl Workers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a task to a worker.
-    pub fn start(&self, task: Task, workshop: &Workshop) -> Result<Running> {
+    /// Gives a task to a worker, with the locks of its caches.
+    pub fn start<'l>(
+        &self,
+        task: Task,
+        workshop: &Workshop,
+        caches: impl Iterator<Item = &'l Lock>,
+    ) -> Result<Running> {
         let (socket, child) = self.take()?;
+        let caches: Vec<_> = caches.map(AsFd::as_fd).collect();
+        for locks in caches.chunks(LOCKS_AT_ONCE) {
+            socket.send_with(&[IoSlice::new(&[LOCKS])], locks).context("give the worker the locks of caches")?;
+        }
         let is_last = !task.prepared.is_empty();
         let text = in_memory(&serde_json::to_vec(&Order::Run(task)).context("write the worker's task")?)?;
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
         let (output, theirs) = pipe.context("make a pipe")?;
-        let fds = [text.as_fd(), theirs.as_fd(), workshop.lock().as_fd()];
-        socket.send_with(&[IoSlice::new(b"T")], &fds).context("give the worker its task")?;
+        let fds = [text.as_fd(), workshop.lock().as_fd(), theirs.as_fd()];
+        socket.send_with(&[IoSlice::new(&[TASK])], &fds).context("give the worker its task")?;
         Ok(Running { socket, child, output, is_last })
     }
 
@@ -218,6 +236,16 @@ fn spawn(root: &Root) -> Result<(Socket, Child)> {
     Ok((ours, child))
 }
 
+impl Running {
+    /// Ends the command, and waits until nothing of it is left.
+    pub fn abandon(self) {
+        let Running { socket, child, output, .. } = self;
+        drop((socket, output));
+        // A worker that cannot be waited for is gone.
+        let _ = process::reap(&child.pidfd);
+    }
+}
+
 /// Deletes what was discarded, without anybody having to wait for it.
 pub fn clean_later(root: &Root) -> Result<()> {
     if !root.has_trash() {
@@ -226,7 +254,7 @@ pub fn clean_later(root: &Root) -> Result<()> {
     let (ours, _) = spawn(root)?;
     let order = Order::Clean { root: root.path().to_owned(), state: root.state().to_owned() };
     let text = in_memory(&serde_json::to_vec(&order).context("write the worker's task")?)?;
-    ours.send_with(&[IoSlice::new(b"T")], &[text.as_fd()]).context("give the worker its task")
+    ours.send_with(&[IoSlice::new(&[TASK])], &[text.as_fd()]).context("give the worker its task")
 }
 
 /// The worker process, with its end of the connection to the build; returns its exit status.
@@ -238,18 +266,15 @@ pub fn main(build: OwnedFd) -> i32 {
 
 fn serve(socket: &Socket) -> Result<()> {
     rustix::process::setsid().map_err(io::Error::from).context("start a session")?;
-    while let (1.., fds) = socket.receive(&mut [0]).context("wait for a task")? {
-        let mut fds = fds.into_iter();
-        let text = fds.next().context("a task without its text")?;
-        let text = read_all_limited(&mut File::from(text), LIMIT).context("read the task")?;
-        let task = match serde_json::from_slice(&text).context("understand the task")? {
+    while let Some((order, mut fds)) = receive(socket)? {
+        let task = match order {
             Order::Run(task) => task,
             Order::Clean { root, state } => {
                 Root::open(&root, &state)?.empty_trash();
                 return Ok(());
             }
         };
-        let (Some(output), Some(lock)) = (fds.next(), fds.next()) else { bail!("a task without its descriptors") };
+        let output = fds.pop().context("a task without its output")?;
         let answer = match carry_out(&task, output, socket) {
             Ok(Some(ended)) => Answer::Ended(ended),
             Ok(None) => return Ok(()),
@@ -259,7 +284,7 @@ fn serve(socket: &Socket) -> Result<()> {
                 Answer::Failed(status_of(&error), text)
             }
         };
-        drop(lock);
+        drop(fds);
         socket.send(&serde_json::to_vec(&answer)?).context("answer the build")?;
         // Mounts of one task are none of another's.
         if !task.prepared.is_empty() {
@@ -267,6 +292,26 @@ fn serve(socket: &Socket) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The next order, with what it needs: locks, and last the output. `None` if there are no more.
+fn receive(socket: &Socket) -> Result<Option<(Order, Vec<OwnedFd>)>> {
+    let mut locks = Vec::new();
+    let mut kind = [0];
+    loop {
+        let (length, fds) = socket.receive(&mut kind).context("wait for a task")?;
+        match kind {
+            _ if length == 0 => return Ok(None),
+            [LOCKS] => locks.extend(fds),
+            _ => {
+                let mut fds = fds.into_iter();
+                let mut text = File::from(fds.next().context("a task without its text")?);
+                let text = read_all_limited(&mut text, LIMIT).context("read the task")?;
+                locks.extend(fds);
+                return Ok(Some((serde_json::from_slice(&text).context("understand the task")?, locks)));
+            }
+        }
+    }
 }
 
 /// Runs a container to its end; `None` if nobody wants to know any more.

@@ -60,6 +60,10 @@ impl Started {
         self.0.wait().unwrap();
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     pub fn status(&mut self) -> Option<i32> {
         self.0.wait().unwrap().code()
     }

@@ -22,6 +22,14 @@ fn notes(store: &Store) -> Vec<String> {
     entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with("build-")).collect()
 }
 
+fn workers(store: &Store) -> Vec<i32> {
+    let processes = store.processes().into_iter();
+    let workers: Vec<i32> =
+        processes.filter(|(_, line)| line.starts_with("minirun-build ")).map(|(pid, _)| pid).collect();
+    assert!(!workers.is_empty());
+    workers
+}
+
 #[test]
 fn a_killed_build_leaves_nothing_and_loses_nothing() {
     let store = Store::new();
@@ -65,14 +73,7 @@ fn a_worker_that_is_killed_as_well_is_cleaned_up_after() {
     let mut child = start(&store);
     eventually("the command to run", || !cgroups(&notes(&store)).is_empty());
     let left = notes(&store);
-    let workers: Vec<i32> = store
-        .processes()
-        .into_iter()
-        .filter(|(_, line)| line.starts_with("minirun-build "))
-        .map(|(pid, _)| pid)
-        .collect();
-    assert!(!workers.is_empty());
-    workers.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGKILL));
+    workers(&store).iter().for_each(|pid| crate::support::signal(*pid, libc::SIGKILL));
     assert_eq!(child.status(), Some(1));
     store.builds("FROM busybox\nRUN true\n", &[]);
     assert!(cgroups(&left).is_empty() && notes(&store).is_empty());
@@ -88,4 +89,55 @@ fn two_builds_of_the_same_file_at_once() {
         both.iter_mut().for_each(|child| assert_eq!(child.status(), Some(0)));
         assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/4"]), "4");
     }
+}
+
+#[test]
+fn what_was_given_up_has_ended_when_the_build_has() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS a\nRUN touch /shared/a; sleep 600\n\
+        FROM busybox AS b\nRUN touch /shared/b; until [ -e /shared/go ]; do sleep 0.01; done; exit 3\n\
+        FROM busybox\nCOPY --from=a /x /x\nCOPY --from=b /x /x\n";
+    let path = store.context("fails", dockerfile);
+    let shared = store.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let mut build = Started::build(&store, &["-v", &volume, path.to_str().unwrap()]);
+    eventually("both commands to run", || ["a", "b"].iter().all(|name| shared.join(name).exists()));
+    let runs_a = |worker: &i32| {
+        let children = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children")).unwrap();
+        let child = children.split_whitespace().next().unwrap();
+        std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap().contains("600")
+    };
+    let slow = workers(&store).into_iter().find(runs_a).unwrap();
+    crate::support::signal(slow, libc::SIGSTOP);
+    std::fs::write(shared.join("go"), "").unwrap();
+    // That it waits shows only in time.
+    std::thread::sleep(Duration::from_secs(1));
+    let is_waiting = build.is_running();
+    crate::support::signal(slow, libc::SIGCONT);
+    assert!(is_waiting);
+    assert_eq!(build.status(), Some(1));
+    assert_eq!(notes(&store), [""; 0]);
+}
+
+#[test]
+fn a_cache_is_in_use_for_as_long_as_a_command_has_it() {
+    let store = Store::new();
+    let line = "RUN --mount=type=cache,id=c,target=/c,sharing=private";
+    let path = store.context("killed", &format!("FROM busybox\n{line} touch /c/up /shared/up; sleep 600\n"));
+    let shared = store.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let mut killed = Started::build(&store, &["-v", &volume, path.to_str().unwrap()]);
+    eventually("the command to run", || shared.join("up").exists());
+    // It cannot end the command for now.
+    let stopped = workers(&store);
+    stopped.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGSTOP));
+    killed.kill();
+    let meanwhile = store.build(&format!("FROM busybox\n{line} echo sees $(ls /c)\n"), &[]);
+    stopped.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGCONT));
+    eventually("all processes of the build to end", || store.processes().is_empty());
+    assert!(meanwhile.err.contains("sees\n"), "{}", meanwhile.err);
+    let said = store.builds(&format!("FROM busybox\n{line} echo then $(ls /c)\n"), &[]);
+    assert!(said.contains("then up\n"), "{said}");
 }

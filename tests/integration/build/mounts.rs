@@ -100,7 +100,9 @@ fn a_cache_that_is_mounted_twice_is_the_same() {
     for sharing in ["locked", "private", "shared"] {
         let mount = |target: &str| format!("--mount=type=cache,id={sharing},sharing={sharing},target={target}");
         // The ids of others come before and after it.
-        let others = "--mount=type=cache,target=/1,sharing=locked --mount=type=cache,target=/z,sharing=locked";
+        let others =
+            ["/1", "/2", "/3", "/4", "/5", "/z"].map(|at| format!("--mount=type=cache,target={at},sharing=locked"));
+        let others = others.join(" ");
         let dockerfile = format!("FROM busybox\nRUN {} {others} {} touch /a/f && ls /b/f\n", mount("/b"), mount("/a"));
         store.builds(&dockerfile, &[]);
     }
