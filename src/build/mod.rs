@@ -5,7 +5,7 @@
 //! stage        one stage from its FROM to its last instruction; config, workdir, run
 //! output       the image, or whatever else the result is to be
 //! session      what the stages of one build share; progress is what it tells
-//! run          a command in a container: sandbox composes it, mounts gets its sources ready, worker runs it
+//! run          a command in a container: sandbox composes it, mounts gets its sources ready (agent: ssh), worker runs it
 //! key          what steps are known by; what came out of them is remembered in the image room
 //! transfer     COPY and ADD: copy does the work, from a context, a stage or an image into a new layer
 //! prune        what builds keep: remembered steps and cache_mounts
@@ -14,6 +14,7 @@
 //! dockerfile   text -> instructions with their positions; variables; `Scope` evaluates one after another
 //! ```
 
+mod agent;
 mod cache_mounts;
 mod config;
 pub mod context;

@@ -1,5 +1,6 @@
 //! The mounts of a `RUN`: what is prepared for them, and what the container's own mounts are then.
 
+use super::agent::Forward;
 use super::cache_mounts::{self, Held};
 use super::dockerfile::{Mount, MountKind};
 use super::key::Key;
@@ -56,6 +57,8 @@ pub struct Mounts {
     pub env: Vec<String>,
     /// Caches that are ours meanwhile, by their ids.
     pub held: BTreeMap<String, Held>,
+    /// Ways to ssh agents that are open meanwhile.
+    pub agents: Vec<Forward>,
     /// Sources that are no folders, but that the worker has yet to make.
     pub files: Vec<PathBuf>,
 }
@@ -104,7 +107,7 @@ impl Mounts {
                     Ok(())
                 }
                 MountKind::Secret => mounts.secret(sandbox, wanted, secrets, &mut files),
-                MountKind::Ssh => mounts.agent(wanted, secrets),
+                MountKind::Ssh => mounts.agent(sandbox, number, &wanted, secrets),
             }
             .with_context(what)?;
         }
@@ -206,20 +209,24 @@ impl Mounts {
         self.bind_path(&place, &wanted.target, true)
     }
 
-    fn agent(&mut self, wanted: Wanted, secrets: &Secrets) -> Result<()> {
-        let id = wanted.mount.id.as_deref().unwrap_or("default");
-        match secrets.agents.get(id) {
-            Some(socket) => {
-                if !self.env.iter().any(|e| e.starts_with("SSH_AUTH_SOCK=")) {
-                    self.env.push(format!("SSH_AUTH_SOCK={}", wanted.target));
-                }
-                self.bind_path(socket, &wanted.target, false)
-            }
-            None if wanted.mount.required => {
-                bail!("unset ssh forward key {id}: give the socket of an agent with --ssh {id}=SOCKET")
-            }
-            None => Ok(()),
+    fn agent(&mut self, sandbox: &Sandbox, number: usize, wanted: &Wanted, secrets: &Secrets) -> Result<()> {
+        let mount = &wanted.mount;
+        let id = mount.id.as_deref().unwrap_or("default");
+        let Some(agent) = secrets.agents.get(id) else {
+            return match mount.required {
+                true => Err(anyhow!("unset ssh forward key {id}: give the socket of an agent with --ssh {id}=SOCKET")),
+                false => Ok(()),
+            };
+        };
+        if !self.env.iter().any(|e| e.starts_with("SSH_AUTH_SOCK=")) {
+            self.env.push(format!("SSH_AUTH_SOCK={}", wanted.target));
         }
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let (name, mode) = (format!("agent-{number}"), mount.mode.unwrap_or(0o600));
+        let forward = Forward::start(sandbox.path(), &name, owner, mode, agent)?;
+        self.bind_path(&forward.path, &wanted.target, false)?;
+        self.agents.push(forward);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 /// The largest message that is sent or received.
@@ -130,12 +131,26 @@ impl Listener {
 
 /// Connects to the stream socket at `path` and sends one descriptor with a few words.
 pub fn send_descriptor(path: &Path, words: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    Socket(connect_stream(path)?.into()).send_with(&[IoSlice::new(words)], &[fd])
+}
+
+/// Connects to the stream socket at `path`, however long that is.
+pub fn connect_stream(path: &Path) -> io::Result<UnixStream> {
     let name = path.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = super::dir::Dir::open(parent)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &short_address(&dir, name)?)?;
-    Socket(socket).send_with(&[IoSlice::new(words)], &[fd])
+    Ok(socket.into())
+}
+
+/// Listens for streams at a new socket, `name` in the folder `dir`, however long its path is.
+pub fn listen_stream(dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let dir = super::dir::Dir::open(dir)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &short_address(&dir, name)?)?;
+    rustix::net::listen(&socket, 64)?;
+    Ok(socket.into())
 }
 
 /// Socket addresses hold 107 bytes; going through the folder's descriptor makes any path short enough.

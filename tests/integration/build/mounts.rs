@@ -1,7 +1,8 @@
 //! `RUN --mount`.
 
 use super::{Started, parts_done};
-use crate::support::{Store, eventually};
+use crate::support::{Store, eventually, fixture};
+use std::io::{Read, Write};
 
 /// Whether any file of the store, or of its volatile state, has a text in it.
 fn is_written_down(store: &Store, text: &str) -> bool {
@@ -223,15 +224,52 @@ fn secrets_are_not_on_a_disk_while_they_are_used() {
     store.builds("FROM busybox\n", &[]);
 }
 
+/// Answers whoever connects with what he said; tells the user that each is, as the kernel sees it.
+fn answer(listener: std::os::unix::net::UnixListener) -> std::sync::mpsc::Receiver<u32> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            tell.send(rustix::net::sockopt::socket_peercred(&client).unwrap().uid.as_raw()).unwrap();
+            let mut words = String::new();
+            client.read_to_string(&mut words).unwrap();
+            client.write_all(words.repeat(2).as_bytes()).unwrap();
+        }
+    });
+    told
+}
+
 #[test]
 fn an_agent_is_reached_by_its_socket() {
-    let store = Store::new();
+    let store = Store::empty();
+    store.ok(&["import", fixture("debian.tar").to_str().unwrap(), "debian"]);
     let socket = store.path("agent");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let dockerfile = "FROM busybox\nRUN --mount=type=ssh [ -S $SSH_AUTH_SOCK ] && echo at $SSH_AUTH_SOCK\n";
-    let said = store.builds(dockerfile, &["--ssh", &format!("default={}", socket.display())]);
-    assert!(said.contains("at /run/buildkit/ssh_agent.0"), "{said}");
-    let error = store.build_fails("FROM busybox\nRUN --mount=type=ssh,required=true true\n", &[]);
+    let users = answer(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let mode = || std::fs::metadata(&socket).unwrap().permissions();
+    let before = mode();
+    let ask = r#"perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0) && connect(S, sockaddr_un($ENV{SSH_AUTH_SOCK})) or die $!;
+        syswrite(S, $ARGV[0]); shutdown(S, 1); print "heard ", <S>, "\n"'"#.replace('\n', " ");
+    let dockerfile = format!(
+        "FROM debian\nRUN --mount=type=ssh stat -c %a:%u:%g $SSH_AUTH_SOCK; {ask} one; chmod 777 $SSH_AUTH_SOCK\n\
+         USER 1000\nRUN --mount=type=ssh {ask} nobody 2>&1 || true\n\
+         RUN --mount=type=ssh,uid=1000,gid=7,mode=0640 stat -c %a:%u:%g $SSH_AUTH_SOCK; {ask} 'and two,'\n\
+         RUN --mount=type=ssh,uid=1000 echo at $SSH_AUTH_SOCK; for i in 1 2 3; do {ask} $i & done; wait\n"
+    );
+    let said = store.builds(&dockerfile, &["--ssh", &format!("default={}", socket.display())]);
+    for expected in [
+        " 600:0:0\n",
+        "heard oneone\n",
+        "Permission denied",
+        " 640:1000:7\n",
+        "heard and two,and two,\n",
+        "at /run/buildkit/ssh_agent.0\n",
+    ] {
+        assert!(said.contains(expected), "{expected:?}: {said}");
+    }
+    ["11", "22", "33"].iter().for_each(|answer| assert!(said.contains(&format!("heard {answer}\n")), "{said}"));
+    // It hears its own user and root only, and its socket is none of the commands'.
+    assert_eq!(users.try_iter().collect::<Vec<_>>(), [0; 5]);
+    assert_eq!(mode(), before);
+    let error = store.build_fails("FROM debian\nRUN --mount=type=ssh,required=true true\n", &[]);
     assert!(error.contains("--ssh default=SOCKET"), "{error}");
 }
 
