@@ -10,7 +10,6 @@ use super::copy::segments;
 use super::diff::{self, Links, describe, join, marker, show};
 use super::digest::Digest;
 use super::feed::{self, HashSink};
-use super::index::Names;
 use super::layer::{self, Meta, NewLayer};
 use super::reference::Reference;
 use super::squash::squash_history;
@@ -57,16 +56,11 @@ impl Store {
     }
 
     /// Puts an image that a build has made into the store, with all of its layers on disk, under these names.
-    pub fn publish_built(&self, image: &ImageConfig, names: &[Reference], parent: Option<Digest>) -> Result<Digest> {
+    pub fn publish_built(&self, image: &ImageConfig, names: &[Reference]) -> Result<Digest> {
         let _making = self.root.lock_for_making()?;
-        let is_here = match parent {
-            Some(parent) => Names::read(&self.root)?.of_image(parent).next().is_some(),
-            None => false,
-        };
-        let parent = parent.filter(|_| is_here);
         let mut names = names.iter();
-        let id = self.publish(image, names.next(), parent)?;
-        names.try_for_each(|name| self.publish(image, Some(name), parent).map(drop))?;
+        let id = self.publish(image, names.next(), None)?;
+        names.try_for_each(|name| self.publish(image, Some(name), None).map(drop))?;
         Ok(id)
     }
 
@@ -88,13 +82,9 @@ impl Store {
         Ok(squashed)
     }
 
-    /// Begins a layer in a workshop, to lie on `below`: its top folder looks as theirs.
-    pub fn draft(&self, workshop: &Workshop, below: &Union) -> Result<Draft> {
-        let new = NewLayer::inside(workshop.scratch()?)?;
-        if let Some(stat) = below.stat(std::path::Path::new("/")).context("look at the top folder")? {
-            new.fs.set_self(stat.st_uid, stat.st_gid, stat.st_mode, diff::mtime(&stat))?;
-        }
-        Ok(Draft(new))
+    /// Begins a layer in a workshop.
+    pub fn draft(&self, workshop: &Workshop) -> Result<Draft> {
+        Ok(Draft(NewLayer::inside(workshop.scratch()?)?))
     }
 
     /// Makes a layer of a draft that nobody uses any more. No file of it keeps a time after `latest`.
@@ -104,12 +94,12 @@ impl Store {
         let new = draft.0;
         let ((files, size), diff_id, tar) = feed::hashing(|sink| {
             let mut walk = Walk { out: sink, levels: Vec::new(), links: Links::default(), files: 0, size: 0, latest };
-            walk.strip(&new.fs, OsStr::new("."), false)?;
             walk.directory(&new.fs, below.top(), Vec::new())?;
             walk.out.write_all(&END)?;
             Ok((walk.files, walk.size))
         })
         .context("make a layer of the changes")?;
+        new.forget_top().context("give the new layer's top folder its attributes")?;
         let _making = self.root.lock_for_making()?;
         match layer::exists(&self.root, &diff_id) {
             true => new.discard(&self.root)?,
