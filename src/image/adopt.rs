@@ -6,7 +6,7 @@
 use super::apply::keeps_xattr;
 use super::changes::{has_same_attributes, is_same};
 use super::config::{History, ImageConfig};
-use super::copy::segments;
+use super::copy::pieces;
 use super::diff::{self, Links, describe, join, marker, show};
 use super::digest::Digest;
 use super::feed::{self, HashSink};
@@ -24,10 +24,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
-
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 
 /// A layer whose folder its maker fills.
 pub struct Draft(NewLayer);
@@ -93,7 +89,15 @@ impl Store {
     pub fn adopt(&self, workshop: &Workshop, draft: Draft, below: &Union, latest: Option<i64>) -> Result<Digest> {
         let new = draft.0;
         let ((files, size), diff_id, tar) = feed::hashing(|sink| {
-            let mut walk = Walk { out: sink, levels: Vec::new(), links: Links::default(), files: 0, size: 0, latest };
+            let mut walk = Walk {
+                out: sink,
+                levels: Vec::new(),
+                links: Links::default(),
+                buffer: Vec::new(),
+                files: 0,
+                size: 0,
+                latest,
+            };
             walk.directory(&new.fs, below.top(), Vec::new())?;
             walk.out.write_all(&END)?;
             Ok((walk.files, walk.size))
@@ -121,6 +125,7 @@ struct Walk<'a> {
     out: &'a mut HashSink,
     levels: Vec<Level>,
     links: Links,
+    buffer: Vec<u8>,
     files: u64,
     size: u64,
     latest: Option<i64>,
@@ -223,7 +228,9 @@ impl Walk<'_> {
         below: &Merged,
         found: Option<Found>,
     ) -> Result<bool> {
-        if found.is_some_and(|found| is_same(dir, name, stat, below, &found).unwrap_or(false)) {
+        if let Some(found) = found
+            && is_same(dir, name, stat, below, &found)?
+        {
             return Ok(false);
         }
         let is_file = file_type(stat) == FileType::RegularFile && stat.st_size > 0;
@@ -248,21 +255,13 @@ impl Walk<'_> {
 
     fn content(&mut self, source: &File, stat: &Stat, size: u64) -> Result<()> {
         let mut at = 0;
-        let mut piece = vec![0u8; usize::try_from(size).unwrap_or(PIECE).min(PIECE)];
-        for segment in segments(source, stat, size)? {
-            self.zeros(segment.offset - at)?;
-            at = segment.offset;
-            let end = segment.offset + segment.length;
-            while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let length = source.read_at(&mut piece[..wanted], at)?;
-                if length == 0 {
-                    bail!("the file became shorter while it was read");
-                }
-                self.out.write_all(&piece[..length])?;
-                at += length as u64;
-            }
-        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        pieces(source, stat, size, &mut buffer, &mut |offset, piece| {
+            self.zeros(offset - at)?;
+            at = offset + piece.len() as u64;
+            Ok(self.out.write_all(piece)?)
+        })?;
+        self.buffer = buffer;
         self.zeros(size - at + padding(size) as u64)
     }
 
