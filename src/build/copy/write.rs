@@ -33,21 +33,12 @@ pub struct Options<'a> {
     pub latest: Option<i64>,
 }
 
-/// What was copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Files, links and folders.
-    pub entries: u64,
-    /// Bytes of regular files.
-    pub bytes: u64,
-}
-
 impl Plan {
     /// Copies everything into the empty directory `upper`, which will lie on `lower`.
     ///
     /// # Errors
     /// Also if the files are not those any more that `known` is about.
-    pub fn perform(&self, known: &Known, lower: &Union, upper: &Dir, options: &Options) -> Result<Stats> {
+    pub fn perform(&self, known: &Known, lower: &Union, upper: &Dir, options: &Options) -> Result<()> {
         let seconds = jiff::Timestamp::now();
         let now = (seconds.as_second(), u32::try_from(seconds.subsec_nanosecond()).unwrap_or(0));
         let now = options.latest.map_or(now, |latest| now.min((latest, 0)));
@@ -69,7 +60,6 @@ impl Plan {
             links: HashMap::new(),
             look: DefaultHasher::new(),
             buffer: Vec::new(),
-            stats: Stats::default(),
         };
         for source in &self.sources {
             self.write(source, &mut writer, options)?;
@@ -77,9 +67,7 @@ impl Plan {
         if writer.look.finish() != known.look {
             bail!("files of {} were changed while they were being copied", self.origin.name);
         }
-        let stats = writer.stats;
-        writer.target.finish()?;
-        Ok(stats)
+        writer.target.finish()
     }
 
     fn write(&self, source: &Source, writer: &mut Writer, options: &Options) -> Result<()> {
@@ -195,10 +183,16 @@ struct Writer<'a> {
     /// The folders that the walk is in.
     stack: Vec<Folder>,
     /// Files that have several names: where their copies are.
-    links: HashMap<(u64, u64), (Rc<Dir>, OsString)>,
+    links: HashMap<(u64, u64), Linked>,
     look: DefaultHasher,
     buffer: Vec<u8>,
-    stats: Stats,
+}
+
+/// The copy of a file that has several names.
+struct Linked {
+    dir: Rc<Dir>,
+    name: OsString,
+    path: Vec<u8>,
 }
 
 impl Writer<'_> {
@@ -227,7 +221,6 @@ impl Writer<'_> {
         rustix::fs::fchown(&folder.dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         rustix::fs::fchmod(&folder.dir, Mode::from_raw_mode(self.mode(stat.st_mode, true)))?;
         self.target.set_time(folder, self.time(stat));
-        self.stats.entries += 1;
         Ok(())
     }
 
@@ -252,18 +245,33 @@ impl Writer<'_> {
         }
     }
 
+    fn make_way(&mut self, folder: &Folder, name: &OsStr, replaces: bool) -> Result<()> {
+        if self.target.make_way(folder, name, replaces)? {
+            // What was there may be what other names were to be linked to.
+            let gone = folder.path_of(name);
+            let is_gone = |path: &[u8]| matches!(path.strip_prefix(&*gone), Some([] | [b'/', ..]));
+            self.links.retain(|_, first| !is_gone(&first.path));
+        }
+        Ok(())
+    }
+
     fn leaf_as(&mut self, parent: &Arc<Spot>, name: &OsStr, found: &Found, folder: &Folder, to: &OsStr) -> Result<()> {
         look(&mut self.look, &found.stat);
-        self.stats.entries += 1;
-        self.target.make_way(folder, to, self.replaces)?;
+        self.make_way(folder, to, self.replaces)?;
         let (stat, dir) = (&found.stat, parent.merged.holder(found));
-        if stat.st_nlink > 1 {
-            let identity = (stat.st_dev, stat.st_ino);
-            if let Some((first, first_name)) = self.links.get(&identity) {
-                return folder.dir.link(first, first_name, to).context("make the hard link");
-            }
-            self.links.insert(identity, (folder.dir.clone(), to.to_owned()));
+        if stat.st_nlink == 1 {
+            return self.copy(dir, name, stat, folder, to);
         }
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(first) = self.links.get(&identity) {
+            return folder.dir.link(&first.dir, &first.name, to).context("make the hard link");
+        }
+        self.links.insert(identity, Linked { dir: folder.dir.clone(), name: to.to_owned(), path: folder.path_of(to) });
+
+        self.copy(dir, name, stat, folder, to)
+    }
+
+    fn copy(&mut self, dir: &Dir, name: &OsStr, stat: &Stat, folder: &Folder, to: &OsStr) -> Result<()> {
         match file_type(stat) {
             FileType::RegularFile => return self.file(dir, name, stat, folder, to),
             FileType::Symlink => folder.dir.symlink(&dir.readlink(name)?, to).context("make the link")?,
@@ -282,7 +290,6 @@ impl Writer<'_> {
         let source = file::open(dir, name)?;
         let file = folder.dir.create(to, 0o600).context("make the file")?;
         file::copy(&source, stat, &file, &mut self.buffer)?;
-        self.stats.bytes += u64::try_from(stat.st_size)?;
         let owner = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
         let mode = self.mode(stat.st_mode, false);
         let time = self.time(stat);
@@ -303,21 +310,17 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, folder: &Folder, name: &OsStr, content: &str) -> Result<()> {
-        self.target.make_way(folder, name, false)?;
+        self.make_way(folder, name, false)?;
         let mut file = folder.dir.create(name, 0o600)?;
         file.write_all(content.as_bytes())?;
-        self.stats.entries += 1;
-        self.stats.bytes += content.len() as u64;
         self.describe(&file, self.owner.unwrap_or((0, 0)), self.mode(0o644, false), self.target.now)
     }
 
     fn fetched(&mut self, folder: &Folder, name: &OsStr, from: &File, time: (i64, u32)) -> Result<()> {
-        self.target.make_way(folder, name, false)?;
+        self.make_way(folder, name, false)?;
         let file = folder.dir.create(name, 0o600)?;
         let stat = rustix::fs::fstat(from)?;
         file::copy(from, &stat, &file, &mut self.buffer)?;
-        self.stats.entries += 1;
-        self.stats.bytes += u64::try_from(stat.st_size)?;
         let owner = self.owner.unwrap_or((0, 0));
         self.describe(&file, owner, self.mode(0o600, false), self.not_later(time))
     }
