@@ -63,6 +63,11 @@ pub struct Mounts {
     pub files: Vec<PathBuf>,
 }
 
+/// What of its origin a mount shows.
+pub fn source(mount: &Mount) -> &str {
+    mount.source.as_deref().unwrap_or("/")
+}
+
 /// Where a mount without a target is.
 pub fn default_target(mount: &Mount, agents: usize) -> String {
     match mount.kind {
@@ -131,7 +136,7 @@ impl Mounts {
     }
 
     fn bind(&mut self, sandbox: &Sandbox, number: usize, wanted: Wanted) -> Result<()> {
-        let source = Path::new(wanted.mount.source.as_deref().unwrap_or("/"));
+        let source = Path::new(source(&wanted.mount));
         let read_only = wanted.mount.read_only;
         let origin = wanted.origin.context("it has no source")?;
         let (lower, inside, is_file) = match origin {
@@ -251,7 +256,7 @@ fn hold_caches(session: &Session<'_>, wanted: &[Wanted]) -> Result<BTreeMap<Stri
 
 /// What a new cache begins with.
 fn fill_cache(Wanted { mount, origin, .. }: &Wanted, data: &Path) -> Result<()> {
-    let source = Path::new(mount.source.as_deref().unwrap_or("/"));
+    let source = Path::new(source(mount));
     match origin {
         Some(Origin::Tree(below)) => below.union.copy_tree(source, &Dir::open(data)?),
         Some(Origin::Folder(_)) => bail!("a cache cannot begin with files of a build context"),

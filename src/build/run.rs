@@ -12,7 +12,7 @@ use super::stage::{Builder, Found};
 use super::worker::{Ended, NotRun, Running, Task};
 use crate::container::options::{MountSource, NetworkMode, Tuning};
 use crate::container::record::MountPoint;
-use crate::image::Digest;
+use crate::image::{Digest, Remembered};
 use crate::sys::poll::{self, Interest};
 use anyhow::{Context, Result, anyhow, bail};
 use std::io;
@@ -44,12 +44,12 @@ impl Builder<'_> {
         // Stages that it mounts something of are waited for before it begins.
         let job = self.job(run, mounts);
         let step = self.session.reporter.begin(name);
-        let job = match job {
-            Ok(job) => job,
+        let found = job.and_then(|mut job| self.look_up(&mut job).map(|found| (job, found)));
+        let (job, (keys, known)) = match found {
+            Ok(found) => found,
             Err(error) => return Err(self.give_up(step, name, lines, error, None)),
         };
-        let key = self.key(&job);
-        if let Some(known) = self.recall(&key)? {
+        if let Some(known) = known {
             self.tell(job.told, Some(&known));
             step.cached();
             return Ok(());
@@ -58,13 +58,42 @@ impl Builder<'_> {
         let env = job.command.env.clone();
         match self.carry_out(job, &step) {
             Ok(layer) => {
-                let known = self.remember(&[key], name, layer)?;
+                let known = self.remember(&keys, name, layer)?;
                 self.tell(told, Some(&known));
                 step.done();
                 Ok(())
             }
             Err(error) => Err(self.give_up(step, name, lines, error, Some(env))),
         }
+    }
+
+    /// What a command is known by, and what came out of it before. As long as stages are the same, what is mounted of
+    /// them need not be looked at.
+    fn look_up(&self, job: &mut Job) -> Result<(Vec<Digest>, Option<Remembered>)> {
+        let quick = self.key(job);
+        let known = self.recall(&quick)?;
+        if known.is_some() || !self.know_by_content(&mut job.wanted)? {
+            return Ok((vec![quick], known));
+        }
+        let by_content = self.key(job);
+        let known = self.recall(&by_content)?;
+        if let Some(known) = &known {
+            self.session.store.remember(&quick, known)?;
+        }
+        Ok((vec![quick, by_content], known))
+    }
+
+    /// Looks at what is mounted of stages and images, until now known by their layers; whether there is anything.
+    fn know_by_content(&self, wanted: &mut [Wanted]) -> Result<bool> {
+        let mut is_changed = false;
+        for Wanted { mount, target, origin, content } in wanted {
+            let Some(Origin::Tree(below)) = origin else { continue };
+            let (from, source) = (mount.from.as_deref().unwrap_or_default(), mounts::source(mount));
+            let digest = self.digest_of_tree(&below.union, from, source);
+            *content = Some(digest.with_context(|| format!("mount {target}"))?);
+            is_changed = true;
+        }
+        Ok(is_changed)
     }
 
     fn give_up(
@@ -183,7 +212,7 @@ impl Builder<'_> {
                 Ok((Origin::Tree(below), content))
             }
             Found::Folder(folder) => {
-                let content = self.digest_of_folder(&folder, mount.source.as_deref().unwrap_or("/"))?;
+                let content = self.digest_of_folder(&folder, mounts::source(mount))?;
                 Ok((Origin::Folder(folder), content))
             }
         }

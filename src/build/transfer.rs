@@ -154,7 +154,7 @@ impl Builder<'_> {
     /// Where a bind mount of the context is, and what its content is known by.
     pub fn context_of_mount(&self, mount: &Mount) -> Result<(mounts::Origin, String)> {
         let context = &self.session.context;
-        let source = mount.source.as_deref().unwrap_or("/");
+        let source = mounts::source(mount);
         let path = context.path().context("there is no build context to mount")?;
         Ok((mounts::Origin::Folder(path.to_owned()), self.content_of(&context.origin(), source)?))
     }
@@ -162,6 +162,12 @@ impl Builder<'_> {
     /// What a folder's content is known by.
     pub fn digest_of_folder(&self, folder: &Path, source: &str) -> Result<String> {
         self.content_of(&Context::named(folder)?.origin(), source)
+    }
+
+    /// What the content of a stage or an image is known by.
+    pub fn digest_of_tree(&self, tree: &Union, name: &str, source: &str) -> Result<String> {
+        let origin = Origin { tree: tree.clone(), ignore: None, keeps_owner: true, name: name.to_owned() };
+        self.content_of(&origin, source)
     }
 
     fn content_of(&self, origin: &Origin, source: &str) -> Result<String> {

@@ -166,3 +166,20 @@ fn the_top_folder_is_the_same_in_all_layers_that_change_nothing() {
         assert_eq!(store.ok(&["run", "--rm", "-u", "1000", image, "stat", "-c", "%a %u", "/"]), "755 0");
     }
 }
+
+#[test]
+fn what_is_mounted_of_a_stage_is_known_by_its_content() {
+    let store = Store::new();
+    let dockerfile = |says: &str| {
+        format!(
+            "FROM busybox AS a\nARG N\nRUN mkdir /d; echo {says} > /d/out; echo $N > /other\n\
+             FROM busybox\nRUN --mount=from=a,source=/d,target=/o cat /o/out\n\
+             RUN --mount=type=cache,from=a,source=/d,target=/c true\n"
+        )
+    };
+    let done = |says: &str, n: &str| parts_done(&store.builds(&dockerfile(says), &["--build-arg", n]));
+    assert_eq!(done("const", "N=1"), 3);
+    assert_eq!(done("const", "N=1"), 0);
+    assert_eq!(done("const", "N=2"), 1);
+    assert_eq!(done("other", "N=2"), 3);
+}
