@@ -15,12 +15,13 @@ use crate::build::{Secrets, build};
 use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
 use crate::registry::Web;
+use crate::sys::file::read_limited;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `build`.
 #[derive(Debug, Args)]
@@ -244,6 +245,9 @@ fn named(text: &str) -> Result<(String, Named)> {
     Ok((name.to_owned(), Named::Folder(std::path::absolute(value)?)))
 }
 
+/// The largest secret in bytes.
+const SECRET_LIMIT: u64 = 500 << 10;
+
 /// `id=name,src=FILE`, `id=name,env=NAME`; without a source the id names a variable or a file.
 fn secret(text: &str) -> Result<(String, Vec<u8>)> {
     let mut fields = BTreeMap::new();
@@ -259,7 +263,7 @@ fn secret(text: &str) -> Result<(String, Vec<u8>)> {
     }
     let id = *fields.get("id").context("it has no id")?;
     let variable = |name: &str| std::env::var(name).with_context(|| format!("the variable {name} is not set"));
-    let file = |path: &str| std::fs::read(path).with_context(|| format!("read {path}"));
+    let file = |path: &str| read_limited(Path::new(path), SECRET_LIMIT).with_context(|| format!("read {path}"));
     let content = match (fields.get("env"), fields.get("src"), fields.get("type")) {
         (Some(name), _, _) => variable(name)?.into_bytes(),
         (None, Some(name), Some(&"env")) => variable(name)?.into_bytes(),
@@ -267,8 +271,8 @@ fn secret(text: &str) -> Result<(String, Vec<u8>)> {
         (None, None, Some(&"file")) => file(id)?,
         (None, None, _) => std::env::var(id).map(String::into_bytes).or_else(|_| file(id))?,
     };
-    if content.len() > 500 << 10 {
-        bail!("it is larger than 500 kB");
+    if content.len() as u64 > SECRET_LIMIT {
+        bail!("it is larger than {SECRET_LIMIT} bytes");
     }
     Ok((id.to_owned(), content))
 }

@@ -1,7 +1,7 @@
 //! `RUN --mount`.
 
 use super::{Started, parts_done};
-use crate::support::{Store, eventually, fixture};
+use crate::support::{Store, done, eventually, fixture};
 use std::io::{Read, Write};
 
 /// Whether any file of the store, or of its volatile state, has a text in it.
@@ -201,6 +201,10 @@ fn secrets_are_seen_and_never_kept() {
     assert!(error.contains("secret gone: not found"), "{error}");
     let error = store.fails(1, &["build", "--secret", "id=s,src=/nosuch/file", &store.text("context")]);
     assert!(error.contains("read /nosuch/file: No such file or directory"), "{error}");
+    // Whatever has no end is not read to it: with so little memory it would fail in another way.
+    let endless = ["build", "--secret", "id=s,src=/dev/zero", &store.text("context")];
+    let done = done(&mut store.through_shell("ulimit -v 1000000; exec \"$0\" \"$@\"", &endless));
+    assert!(done.code == 1 && done.err.contains("read /dev/zero: larger than 512000 bytes"), "{done:?}");
 }
 
 #[test]
