@@ -52,7 +52,7 @@ const LIMIT: u64 = 64 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
     /// To run a command.
-    Run(Task),
+    Run(Box<Task>),
     /// To delete what was discarded in the store at this place, and then to end.
     Clean { root: PathBuf, state: PathBuf },
 }
@@ -203,7 +203,7 @@ impl Workers {
             socket.send_with(&[IoSlice::new(&[LOCKS])], locks).context("give the worker the locks of caches")?;
         }
         let is_last = !task.prepared.is_empty();
-        let text = in_memory(&serde_json::to_vec(&Order::Run(task)).context("write the worker's task")?)?;
+        let text = in_memory(&serde_json::to_vec(&Order::Run(Box::new(task))).context("write the worker's task")?)?;
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from);
         let (output, theirs) = pipe.context("make a pipe")?;
         let fds = [text.as_fd(), workshop.lock().as_fd(), theirs.as_fd()];
