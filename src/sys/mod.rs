@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod conntrack;
 pub mod dir;
 pub mod errors;
 pub mod file;
