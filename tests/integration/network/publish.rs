@@ -267,18 +267,20 @@ fn without_ipv6_there_is_ipv4() {
 #[test]
 fn a_firewall_that_drops_forwarding_is_named() {
     let store = Store::new();
-    let host = Namespace::new();
-    host.ok("iptables -P FORWARD DROP");
-    let started = host.run(&store, &["run", "-d", "--name", "web", "-p", "80", IMAGE, "sleep", "1000"]);
-    assert_eq!(started.code, 0, "{started:?}");
-    assert!(started.err.contains("WARNING") && started.err.contains("FORWARD"), "{started:?}");
-    let bridge = minirun::network::tag(&store.root());
-    assert!(started.err.contains(&format!("iptables -I FORWARD -i {bridge} -j ACCEPT")), "{started:?}");
-    assert_eq!(host.run(&store, &["rm", "-f", "web"]).code, 0);
-    // Who has let the bridge through is not told again.
-    host.ok(&format!("iptables -I FORWARD -i {bridge} -j ACCEPT; iptables -I FORWARD -o {bridge} -j ACCEPT"));
-    let again = host.run(&store, &["run", "--rm", IMAGE, "true"]);
-    assert_eq!((again.code, again.err.as_str()), (0, ""));
-    assert!(host.ok("iptables -S").contains("-P FORWARD DROP"));
-    assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
+    for program in ["iptables", "iptables-legacy", "ip6tables-legacy"] {
+        let host = Namespace::new();
+        host.ok(&format!("{program} -P FORWARD DROP"));
+        let started = host.run(&store, &["run", "-d", "--name", "web", "-p", "80", IMAGE, "sleep", "1000"]);
+        assert_eq!(started.code, 0, "{started:?}");
+        assert!(started.err.contains("WARNING") && started.err.contains("FORWARD"), "{started:?}");
+        let bridge = minirun::network::tag(&store.root());
+        assert!(started.err.contains(&format!(" {program} -I FORWARD -i {bridge} -j ACCEPT")), "{started:?}");
+        assert_eq!(host.run(&store, &["rm", "-f", "web"]).code, 0);
+        // Who has let the bridge through is not told again.
+        host.ok(&format!("{program} -I FORWARD -i {bridge} -j ACCEPT; {program} -I FORWARD -o {bridge} -j ACCEPT"));
+        let again = host.run(&store, &["run", "--rm", IMAGE, "true"]);
+        assert_eq!((again.code, again.err.as_str()), (0, ""));
+        assert!(host.ok(&format!("{program} -S")).contains("-P FORWARD DROP"));
+        assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
+    }
 }
