@@ -19,6 +19,7 @@ pub mod bridge;
 pub mod definition;
 pub mod endpoint;
 pub mod firewall;
+mod flows;
 pub mod holder;
 pub mod ledger;
 pub mod names;

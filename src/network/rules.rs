@@ -12,6 +12,7 @@
 //!              it went: from loopback, and from a container by a published port to its own network
 //! ```
 
+use super::flows;
 use super::ledger::{Bridge, Endpoint, Ledger};
 use super::ports::Published;
 use crate::sys::netlink::{Netlink, Refused};
@@ -158,7 +159,9 @@ impl Table<'_> {
         }
         add_endpoint(&mut batch, self.name, endpoint);
         // Somebody may have emptied the whole ruleset.
-        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))
+        batch.carry_out(self.netlink()?).or_else(|_| self.rebuild(ledger))?;
+        flows::lead_to(self.netlink()?, endpoint, ledger);
+        Ok(())
     }
 
     /// Leads them nowhere. The ledger has forgotten the endpoints already.
@@ -171,9 +174,11 @@ impl Table<'_> {
         }
         match batch.carry_out(self.netlink()?) {
             // Without a bridge there need be no table.
-            Err(_) if !ledger.bridges.is_empty() => self.rebuild(ledger),
-            _ => Ok(()),
+            Err(_) if !ledger.bridges.is_empty() => self.rebuild(ledger)?,
+            _ => {}
         }
+        flows::lead_nowhere(self.netlink()?, endpoints);
+        Ok(())
     }
 }
 

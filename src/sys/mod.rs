@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod conntrack;
 pub mod dir;
 pub mod errors;
 pub mod file;
@@ -24,3 +25,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tty;
+pub mod xtables;

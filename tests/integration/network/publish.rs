@@ -2,7 +2,8 @@
 
 use super::host::{Namespace, Neighbour, address, ask, free_port, is_address, port_of, serve};
 use crate::support::{IMAGE, Store, eventually, signal};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 #[test]
 fn a_published_port_is_reached_from_everywhere_and_the_client_is_seen_where_possible() {
@@ -45,6 +46,36 @@ fn containers_reach_other_hosts_by_this_hosts_address() {
         }
     }
     neighbour.namespace.ok("kill $(pidof probe)");
+}
+
+#[test]
+fn a_client_that_goes_on_sending_datagrams_is_led_to_who_has_the_port_now() {
+    let store = Store::new();
+    let neighbour = Neighbour::new();
+    let port = free_port();
+    let places = [&neighbour.here[0], &neighbour.here[1], "127.0.0.1"];
+    // Sockets that stay: to the kernel all of their packets are one flow.
+    let clients = places.map(|place| {
+        let from = if place.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        let client = UdpSocket::bind(from).unwrap();
+        client.connect((place.parse::<IpAddr>().unwrap(), port.parse::<u16>().unwrap())).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        client
+    });
+    let answers = |client: &UdpSocket| client.send(b"?").is_ok() && client.recv(&mut [0; 100]).is_ok();
+    assert!(!clients.iter().any(answers), "nobody has the port yet");
+    for name in ["first", "second"] {
+        serve(&store, name, &["-p", &format!("{port}:80/udp")]);
+        for (client, place) in clients.iter().zip(&places) {
+            eventually(&format!("an answer of the {name} server by {place}"), || answers(client));
+        }
+        store.ok(&["rm", "-f", name]);
+        assert!(!clients.iter().any(answers), "the {name} server is gone");
+    }
+    let own = UdpSocket::bind(("0.0.0.0", port.parse().unwrap())).unwrap();
+    clients[2].send(b"?").unwrap();
+    own.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    own.recv(&mut [0; 100]).expect("the host has its port back");
 }
 
 #[test]
@@ -236,18 +267,20 @@ fn without_ipv6_there_is_ipv4() {
 #[test]
 fn a_firewall_that_drops_forwarding_is_named() {
     let store = Store::new();
-    let host = Namespace::new();
-    host.ok("iptables -P FORWARD DROP");
-    let started = host.run(&store, &["run", "-d", "--name", "web", "-p", "80", IMAGE, "sleep", "1000"]);
-    assert_eq!(started.code, 0, "{started:?}");
-    assert!(started.err.contains("WARNING") && started.err.contains("FORWARD"), "{started:?}");
-    let bridge = minirun::network::tag(&store.root());
-    assert!(started.err.contains(&format!("iptables -I FORWARD -i {bridge} -j ACCEPT")), "{started:?}");
-    assert_eq!(host.run(&store, &["rm", "-f", "web"]).code, 0);
-    // Who has let the bridge through is not told again.
-    host.ok(&format!("iptables -I FORWARD -i {bridge} -j ACCEPT; iptables -I FORWARD -o {bridge} -j ACCEPT"));
-    let again = host.run(&store, &["run", "--rm", IMAGE, "true"]);
-    assert_eq!((again.code, again.err.as_str()), (0, ""));
-    assert!(host.ok("iptables -S").contains("-P FORWARD DROP"));
-    assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
+    for program in ["iptables", "iptables-legacy", "ip6tables-legacy"] {
+        let host = Namespace::new();
+        host.ok(&format!("{program} -P FORWARD DROP"));
+        let started = host.run(&store, &["run", "-d", "--name", "web", "-p", "80", IMAGE, "sleep", "1000"]);
+        assert_eq!(started.code, 0, "{started:?}");
+        assert!(started.err.contains("WARNING") && started.err.contains("FORWARD"), "{started:?}");
+        let bridge = minirun::network::tag(&store.root());
+        assert!(started.err.contains(&format!(" {program} -I FORWARD -i {bridge} -j ACCEPT")), "{started:?}");
+        assert_eq!(host.run(&store, &["rm", "-f", "web"]).code, 0);
+        // Who has let the bridge through is not told again.
+        host.ok(&format!("{program} -I FORWARD -i {bridge} -j ACCEPT; {program} -I FORWARD -o {bridge} -j ACCEPT"));
+        let again = host.run(&store, &["run", "--rm", IMAGE, "true"]);
+        assert_eq!((again.code, again.err.as_str()), (0, ""));
+        assert!(host.ok(&format!("{program} -S")).contains("-P FORWARD DROP"));
+        assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
+    }
 }
