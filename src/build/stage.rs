@@ -81,7 +81,8 @@ fn start<'s>(
     let own = stage.instructions.iter().filter(|i| is_part(i)).count();
     let builder = |state, done, total| Builder { session, outcomes, index, state, has_command: false, done, total };
     if let Some(earlier) = outcomes.stage_named(session.file, &base.name, index) {
-        let state = State::clone(&*outcomes.wait(session, earlier)?);
+        let mut state = State::clone(&*outcomes.wait(session, earlier)?);
+        state.scope.begin_with(&state.config().env);
         return Ok((builder(state, 0, own), Vec::new()));
     }
     if base.name == "scratch" {

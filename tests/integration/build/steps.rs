@@ -71,6 +71,22 @@ fn commands_have_arguments_and_variables_but_the_image_only_variables() {
 }
 
 #[test]
+fn arguments_and_variables_overwrite_each_other() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS base\nARG X=1\nARG X\nENV E=env\nARG E=arg\nARG A=1 B=$A$X\n\
+        RUN echo one X=$X E=$E B=$B\nFROM base\nARG X\nRUN echo two X=$X E=$E B=$B\n";
+    let said = store.builds(dockerfile, &["-t", "i"]);
+    assert!(said.contains("one X=1 E=arg B=11"), "{said}");
+    // What a stage brings along as an image counts where another begins.
+    assert!(said.contains("two X=1 E=env B=11"), "{said}");
+    let env = store.inspect("i", "{{json .Config.Env}}");
+    assert!(env.contains("\"E=env\"") && !env.contains("X=") && !env.contains("B="), "{env}");
+    let history = store.ok(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "i"]);
+    assert!(history.contains("RUN |4 X=1 E=arg A=1 B=11 /bin/sh -c echo one"), "{history}");
+    assert!(history.contains("RUN |4 X=1 E=env A=1 B=11 /bin/sh -c echo two"), "{history}");
+}
+
+#[test]
 fn scripts_and_shells() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nRUN <<EOF\necho first\necho second\nEOF\n\
