@@ -82,8 +82,10 @@ fn start<'s>(
     let builder = |state, done, total| Builder { session, outcomes, index, state, has_command: false, done, total };
     if let Some(earlier) = outcomes.stage_named(session.file, &base.name, index) {
         let mut state = State::clone(&*outcomes.wait(session, earlier)?);
+        let triggers = take_triggers(session, stage, &mut state.image)?;
         state.scope.begin_with(&state.config().env);
-        return Ok((builder(state, 0, own), Vec::new()));
+        let total = own + triggers.iter().filter(|i| is_part(i)).count();
+        return Ok((builder(state, 0, total), triggers));
     }
     if base.name == "scratch" {
         let config = ContainerConfig {
@@ -105,17 +107,21 @@ fn start<'s>(
     if !config.env.iter().any(|e| e.starts_with("PATH=")) {
         config.env.push(config::DEFAULT_PATH.into());
     }
-    let triggers = std::mem::take(&mut config.on_build);
-    let triggers: std::result::Result<Vec<_>, _> =
-        triggers.iter().map(|text| parse_trigger(text, &session.file.source, stage.lines)).collect();
-    let triggers = triggers?;
-    let total = 1 + own + triggers.iter().filter(|i| is_part(i)).count();
     let scope = session.globals.scope(&config.env);
     image.config = Some(config);
+    let triggers = take_triggers(session, stage, &mut image)?;
+    let total = 1 + own + triggers.iter().filter(|i| is_part(i)).count();
     let state = State { base_layers: image.rootfs.diff_ids.len(), image, scope };
     let builder = builder(state, 1, total);
     session.reporter.begin(format!("{} FROM {shown}", builder.label(1))).cached();
     Ok((builder, triggers))
+}
+
+/// The triggers that a base brings; they are not handed on.
+fn take_triggers(session: &Session<'_>, stage: &Stage, base: &mut ImageConfig) -> Result<Vec<Instruction>> {
+    let texts = std::mem::take(&mut base.config.get_or_insert_default().on_build);
+    let parse = |text: &String| parse_trigger(text, &session.file.source, stage.lines);
+    Ok(texts.iter().map(parse).collect::<std::result::Result<_, _>>()?)
 }
 
 fn base_image(session: &Session<'_>, name: &str) -> Result<(ImageConfig, String)> {

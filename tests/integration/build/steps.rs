@@ -59,6 +59,19 @@ fn triggers_run_in_the_child() {
 }
 
 #[test]
+fn triggers_of_a_stage_run_in_the_stage_on_top() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS files\nRUN echo copied > /f\nFROM busybox AS base\n\
+        ONBUILD COPY --from=files /f /f\nONBUILD RUN echo x >> /trigger\nRUN [ ! -e /trigger ]\n\
+        FROM base AS mid\nRUN cat /f; [ $(wc -l < /trigger) = 1 ]\nFROM mid\nRUN [ $(wc -l < /trigger) = 1 ]\n";
+    let said = store.builds(dockerfile, &["-t", "i"]);
+    assert!(said.contains(" copied\n") && said.contains("[mid 3/3] RUN cat /f"), "{said}");
+    assert_eq!(store.inspect("i", "{{json .Config.OnBuild}}"), "null");
+    let error = store.build_fails("FROM busybox AS a\nONBUILD RUN false\nFROM a\n", &[]);
+    assert!(error.contains("process \"/bin/sh -c false\" did not complete successfully: exit code: 1\n"), "{error}");
+}
+
+#[test]
 fn commands_have_arguments_and_variables_but_the_image_only_variables() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nARG A=1\nARG B\nENV A=env\nRUN echo A=$A B=$B P=$http_proxy\n";
