@@ -104,9 +104,10 @@ fn scripts_and_shells() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nRUN <<EOF\necho first\necho second\nEOF\n\
         RUN <<SCRIPT\n#!/bin/cat\nthe script itself\nSCRIPT\n\
+        RUN <<-SCRIPT\n\t#!/bin/cat\n\tthe script without tabs\n\tSCRIPT\n\
         RUN [\"/bin/echo\", \"no $shell\"]\nSHELL [\"/bin/sh\", \"-xc\"]\nRUN echo traced\n";
     let said = store.builds(dockerfile, &[]);
-    for expected in ["second", "the script itself", "no $shell", "+ echo traced"] {
+    for expected in ["second", "the script itself", " the script without tabs", "no $shell", "+ echo traced"] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
