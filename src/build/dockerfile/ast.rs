@@ -172,9 +172,9 @@ pub struct Mount {
     pub read_only: bool,
     /// `from=`: a stage, an image; `None` is the context (bind) or nothing (cache).
     pub from: Option<String>,
-    /// `source=` within it; also the id of a secret.
+    /// `source=` within it.
     pub source: Option<String>,
-    /// `id=` of a cache, a secret or an ssh agent.
+    /// `id=` of a cache, a secret or an ssh agent. A secret always has one: `source=` or the target's last name else.
     pub id: Option<String>,
     pub sharing: Sharing,
     /// `required=` of a secret or an ssh agent.
