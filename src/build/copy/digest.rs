@@ -12,6 +12,7 @@ use crate::image::union::Found;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{FileType, Stat};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::os::unix::ffi::OsStrExt;
@@ -61,6 +62,7 @@ impl Plan {
                 text: Vec::new(),
                 records: Vec::new(),
                 look: DefaultHasher::new(),
+                names: HashMap::new(),
                 batch: Vec::new(),
                 bytes: 0,
                 pool: Pool { scope, sender: None, threads: Vec::new() },
@@ -81,6 +83,8 @@ struct Describer<'scope, 'env> {
     text: Vec<u8>,
     records: Vec<Record>,
     look: DefaultHasher,
+    /// Records of the first names of files that have several.
+    names: HashMap<(u64, u64), u64>,
     batch: Vec<Job>,
     bytes: i64,
     pool: Pool<'scope, 'env>,
@@ -103,7 +107,7 @@ impl Describer<'_, '_> {
             Source::Tree(selected) => {
                 let Selected { node, base, kept, folders } = &**selected;
                 for folder in folders {
-                    let attributes = folder.merged.stat()?.map(|stat| self.attributes(&stat)).unwrap_or([0; 21]);
+                    let attributes = folder.merged.stat()?.map(|stat| self.attributes(&stat)).unwrap_or([0; 20]);
                     let xattrs = flat(folder.merged.xattrs()?);
                     self.record(&[b"parent", &attributes, &xattrs], None);
                 }
@@ -131,18 +135,26 @@ impl Describer<'_, '_> {
         self.records.push(Record { end: self.text.len(), content });
     }
 
-    fn attributes(&self, stat: &Stat) -> [u8; 21] {
+    /// The number of the record, from 1, of the first name of a file that was seen before: names of one file stay
+    /// together. Names that are not copied do not matter.
+    fn first_name(&mut self, stat: &Stat) -> [u8; 8] {
+        let next = self.records.len() as u64 + 1;
+        let first = match stat.st_nlink {
+            1 => 0,
+            _ => *self.names.entry((stat.st_dev, stat.st_ino)).or_insert(next),
+        };
+        if first == next { [0; 8] } else { first.to_le_bytes() }
+    }
+
+    fn attributes(&self, stat: &Stat) -> [u8; 20] {
         let owner = if self.keeps_owner { (stat.st_uid, stat.st_gid) } else { (0, 0) };
         let is_device = matches!(file_type(stat), FileType::CharacterDevice | FileType::BlockDevice);
         let device = if is_device { stat.st_rdev } else { 0 };
-        // Names of one file stay together.
-        let is_linked = stat.st_nlink > 1 && file_type(stat) != FileType::Directory;
-        let mut out = [0; 21];
+        let mut out = [0; 20];
         out[..4].copy_from_slice(&stat.st_mode.to_le_bytes());
         out[4..8].copy_from_slice(&owner.0.to_le_bytes());
         out[8..12].copy_from_slice(&owner.1.to_le_bytes());
         out[12..20].copy_from_slice(&device.to_le_bytes());
-        out[20] = u8::from(is_linked);
         out
     }
 
@@ -198,7 +210,7 @@ impl Visitor for Describer<'_, '_> {
 
     fn leaf(&mut self, parent: &Arc<Spot>, name: &OsStr, found: &Found) -> Result<()> {
         look(&mut self.look, &found.stat);
-        let attributes = self.attributes(&found.stat);
+        let attributes = [self.attributes(&found.stat).as_slice(), &self.first_name(&found.stat)].concat();
         match file_type(&found.stat) {
             FileType::RegularFile => {
                 self.record(&[b"leaf", name.as_bytes(), &attributes], None);

@@ -39,6 +39,13 @@ pub struct Folder {
     path: Vec<u8>,
 }
 
+impl Folder {
+    /// From the top, without a leading slash.
+    pub fn path_of(&self, name: &OsStr) -> Vec<u8> {
+        join(&self.path, name)
+    }
+}
+
 /// What a name in a folder means.
 enum Meaning {
     Nothing,
@@ -168,8 +175,8 @@ impl<'a> Target<'a> {
         self.times.insert(folder.path.clone(), time);
     }
 
-    /// Makes sure that `name` can be made in a folder as something that is none.
-    pub fn make_way(&self, parent: &Folder, name: &OsStr, replaces: bool) -> Result<()> {
+    /// Makes sure that `name` can be made in a folder as something that is none; true if it took something away.
+    pub fn make_way(&self, parent: &Folder, name: &OsStr, replaces: bool) -> Result<bool> {
         let is_folder = |stat: &Stat| file_type(stat) == FileType::Directory;
         let lower = parent.lower.as_ref().map(|lower| lower.lookup(name)).transpose()?.flatten();
         let upper = parent.dir.stat_opt(name)?;
@@ -178,8 +185,8 @@ impl<'a> Target<'a> {
             bail!("cannot replace the directory {path:?} with a file");
         }
         match upper {
-            None => Ok(()),
-            Some(_) => Ok(parent.dir.remove_tree(name)?),
+            None => Ok(false),
+            Some(_) => Ok(parent.dir.remove_tree(name).map(|()| true)?),
         }
     }
 

@@ -195,10 +195,17 @@ struct Writer<'a> {
     /// The folders that the walk is in.
     stack: Vec<Folder>,
     /// Files that have several names: where their copies are.
-    links: HashMap<(u64, u64), (Rc<Dir>, OsString)>,
+    links: HashMap<(u64, u64), Linked>,
     look: DefaultHasher,
     buffer: Vec<u8>,
     stats: Stats,
+}
+
+/// The copy of a file that has several names.
+struct Linked {
+    dir: Rc<Dir>,
+    name: OsString,
+    path: Vec<u8>,
 }
 
 impl Writer<'_> {
@@ -252,18 +259,34 @@ impl Writer<'_> {
         }
     }
 
+    fn make_way(&mut self, folder: &Folder, name: &OsStr, replaces: bool) -> Result<()> {
+        if self.target.make_way(folder, name, replaces)? {
+            // What was there may be what other names were to be linked to.
+            let gone = folder.path_of(name);
+            let is_gone = |path: &[u8]| matches!(path.strip_prefix(&*gone), Some([] | [b'/', ..]));
+            self.links.retain(|_, first| !is_gone(&first.path));
+        }
+        Ok(())
+    }
+
     fn leaf_as(&mut self, parent: &Arc<Spot>, name: &OsStr, found: &Found, folder: &Folder, to: &OsStr) -> Result<()> {
         look(&mut self.look, &found.stat);
         self.stats.entries += 1;
-        self.target.make_way(folder, to, self.replaces)?;
+        self.make_way(folder, to, self.replaces)?;
         let (stat, dir) = (&found.stat, parent.merged.holder(found));
-        if stat.st_nlink > 1 {
-            let identity = (stat.st_dev, stat.st_ino);
-            if let Some((first, first_name)) = self.links.get(&identity) {
-                return folder.dir.link(first, first_name, to).context("make the hard link");
-            }
-            self.links.insert(identity, (folder.dir.clone(), to.to_owned()));
+        if stat.st_nlink == 1 {
+            return self.copy(dir, name, stat, folder, to);
         }
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(first) = self.links.get(&identity) {
+            return folder.dir.link(&first.dir, &first.name, to).context("make the hard link");
+        }
+        self.links.insert(identity, Linked { dir: folder.dir.clone(), name: to.to_owned(), path: folder.path_of(to) });
+
+        self.copy(dir, name, stat, folder, to)
+    }
+
+    fn copy(&mut self, dir: &Dir, name: &OsStr, stat: &Stat, folder: &Folder, to: &OsStr) -> Result<()> {
         match file_type(stat) {
             FileType::RegularFile => return self.file(dir, name, stat, folder, to),
             FileType::Symlink => folder.dir.symlink(&dir.readlink(name)?, to).context("make the link")?,
@@ -303,7 +326,7 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, folder: &Folder, name: &OsStr, content: &str) -> Result<()> {
-        self.target.make_way(folder, name, false)?;
+        self.make_way(folder, name, false)?;
         let mut file = folder.dir.create(name, 0o600)?;
         file.write_all(content.as_bytes())?;
         self.stats.entries += 1;
@@ -312,7 +335,7 @@ impl Writer<'_> {
     }
 
     fn fetched(&mut self, folder: &Folder, name: &OsStr, from: &File, time: (i64, u32)) -> Result<()> {
-        self.target.make_way(folder, name, false)?;
+        self.make_way(folder, name, false)?;
         let file = folder.dir.create(name, 0o600)?;
         let stat = rustix::fs::fstat(from)?;
         file::copy(from, &stat, &file, &mut self.buffer)?;

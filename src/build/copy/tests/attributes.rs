@@ -90,6 +90,15 @@ fn hard_links_holes_nodes_and_attributes() {
 }
 
 #[test]
+fn a_name_whose_place_another_file_has_taken_is_linked_to_nothing() {
+    let bench = Bench::new(&["d1/x=one", "d2/x=two", "d3/"], &[]);
+    std::fs::hard_link(bench.folder.path("ctx/d1/x"), bench.folder.path("ctx/d3/y")).unwrap();
+    bench.perform("COPY d1 d2 d3 /to/").unwrap();
+    assert_eq!(std::fs::read(bench.folder.path("up/to/x")).unwrap(), b"two");
+    assert_eq!(std::fs::read(bench.folder.path("up/to/y")).unwrap(), b"one");
+}
+
+#[test]
 fn large_files_come_whole() {
     let bench = Bench::new(&[], &[]);
     let content: Vec<u8> = (0..200_000u32).flat_map(|n| n.to_le_bytes()).collect();

@@ -68,6 +68,24 @@ fn only_what_is_copied_counts() {
 }
 
 #[test]
+fn names_of_one_file_count_if_they_are_copied() {
+    let bench = Bench::new(&["d/a=1", "d/b=1", "d/c=1", "e/"], &[]);
+    let link = |from: &str, to: &str| {
+        let _ = std::fs::remove_file(bench.folder.path(to));
+        std::fs::hard_link(bench.folder.path(from), bench.folder.path(to)).unwrap();
+        bench.known("COPY d /").digest
+    };
+    let apart = bench.known("COPY d /").digest;
+    assert_eq!(link("ctx/d/a", "ctx/e/a"), apart);
+    let first = link("ctx/d/a", "ctx/d/b");
+    let all = link("ctx/d/a", "ctx/d/c");
+    write(&bench.folder, "ctx/d/new", "1");
+    std::fs::rename(bench.folder.path("ctx/d/new"), bench.folder.path("ctx/d/b")).unwrap();
+    let other = bench.known("COPY d /").digest;
+    assert!(first != apart && all != apart && all != first && other != first && other != all);
+}
+
+#[test]
 fn many_files_give_the_same_digest_on_any_number_of_threads() {
     let names: Vec<String> = (0..300).map(|n| format!("d{}/f{n}", n % 40)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
