@@ -91,7 +91,7 @@ pub struct Plan {
 /// Finds what an instruction is about. `fetch` gets the content of an address.
 ///
 /// # Errors
-/// A source that is not there, destinations that several files cannot share, and what makes no sense.
+/// A source that is not there, and what makes no sense.
 pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<Fetched>) -> Result<Plan> {
     let Request { transfer, is_add, workdir } = *request;
     let keyword = if is_add { "ADD" } else { "COPY" };
@@ -127,11 +127,6 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
     }
     if transfer.checksum.is_some() && plan.sources.iter().any(|s| !matches!(s, Source::Remote { .. })) {
         bail!("--checksum can only be used with an address as the source");
-    }
-    if plan.sources.len() > 1 && !is_named_folder {
-        bail!(
-            "when using {keyword} with more than one source file, the destination must be a directory and end with a /"
-        );
     }
     Ok(plan)
 }

@@ -66,6 +66,19 @@ fn content_counts_and_times_do_not() {
 }
 
 #[test]
+fn what_a_pattern_matches_goes_into_a_folder_that_is_there() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nWORKDIR /app\nCOPY p*.json /app\nRUN ls /app\nCOPY p* /file\n";
+    let dir = store.context("context", dockerfile);
+    for name in ["package.json", "package-lock.json"] {
+        std::fs::write(dir.join(name), name).unwrap();
+    }
+    let error = store.build_fails(dockerfile, &[]);
+    assert!(error.contains(" package-lock.json\n") && error.contains(" package.json\n"), "{error}");
+    assert!(error.contains("when using COPY with more than one source file"), "{error}");
+}
+
+#[test]
 fn what_is_ignored_is_not_there() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nCOPY . /all\nRUN ls -A /all\n";
