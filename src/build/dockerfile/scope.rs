@@ -6,6 +6,7 @@ use super::mount;
 use super::source::{Lines, Problem, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Arguments that need no `ARG`; `RUN` gets them, and they are no part of what it is cached by.
 const PROXIES: [&str; 10] = [
@@ -20,6 +21,9 @@ const PROXIES: [&str; 10] = [
     "ALL_PROXY",
     "all_proxy",
 ];
+
+/// What all texts of a file may grow to together.
+const TOTAL: usize = 64 << 20;
 
 /// Platforms as `os/arch[/variant]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +44,14 @@ pub struct Base {
 }
 
 /// What is the same for all stages: the arguments before the first `FROM`, and those that the user gave.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Globals {
     source: Arc<Source>,
     escape: char,
     values: BTreeMap<String, String>,
     given: BTreeMap<String, String>,
+    /// How long all expanded texts are together, those of the stages included.
+    length: AtomicUsize,
 }
 
 impl Globals {
@@ -58,7 +64,8 @@ impl Globals {
             }
         }
         let escape = file.directives.escape;
-        let mut globals = Globals { source: file.source.clone(), escape, values, given: given.clone() };
+        let mut globals =
+            Globals { source: file.source.clone(), escape, values, given: given.clone(), length: AtomicUsize::new(0) };
         for GlobalArg { arg, lines } in &file.global_args {
             let value = match (globals.given.get(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given.clone()),
@@ -121,7 +128,16 @@ impl Globals {
 
     fn word(&self, text: &str, lines: Lines) -> Result<String, Problem> {
         let lookup = |name: &str| self.values.get(name).cloned();
-        expand::word(text, self.escape, &lookup).map_err(|message| self.problem(message, lines))
+        let word = expand::word(text, self.escape, &lookup).and_then(|word| self.counted(word));
+        word.map_err(|message| self.problem(message, lines))
+    }
+
+    /// Variables that contain variables that contain variables make much out of little.
+    fn counted(&self, text: String) -> Result<String, String> {
+        match self.length.fetch_add(text.len(), Ordering::Relaxed).saturating_add(text.len()) > TOTAL {
+            true => Err(format!("the expanded texts of the Dockerfile are together longer than {TOTAL} bytes")),
+            false => Ok(text),
+        }
     }
 
     fn problem(&self, message: String, lines: Lines) -> Problem {
@@ -231,8 +247,9 @@ impl Scope<'_> {
             Kind::Env(pairs) => Step::Env(self.pairs(pairs, "ENV")?),
             Kind::Label(pairs) => Step::Label(self.pairs(pairs, "LABEL")?),
             Kind::Expose(ports) => {
-                let lists = ports.iter().map(|text| expand::words(text, self.globals.escape, &self.lookup()));
-                Step::Expose(lists.collect::<Result<Vec<_>, _>>()?.concat())
+                let split = |text: &String| expand::words(text, self.globals.escape, &self.lookup());
+                let words = ports.iter().map(split).collect::<Result<Vec<_>, _>>()?.concat().into_iter();
+                Step::Expose(words.map(|word| self.globals.counted(word)).collect::<Result<_, _>>()?)
             }
             Kind::Run(run) => {
                 let mounts = run.mounts.iter().map(|text| mount::resolve(text, |value| self.word(value)));
@@ -260,7 +277,7 @@ impl Scope<'_> {
         let source = |source: &TransferSource| match source {
             TransferSource::Path(path) => self.word(path).map(TransferSource::Path),
             TransferSource::Heredoc(heredoc) if heredoc.expand => {
-                let content = expand::heredoc(&heredoc.content, &self.lookup())?;
+                let content = self.globals.counted(expand::heredoc(&heredoc.content, &self.lookup())?)?;
                 Ok(TransferSource::Heredoc(Heredoc { content, ..heredoc.clone() }))
             }
             TransferSource::Heredoc(heredoc) => Ok(TransferSource::Heredoc(heredoc.clone())),
@@ -308,7 +325,7 @@ impl Scope<'_> {
     }
 
     fn word(&self, text: &str) -> Result<String, String> {
-        expand::word(text, self.globals.escape, &self.lookup())
+        self.globals.counted(expand::word(text, self.globals.escape, &self.lookup())?)
     }
 
     fn lookup(&self) -> impl Fn(&str) -> Option<String> {

@@ -133,3 +133,14 @@ fn a_problem_has_its_place() {
     assert_eq!(problems[1], "Dockerfile:4: b: c");
     assert_eq!(problems[2], "Dockerfile:5: a cache mount needs a target");
 }
+
+#[test]
+fn a_file_does_not_grow_without_end() {
+    let large = format!("FROM a\nENV a={}\nENV b=${{a//?/$a}}\n", "x".repeat(3000));
+    let text = format!("{large}{}", "LABEL l=$b\n".repeat(1000));
+    let file = parsed(&text);
+    let globals = globals(&file, &[]);
+    let mut scope = globals.scope(&[]);
+    let all: Result<Vec<Step>, Problem> = file.stages[0].instructions.iter().map(|i| scope.evaluate(i)).collect();
+    assert!(all.unwrap_err().message.contains("together longer than 67108864 bytes"));
+}
