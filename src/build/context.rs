@@ -78,6 +78,13 @@ impl Context {
         Ok(Context { path: Some(path.to_owned()), ..Context::of(Union::new(vec![dir]), None) })
     }
 
+    /// A folder of the host beside the context proper, without what its own `.dockerignore` says.
+    pub fn named(path: &Path) -> Result<Context> {
+        let mut context = Context::directory(path)?;
+        context.ignore = context.own_ignore()?.map(Arc::new);
+        Ok(context)
+    }
+
     /// A tar archive, in any compression that we know, unpacked into an empty folder.
     pub fn archive(scratch: Scratch, stream: impl Read + Send) -> Result<Context> {
         let dir = Dir::open(scratch.path()).context("open the folder for the context")?;
@@ -113,14 +120,16 @@ impl Context {
             (DockerfileAt::Default, _) => self.inside(&[Path::new("Dockerfile"), Path::new("dockerfile")])?,
         };
         let ignore = match ignore {
-            Some(text) => Some((format!("{name}.dockerignore"), text)),
-            None => self.text(Path::new(".dockerignore"))?.map(|text| (".dockerignore".to_owned(), text)),
+            Some(text) => Some(parsed(&format!("{name}.dockerignore"), &text)?),
+            None => self.own_ignore()?,
         };
-        self.ignore = match ignore {
-            Some((file, text)) => Some(Arc::new(Ignore::parse(&text).with_context(|| format!("read {file}"))?)),
-            None => None,
-        };
+        self.ignore = ignore.map(Arc::new);
         Ok(Source::new(name, text))
+    }
+
+    fn own_ignore(&self) -> Result<Option<Ignore>> {
+        let name = ".dockerignore";
+        self.text(Path::new(name))?.map(|text| parsed(name, &text)).transpose()
     }
 
     /// The first of these files that the context has, with what is ignored because of it.
@@ -159,6 +168,10 @@ impl Context {
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref().or(self.unpacked.as_ref().map(Scratch::path))
     }
+}
+
+fn parsed(file: &str, text: &str) -> Result<Ignore> {
+    Ignore::parse(text).with_context(|| format!("read {file}"))
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -53,7 +53,7 @@ pub fn image(session: &Session<'_>, state: &State<'_>, names: &[Reference]) -> R
     let step = session.reporter.begin("exporting to image");
     let id = finish(session, state).and_then(|image| {
         step.note("exporting layers done");
-        let id = session.store.publish_built(&image, names, None)?;
+        let id = session.store.publish_built(&image, names)?;
         step.note(format!("writing image {id} done"));
         names.iter().for_each(|name| step.note(format!("naming to {name} done")));
         Ok(id)
@@ -87,7 +87,7 @@ pub fn folder(session: &Session<'_>, state: &State<'_>, path: &Path) -> Result<(
     let write = || -> Result<()> {
         std::fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
         let target = Dir::open(path).with_context(|| format!("open {}", path.display()))?;
-        Below::open(&session.store, state.layers())?.union.copy_tree(Path::new("/"), &target)
+        Below::open(&session.store, state.layers())?.union.copy_tree_over(Path::new("/"), &target)
     };
     step(session, "exporting to client directory", write)
 }

@@ -86,7 +86,7 @@ impl Builder<'_> {
     /// An image of where the stage stands.
     fn keep_state(&self) -> Result<Digest> {
         let image = super::output::finished(&self.state.image, &self.session.wishes.epoch)?;
-        self.session.store.publish_built(&image, &[], None)
+        self.session.store.publish_built(&image, &[])
     }
 
     /// What of an environment the image does not say itself.
@@ -216,7 +216,7 @@ impl Builder<'_> {
             mounts.points.push(script(&sandbox, name, content)?);
         }
         command.mounts = std::mem::take(&mut mounts.points);
-        let draft = session.store.draft(&session.workshop, &below.union)?;
+        let draft = session.store.draft(&session.workshop)?;
         let named = command.args.join(" ");
         let task = sandbox.task(session, &below, &draft.path(), command, &mut mounts)?;
         let ended = self.execute(task, step).map_err(|error| explain(error, &named))?;

@@ -5,7 +5,6 @@ use super::copy::{Fetched, Known, Options, Origin, Plan, Request, plan};
 use super::dockerfile::{Mount, Transfer, TransferSource};
 use super::key::Key;
 use super::mounts;
-use super::progress::Step;
 use super::sandbox::Below;
 use super::stage::{Builder, Found};
 use crate::image::Digest;
@@ -21,7 +20,7 @@ impl Builder<'_> {
         let from = transfer.from.as_deref().map(|from| self.origin(from)).transpose();
         let step = self.session.reporter.begin(name);
         let told = told(keyword, transfer);
-        let done = from.and_then(|from| self.make(keyword, transfer, from.as_ref(), name, &step));
+        let done = from.and_then(|from| self.make(keyword, transfer, from.as_ref(), name));
         match done {
             Ok((known, is_cached)) => {
                 self.tell(told, Some(&known));
@@ -45,7 +44,6 @@ impl Builder<'_> {
         transfer: &Transfer,
         from: Option<&Found>,
         name: &str,
-        _step: &Step<'_>,
     ) -> Result<(crate::image::Remembered, bool)> {
         // As long as the stage is the same its files need not be looked at.
         let quick = match from {
@@ -78,7 +76,7 @@ impl Builder<'_> {
         let session = self.session;
         let origin = match from {
             None => session.context.origin(),
-            Some(Found::Folder(folder)) => Context::directory(folder)?.origin(),
+            Some(Found::Folder(folder)) => Context::named(folder)?.origin(),
             Some(Found::Layers(layers)) => Origin {
                 tree: Below::open(&session.store, layers)?.union,
                 ignore: None,
@@ -111,7 +109,7 @@ impl Builder<'_> {
     fn copy(&self, plan: &Plan, files: &Known, is_linked: bool) -> Result<Digest> {
         let session = self.session;
         let below = Below::open(&session.store, self.state.layers())?.union;
-        let draft = session.store.draft(&session.workshop, &below)?;
+        let draft = session.store.draft(&session.workshop)?;
         let options = Options { scratch: &|| session.workshop.scratch(), latest: session.wishes.epoch };
         plan.perform(files, &below, draft.dir(), &options)?;
         // A layer that lies on anything must not depend on what it lies on.
@@ -162,7 +160,7 @@ impl Builder<'_> {
 
     /// What a folder's content is known by.
     pub fn digest_of_folder(&self, folder: &Path, source: &str) -> Result<String> {
-        self.content_of(&Context::directory(folder)?.origin(), source)
+        self.content_of(&Context::named(folder)?.origin(), source)
     }
 
     fn content_of(&self, origin: &Origin, source: &str) -> Result<String> {

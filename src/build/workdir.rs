@@ -9,6 +9,8 @@ use crate::image::union::Union;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 impl Builder<'_> {
@@ -61,7 +63,7 @@ impl Builder<'_> {
             };
         }
         let owner = identify(&below.union, user, &[])?;
-        let draft = session.store.draft(&session.workshop, &below.union)?;
+        let draft = session.store.draft(&session.workshop)?;
         make_path(&below.union, draft.dir(), &place, (owner.uid, owner.gid))?;
         session.store.adopt(&session.workshop, draft, &below.union, session.wishes.epoch).map(Some)
     }
@@ -71,22 +73,29 @@ impl Builder<'_> {
 fn make_path(below: &Union, top: &Dir, path: &Path, owner: (u32, u32)) -> Result<()> {
     let mut parents = Vec::new();
     let mut here = top.try_clone()?;
-    let mut reached = PathBuf::from("/");
+    let mut under = Some(below.top().clone());
     for name in path.strip_prefix("/").unwrap_or(path) {
-        reached.push(name);
-        here.mkdir(name, 0o700).with_context(|| format!("make {}", reached.display()))?;
+        here.mkdir(name, 0o700).with_context(|| format!("make the folder {}", name.display()))?;
         let next = here.child(name)?;
-        match below.stat(&reached)? {
-            Some(stat) => {
-                let time = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
-                parents.push((next.try_clone()?, (stat.st_uid, stat.st_gid, stat.st_mode), Some(time)));
+        under = match under {
+            Some(outer) => outer.lookup(name)?.map(|found| outer.enter(name, &found)).transpose()?,
+            None => None,
+        };
+        let mut looks = (owner.0, owner.1, 0o755, None);
+        if let Some(under) = &under
+            && let Some(stat) = under.stat()?
+        {
+            for (key, value) in under.xattrs()? {
+                next.set_xattr(".", OsStr::from_bytes(&key), &value)?;
             }
-            None => parents.push((next.try_clone()?, (owner.0, owner.1, 0o755), None)),
+            let time = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
+            looks = (stat.st_uid, stat.st_gid, stat.st_mode, Some(time));
         }
+        parents.push((next.try_clone()?, looks));
         here = next;
     }
     // The deepest first: what is made in a directory changes its time.
-    for (dir, (uid, gid, mode), time) in parents.into_iter().rev() {
+    for (dir, (uid, gid, mode, time)) in parents.into_iter().rev() {
         let now = dir.stat_self()?;
         let now = (now.st_mtime, u32::try_from(now.st_mtime_nsec).unwrap_or(0));
         dir.set_self(uid, gid, mode, time.unwrap_or(now))?;

@@ -6,11 +6,10 @@
 use super::apply::keeps_xattr;
 use super::changes::{has_same_attributes, is_same};
 use super::config::{History, ImageConfig};
-use super::copy::segments;
+use super::copy::pieces;
 use super::diff::{self, Links, describe, join, marker, show};
 use super::digest::Digest;
 use super::feed::{self, HashSink};
-use super::index::Names;
 use super::layer::{self, Meta, NewLayer};
 use super::reference::Reference;
 use super::squash::squash_history;
@@ -25,10 +24,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
-
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 
 /// A layer whose folder its maker fills.
 pub struct Draft(NewLayer);
@@ -57,16 +52,11 @@ impl Store {
     }
 
     /// Puts an image that a build has made into the store, with all of its layers on disk, under these names.
-    pub fn publish_built(&self, image: &ImageConfig, names: &[Reference], parent: Option<Digest>) -> Result<Digest> {
+    pub fn publish_built(&self, image: &ImageConfig, names: &[Reference]) -> Result<Digest> {
         let _making = self.root.lock_for_making()?;
-        let is_here = match parent {
-            Some(parent) => Names::read(&self.root)?.of_image(parent).next().is_some(),
-            None => false,
-        };
-        let parent = parent.filter(|_| is_here);
         let mut names = names.iter();
-        let id = self.publish(image, names.next(), parent)?;
-        names.try_for_each(|name| self.publish(image, Some(name), parent).map(drop))?;
+        let id = self.publish(image, names.next(), None)?;
+        names.try_for_each(|name| self.publish(image, Some(name), None).map(drop))?;
         Ok(id)
     }
 
@@ -88,13 +78,9 @@ impl Store {
         Ok(squashed)
     }
 
-    /// Begins a layer in a workshop, to lie on `below`: its top folder looks as theirs.
-    pub fn draft(&self, workshop: &Workshop, below: &Union) -> Result<Draft> {
-        let new = NewLayer::inside(workshop.scratch()?)?;
-        if let Some(stat) = below.stat(std::path::Path::new("/")).context("look at the top folder")? {
-            new.fs.set_self(stat.st_uid, stat.st_gid, stat.st_mode, diff::mtime(&stat))?;
-        }
-        Ok(Draft(new))
+    /// Begins a layer in a workshop.
+    pub fn draft(&self, workshop: &Workshop) -> Result<Draft> {
+        Ok(Draft(NewLayer::inside(workshop.scratch()?)?))
     }
 
     /// Makes a layer of a draft that nobody uses any more. No file of it keeps a time after `latest`.
@@ -103,13 +89,21 @@ impl Store {
     pub fn adopt(&self, workshop: &Workshop, draft: Draft, below: &Union, latest: Option<i64>) -> Result<Digest> {
         let new = draft.0;
         let ((files, size), diff_id, tar) = feed::hashing(|sink| {
-            let mut walk = Walk { out: sink, levels: Vec::new(), links: Links::default(), files: 0, size: 0, latest };
-            walk.strip(&new.fs, OsStr::new("."), false)?;
+            let mut walk = Walk {
+                out: sink,
+                levels: Vec::new(),
+                links: Links::default(),
+                buffer: Vec::new(),
+                files: 0,
+                size: 0,
+                latest,
+            };
             walk.directory(&new.fs, below.top(), Vec::new())?;
             walk.out.write_all(&END)?;
             Ok((walk.files, walk.size))
         })
         .context("make a layer of the changes")?;
+        new.forget_top().context("give the new layer's top folder its attributes")?;
         let _making = self.root.lock_for_making()?;
         match layer::exists(&self.root, &diff_id) {
             true => new.discard(&self.root)?,
@@ -131,6 +125,7 @@ struct Walk<'a> {
     out: &'a mut HashSink,
     levels: Vec<Level>,
     links: Links,
+    buffer: Vec<u8>,
     files: u64,
     size: u64,
     latest: Option<i64>,
@@ -233,7 +228,9 @@ impl Walk<'_> {
         below: &Merged,
         found: Option<Found>,
     ) -> Result<bool> {
-        if found.is_some_and(|found| is_same(dir, name, stat, below, &found).unwrap_or(false)) {
+        if let Some(found) = found
+            && is_same(dir, name, stat, below, &found)?
+        {
             return Ok(false);
         }
         let is_file = file_type(stat) == FileType::RegularFile && stat.st_size > 0;
@@ -258,21 +255,13 @@ impl Walk<'_> {
 
     fn content(&mut self, source: &File, stat: &Stat, size: u64) -> Result<()> {
         let mut at = 0;
-        let mut piece = vec![0u8; usize::try_from(size).unwrap_or(PIECE).min(PIECE)];
-        for segment in segments(source, stat, size)? {
-            self.zeros(segment.offset - at)?;
-            at = segment.offset;
-            let end = segment.offset + segment.length;
-            while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let length = source.read_at(&mut piece[..wanted], at)?;
-                if length == 0 {
-                    bail!("the file became shorter while it was read");
-                }
-                self.out.write_all(&piece[..length])?;
-                at += length as u64;
-            }
-        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        pieces(source, stat, size, &mut buffer, &mut |offset, piece| {
+            self.zeros(offset - at)?;
+            at = offset + piece.len() as u64;
+            Ok(self.out.write_all(piece)?)
+        })?;
+        self.buffer = buffer;
         self.zeros(size - at + padding(size) as u64)
     }
 

@@ -4,7 +4,7 @@
 //! is itself unchanged and has nothing in it that stays. Each entry that stays is read once and goes two ways: as
 //! canonical tar to the thread that computes the diff id, and to the thread that makes the new layer.
 
-use super::copy::{PIECE, segments};
+use super::copy::pieces;
 use super::diff::{self, Links, describe, join, marker, show};
 use super::feed::HashSink;
 use super::place::{Placer, Step};
@@ -17,7 +17,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 
 mod merged;
 
@@ -35,6 +34,7 @@ pub struct Changes<'a> {
     placer: Placer,
     levels: Vec<Level>,
     links: Links,
+    buffer: Vec<u8>,
     files: u64,
     size: u64,
     /// No entry is newer than this second.
@@ -43,7 +43,16 @@ pub struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     pub fn new(out: &'a mut HashSink, placer: Placer) -> Changes<'a> {
-        Changes { out, placer, levels: Vec::new(), links: Links::default(), files: 0, size: 0, newest: None }
+        Changes {
+            out,
+            placer,
+            levels: Vec::new(),
+            links: Links::default(),
+            buffer: Vec::new(),
+            files: 0,
+            size: 0,
+            newest: None,
+        }
     }
 
     /// Makes times after this second this second.
@@ -185,22 +194,14 @@ impl<'a> Changes<'a> {
     /// Reads a file once, for the tar and for the layer; only the tar gets its holes.
     fn content(&mut self, source: &File, stat: &Stat, size: u64) -> Result<()> {
         let mut at = 0;
-        for segment in segments(source, stat, size)? {
-            self.zeros(segment.offset - at)?;
-            at = segment.offset;
-            let end = segment.offset + segment.length;
-            while at < end {
-                let mut piece = vec![0u8; usize::try_from(end - at).unwrap_or(PIECE).min(PIECE)];
-                let length = source.read_at(&mut piece, at)?;
-                if length == 0 {
-                    bail!("the file became shorter while it was read");
-                }
-                piece.truncate(length);
-                self.out.write_all(&piece)?;
-                self.placer.send(Step::Content(at, piece))?;
-                at += length as u64;
-            }
-        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        pieces(source, stat, size, &mut buffer, &mut |offset, piece| {
+            self.zeros(offset - at)?;
+            at = offset + piece.len() as u64;
+            self.out.write_all(piece)?;
+            self.placer.send(Step::Content(offset, piece.to_vec()))
+        })?;
+        self.buffer = buffer;
         self.zeros(size - at + padding(size) as u64)
     }
 

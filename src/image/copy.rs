@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 /// Bytes that are read at once.
-pub const PIECE: usize = 256 << 10;
+const PIECE: usize = 256 << 10;
 
 /// Files that were copied and have other names: where their copies are.
 #[derive(Default)]
@@ -57,20 +57,10 @@ impl Copied {
         // A fifo that took the file's place meanwhile must not hold us up.
         let source = File::from(from.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
         let mut at = 0;
-        for segment in segments(&source, stat, size)? {
-            at = segment.offset;
-            let end = segment.offset + segment.length;
-            self.buffer.resize(PIECE, 0);
-            while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let length = source.read_at(&mut self.buffer[..wanted], at)?;
-                if length == 0 {
-                    bail!("the file became shorter while it was read");
-                }
-                target.write_all_at(&self.buffer[..length], at)?;
-                at += length as u64;
-            }
-        }
+        pieces(&source, stat, size, &mut self.buffer, &mut |offset, piece| {
+            at = offset + piece.len() as u64;
+            Ok(target.write_all_at(piece, offset)?)
+        })?;
         if at < size {
             target.set_len(size)?;
         }
@@ -78,7 +68,34 @@ impl Copied {
     }
 }
 
-/// The pieces of a file that are not holes.
+/// Reads what is not a hole of a file of `size` bytes, piece by piece, each with its offset.
+///
+/// # Errors
+/// Also if the file became shorter.
+pub fn pieces(
+    file: &File,
+    stat: &Stat,
+    size: u64,
+    buffer: &mut Vec<u8>,
+    take: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    buffer.resize(usize::try_from(size).unwrap_or(PIECE).min(PIECE).max(buffer.len()), 0);
+    for segment in segments(file, stat, size)? {
+        let (mut at, end) = (segment.offset, segment.offset + segment.length);
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(buffer.len());
+            let length = file.read_at(&mut buffer[..wanted], at)?;
+            if length == 0 {
+                bail!("the file became shorter while it was read");
+            }
+            take(at, &buffer[..length])?;
+            at += length as u64;
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a file that are not holes.
 pub fn segments(file: &File, stat: &Stat, size: u64) -> Result<Vec<Segment>> {
     if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
         return Ok(vec![Segment { offset: 0, length: size }]);

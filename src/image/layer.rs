@@ -130,6 +130,15 @@ impl NewLayer {
         Ok(NewLayer { scratch, folder, fs })
     }
 
+    /// Gives its top folder the attributes that each has: a tar says nothing of it, and another layer with the same tar
+    /// must not differ.
+    pub fn forget_top(&self) -> io::Result<()> {
+        for (key, _) in self.fs.xattrs(".")? {
+            self.fs.remove_xattr(".", &key)?;
+        }
+        self.fs.set_self(0, 0, 0o755, (0, 0))
+    }
+
     /// Makes the layer durable; publishing it then is a rename.
     pub fn sync(&self, files: u64) -> Result<()> {
         let synced = if files <= FEW {

@@ -6,7 +6,7 @@
 use super::copy::{self, Copied};
 use super::diff::is_opaque;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags, Stat};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -214,8 +214,21 @@ impl Union {
     /// Copies what is in the directory at `path` into `dest`, with owners, modes, times, extended attributes and
     /// hard links, and gives `dest` the directory's own attributes. Links inside are copied, not followed.
     pub fn copy_tree(&self, path: &Path, dest: &Dir) -> Result<()> {
+        self.copy_into(path, dest, false)
+    }
+
+    /// The same for a folder that may have something in it: its folders are gone into, its other files are replaced by
+    /// those of the same name.
+    ///
+    /// # Errors
+    /// A folder where a file is to be: it may hold what is nobody's to throw away.
+    pub fn copy_tree_over(&self, path: &Path, dest: &Dir) -> Result<()> {
+        self.copy_into(path, dest, true)
+    }
+
+    fn copy_into(&self, path: &Path, dest: &Dir, replaces: bool) -> Result<()> {
         let from = self.directory(path).with_context(|| format!("open the folder {}", path.display()))?;
-        copy_merged(&from, dest, &mut Copied::default())
+        copy_merged(&from, dest, replaces, &mut Copied::default())
             .with_context(|| format!("copy the folder {}", path.display()))?;
         let Some(own) = from.0.first() else { return Ok(()) };
         copy::describe_self(own, dest).context("set the attributes of the copy")
@@ -272,20 +285,35 @@ fn split(path: &OsStr) -> VecDeque<OsString> {
     parts.map(|p| OsStr::from_bytes(p).to_owned()).collect()
 }
 
-fn copy_merged(from: &Merged, to: &Dir, copied: &mut Copied) -> Result<()> {
+fn copy_merged(from: &Merged, to: &Dir, replaces: bool, copied: &mut Copied) -> Result<()> {
     for name in from.names()? {
         let Some(found) = from.lookup(&name)? else { continue };
         let holder = from.holder(&found);
-        let result = if file_type(&found.stat) == FileType::Directory {
-            to.mkdir(&name, 0o700)?;
-            copy_merged(&from.enter(&name, &found)?, &to.child(&name)?, copied)?;
+        let is_folder = file_type(&found.stat) == FileType::Directory;
+        let mut copy = || {
+            let is_there = replaces && make_way(to, &name, is_folder)?;
+            if !is_folder {
+                return copied.copy(holder, &name, &found.stat, to);
+            }
+            if !is_there {
+                to.mkdir(&name, 0o700)?;
+            }
+            copy_merged(&from.enter(&name, &found)?, &to.child(&name)?, replaces, copied)?;
             copy::describe(holder, &name, &found.stat, to)
-        } else {
-            copied.copy(holder, &name, &found.stat, to)
         };
-        result.with_context(|| format!("copy {}", Path::new(&name).display()))?;
+        copy().with_context(|| format!("copy {}", Path::new(&name).display()))?;
     }
     Ok(())
+}
+
+/// Removes what is no folder; true if a folder is there and one is wanted.
+fn make_way(to: &Dir, name: &OsStr, wants_folder: bool) -> Result<bool> {
+    match to.stat_opt(name)?.map(|stat| file_type(&stat) == FileType::Directory) {
+        None => Ok(false),
+        Some(true) if wants_folder => Ok(true),
+        Some(true) => bail!("there is a folder of this name in its place: remove it first"),
+        Some(false) => Ok(to.unlink(name).map(|()| false)?),
+    }
 }
 
 #[cfg(test)]

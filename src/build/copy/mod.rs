@@ -21,4 +21,4 @@ mod write;
 pub use digest::Known;
 pub use memo::Memo;
 pub use select::{Fetched, Origin, Plan, Request, plan};
-pub use write::{Options, Stats};
+pub use write::Options;

@@ -33,21 +33,12 @@ pub struct Options<'a> {
     pub latest: Option<i64>,
 }
 
-/// What was copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Files, links and folders.
-    pub entries: u64,
-    /// Bytes of regular files.
-    pub bytes: u64,
-}
-
 impl Plan {
     /// Copies everything into the empty directory `upper`, which will lie on `lower`.
     ///
     /// # Errors
     /// Also if several files would have to share one name, and if the files are not those any more that `known` is about.
-    pub fn perform(&self, known: &Known, lower: &Union, upper: &Dir, options: &Options) -> Result<Stats> {
+    pub fn perform(&self, known: &Known, lower: &Union, upper: &Dir, options: &Options) -> Result<()> {
         let seconds = jiff::Timestamp::now();
         let now = (seconds.as_second(), u32::try_from(seconds.subsec_nanosecond()).unwrap_or(0));
         let now = options.latest.map_or(now, |latest| now.min((latest, 0)));
@@ -70,7 +61,6 @@ impl Plan {
             links: HashMap::new(),
             look: DefaultHasher::new(),
             buffer: Vec::new(),
-            stats: Stats::default(),
         };
         for source in &self.sources {
             self.write(source, &mut writer, options)?;
@@ -78,9 +68,7 @@ impl Plan {
         if writer.look.finish() != known.look {
             bail!("files of {} were changed while they were being copied", self.origin.name);
         }
-        let stats = writer.stats;
-        writer.target.finish()?;
-        Ok(stats)
+        writer.target.finish()
     }
 
     fn write(&self, source: &Source, writer: &mut Writer, options: &Options) -> Result<()> {
@@ -209,7 +197,6 @@ struct Writer<'a> {
     links: HashMap<(u64, u64), Linked>,
     look: DefaultHasher,
     buffer: Vec<u8>,
-    stats: Stats,
 }
 
 /// The copy of a file that has several names.
@@ -245,7 +232,6 @@ impl Writer<'_> {
         rustix::fs::fchown(&folder.dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         rustix::fs::fchmod(&folder.dir, Mode::from_raw_mode(self.mode(stat.st_mode, true)))?;
         self.target.set_time(folder, self.time(stat));
-        self.stats.entries += 1;
         Ok(())
     }
 
@@ -282,7 +268,6 @@ impl Writer<'_> {
 
     fn leaf_as(&mut self, parent: &Arc<Spot>, name: &OsStr, found: &Found, folder: &Folder, to: &OsStr) -> Result<()> {
         look(&mut self.look, &found.stat);
-        self.stats.entries += 1;
         self.make_way(folder, to, self.replaces)?;
         let (stat, dir) = (&found.stat, parent.merged.holder(found));
         if stat.st_nlink == 1 {
@@ -316,7 +301,6 @@ impl Writer<'_> {
         let source = file::open(dir, name)?;
         let file = folder.dir.create(to, 0o600).context("make the file")?;
         file::copy(&source, stat, &file, &mut self.buffer)?;
-        self.stats.bytes += u64::try_from(stat.st_size)?;
         let owner = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
         let mode = self.mode(stat.st_mode, false);
         let time = self.time(stat);
@@ -340,8 +324,6 @@ impl Writer<'_> {
         self.make_way(folder, name, false)?;
         let mut file = folder.dir.create(name, 0o600)?;
         file.write_all(content.as_bytes())?;
-        self.stats.entries += 1;
-        self.stats.bytes += content.len() as u64;
         self.describe(&file, self.owner.unwrap_or((0, 0)), self.mode(0o644, false), self.target.now)
     }
 
@@ -350,8 +332,6 @@ impl Writer<'_> {
         let file = folder.dir.create(name, 0o600)?;
         let stat = rustix::fs::fstat(from)?;
         file::copy(from, &stat, &file, &mut self.buffer)?;
-        self.stats.entries += 1;
-        self.stats.bytes += u64::try_from(stat.st_size)?;
         let owner = self.owner.unwrap_or((0, 0));
         self.describe(&file, owner, self.mode(0o600, false), self.not_later(time))
     }

@@ -156,3 +156,13 @@ fn images_can_be_removed_while_a_build_runs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/a"]), "a");
 }
+
+#[test]
+fn the_top_folder_is_the_same_in_all_layers_that_change_nothing() {
+    let store = Store::new();
+    store.builds("FROM busybox\nRUN chmod 700 / && touch /\n", &["-t", "a"]);
+    store.builds("FROM busybox\nRUN true\n", &["-t", "b"]);
+    for image in ["a", "b"] {
+        assert_eq!(store.ok(&["run", "--rm", "-u", "1000", image, "stat", "-c", "%a %u", "/"]), "755 0");
+    }
+}

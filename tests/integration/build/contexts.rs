@@ -124,6 +124,10 @@ fn named_contexts() {
     let args = ["--build-context", folder.as_str(), "--build-context", "base=docker-image://busybox"];
     let said = store.builds(dockerfile, &args);
     assert_eq!(said.matches("of a named context").count(), 2, "{said}");
+    // Such a folder has things that do not count of its own.
+    std::fs::write(named.join(".dockerignore"), "secret\n").unwrap();
+    std::fs::write(named.join("secret"), "").unwrap();
+    store.builds("FROM base\nCOPY --from=other . /n/\nRUN test -f /n/f && test ! -e /n/secret\n", &args);
     let error = store.build_fails(dockerfile, &["--build-context", "other=/nosuch"]);
     assert!(error.contains("/nosuch"), "{error}");
 }
@@ -142,6 +146,18 @@ fn ids_files_and_folders_as_results() {
     store.builds(dockerfile, &["-o", &out]);
     let made = std::fs::metadata(store.path("out/made")).unwrap();
     assert_eq!((made.uid(), made.gid(), made.len()), (3, 4, 4));
+    // Again: what is there is written over, what is not the build's stays, and no link is followed.
+    std::fs::write(store.path("out/mine"), "mine").unwrap();
+    std::fs::remove_file(store.path("out/made")).unwrap();
+    std::os::unix::fs::symlink(store.path("elsewhere"), store.path("out/made")).unwrap();
+    store.builds(dockerfile, &["-o", &out]);
+    assert_eq!(std::fs::read_to_string(store.path("out/made")).unwrap(), "out\n");
+    assert_eq!(std::fs::read_to_string(store.path("out/mine")).unwrap(), "mine");
+    assert!(!store.path("elsewhere").exists());
+    std::fs::remove_file(store.path("out/made")).unwrap();
+    std::fs::create_dir(store.path("out/made")).unwrap();
+    let error = store.build_fails(dockerfile, &["-o", &out]);
+    assert!(error.contains("made: there is a folder of this name in its place"), "{error}");
     let error = store.build_fails(dockerfile, &["-o", "type=nosuch,dest=x"]);
     assert!(error.contains("docker, oci, tar and local are known"), "{error}");
 }

@@ -237,3 +237,23 @@ fn layers_hold_what_their_steps_have_changed() {
     let fact = store.ok(&["run", "--rm", "i", "sh", "-c", "echo mode=$(stat -c %a /d)"]);
     assert_eq!(facts(&fact)["mode"], "755");
 }
+
+#[test]
+fn a_working_directory_leaves_the_folders_above_it_as_they_are() {
+    let store = Store::new();
+    let context = store.context("context", "FROM busybox\nCOPY c /\nWORKDIR /d/new\n");
+    let folder = context.join("c/d");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    let dir = minirun::sys::dir::Dir::open(&folder).unwrap();
+    dir.set_xattr(".", "user.note", b"kept").unwrap();
+    let out = store.path("out");
+    let to = format!("type=local,dest={}", out.display());
+    store.ok(&["build", "-o", &to, context.to_str().unwrap()]);
+    let made = minirun::sys::dir::Dir::open(out.join("d")).unwrap();
+    assert_eq!(made.xattr(".", "user.note").unwrap().as_deref(), Some(&b"kept"[..]));
+    assert_eq!(
+        (made.stat_self().unwrap().st_mode & 0o7777, made.stat("new").unwrap().st_mode & 0o7777),
+        (0o750, 0o755)
+    );
+}

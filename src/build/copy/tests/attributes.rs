@@ -103,7 +103,6 @@ fn large_files_come_whole() {
     let bench = Bench::new(&[], &[]);
     let content: Vec<u8> = (0..200_000u32).flat_map(|n| n.to_le_bytes()).collect();
     std::fs::write(bench.folder.path("ctx/big"), &content).unwrap();
-    let stats = bench.perform("COPY big /").unwrap();
+    bench.perform("COPY big /").unwrap();
     assert!(std::fs::read(bench.folder.path("up/big")).unwrap() == content);
-    assert_eq!(stats, Stats { entries: 1, bytes: 800_000 });
 }

@@ -94,7 +94,6 @@ fn many_files_give_the_same_digest_on_any_number_of_threads() {
     assert_eq!(bench.known("COPY . /").digest, first);
     write(&bench.folder, "ctx/d19/f299", "changed");
     assert_ne!(bench.known("COPY . /").digest, first);
-    assert_eq!(bench.perform("COPY . /").unwrap().entries, 340);
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Bench {
         self.plan(text).unwrap().known_by(None).unwrap()
     }
 
-    fn perform(&self, text: &str) -> Result<Stats> {
+    fn perform(&self, text: &str) -> Result<()> {
         let plan = self.plan(text)?;
         let root = Root::open(&self.folder.path("root"), &self.folder.path("state"))?;
         let options = Options { scratch: &|| root.scratch(), latest: self.latest };
