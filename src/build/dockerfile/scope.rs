@@ -101,11 +101,9 @@ impl Globals {
         }
     }
 
-    /// The values at the start of a stage whose base has this environment (`NAME=value`).
-    pub fn scope(&self, base_env: &[String]) -> Scope<'_> {
-        let mut scope = Scope { globals: self, variables: Vec::new(), args: Vec::new() };
-        scope.begin_with(base_env);
-        scope
+    /// No values yet: those of a base are set by [`Scope::begin_with`].
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { globals: self, variables: Vec::new(), args: Vec::new() }
     }
 
     /// The user's arguments that no `ARG` of the file asks for.
@@ -194,7 +192,7 @@ pub enum Step {
 }
 
 impl Scope<'_> {
-    /// A stage begins where another has ended: the environment of the image, `NAME=value`, is set once more.
+    /// A stage begins: the environment of its base, `NAME=value`, is set, over what arguments of a stage below have set.
     pub fn begin_with(&mut self, env: &[String]) {
         for entry in env {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));

@@ -11,6 +11,12 @@ fn archive(store: &Store, name: &str, compression: &str) -> Vec<u8> {
     output.stdout
 }
 
+fn tar_names(path: &str) -> String {
+    let listed = Command::new("tar").args(["-tf", path]).output().unwrap();
+    assert!(listed.status.success());
+    String::from_utf8(listed.stdout).unwrap()
+}
+
 #[test]
 fn contexts_come_as_folders_archives_and_not_at_all() {
     let store = Store::new();
@@ -133,6 +139,51 @@ fn named_contexts() {
 }
 
 #[test]
+fn named_contexts_take_the_place_of_stages_and_images() {
+    let store = Store::new();
+    let named = store.path("named");
+    std::fs::create_dir(&named).unwrap();
+    std::fs::write(named.join("f"), "of a named context\n").unwrap();
+    std::fs::write(named.join("left"), "out").unwrap();
+    std::fs::write(named.join(".dockerignore"), "left\n").unwrap();
+    let folder = |name: &str| format!("{name}={}", named.display());
+    let dockerfile = "FROM busybox AS st\nRUN false\nFROM busybox\nCOPY --from=st f /f\nCOPY --from=0 f /g\n\
+        RUN --mount=from=st,target=/m cat /f /g /m/f\n";
+    let said = store.builds(dockerfile, &["--build-context", &folder("st")]);
+    assert_eq!(said.matches(" of a named context\n").count(), 3, "{said}");
+    let image = ["--build-context", "foo=docker-image://docker.io/library/busybox"];
+    let said = store.builds("FROM foo:latest\nRUN echo in foo\nFROM alpine AS foo\nRUN false\n", &image);
+    assert!(said.contains("[foo 1/1] FROM docker.io/library/busybox:latest") && !said.contains("in foo"), "{said}");
+    // As a base, a folder is an image of one layer.
+    store.builds("FROM files:latest\nLABEL a=b\n", &["-t", "i", "--build-context", &folder("files")]);
+    assert_eq!(store.inspect("i", "{{len .RootFS.Layers}} {{json .Config.Labels}}"), r#"1 {"a":"b"}"#);
+    let id = store.ok(&["create", "i", "x"]);
+    let listed = store.ok(&["export", &id, "-o", &store.text("tar")]) + &tar_names(&store.text("tar"));
+    assert!(listed.contains("f\n") && !listed.contains("left"), "{listed}");
+}
+
+#[test]
+fn a_name_is_no_number_and_no_beginning_of_an_id() {
+    let store = Store::new();
+    let id = store.inspect("busybox", "{{.Id}}");
+    let short = id.strip_prefix("sha256:").unwrap().get(..12).unwrap();
+    for (dockerfile, expected) in [
+        ("FROM busybox\nCOPY --from=20 /x /\n", "invalid stage index 20"),
+        ("FROM busybox\nFROM 0\n", "0:latest: not found"),
+        (&format!("FROM {short}\n"), &format!("{short}:latest: not found")),
+        (
+            "FROM busybox AS a\nCOPY --from=later /x /\nFROM busybox AS later\nFROM a\n",
+            "cannot copy from stage \"later\", it needs to be defined before current stage \"a\"",
+        ),
+    ] {
+        let error = store.build_fails(dockerfile, &[]);
+        assert!(error.contains(expected), "{dockerfile}: {error}");
+    }
+    let said = store.builds(&format!("FROM {id}\nRUN echo by its id\n"), &["--pull"]);
+    assert!(said.contains("by its id"), "{said}");
+}
+
+#[test]
 fn ids_files_and_folders_as_results() {
     let store = Store::new();
     let dockerfile = "FROM busybox AS b\nRUN echo out > /made\nFROM scratch\nCOPY --from=b --chown=3:4 /made /made\n";
@@ -176,8 +227,7 @@ fn archives_as_results() {
     assert_eq!(store.run(&["image", "inspect", "sent:1"]).code, 1);
     let tar = store.text("tar");
     store.builds(dockerfile, &["-o", &format!("type=tar,dest={tar}")]);
-    let listed = Command::new("tar").args(["-tf", &tar]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&listed.stdout).trim(), "made");
+    assert_eq!(tar_names(&tar).trim(), "made");
     let error = store.build_fails(dockerfile, &["-o", "type=oci"]);
     assert!(error.contains("dest is required"), "{error}");
 }

@@ -16,7 +16,8 @@ fn globals(file: &Dockerfile, given: &[(&str, &str)]) -> Globals {
 fn steps(text: &str, given: &[(&str, &str)]) -> Vec<Step> {
     let file = parsed(text);
     let globals = globals(&file, given);
-    let mut scope = globals.scope(&["PATH=/bin".into()]);
+    let mut scope = globals.scope();
+    scope.begin_with(&["PATH=/bin".into()]);
     file.stages.last().unwrap().instructions.iter().map(|i| scope.evaluate(i).unwrap()).collect()
 }
 
@@ -69,7 +70,7 @@ fn the_last_of_env_and_arg_counts() {
 fn arguments_are_told_and_variables_are_given() {
     let file = parsed("FROM a\nARG v=arg\nARG w=arg\nARG none\nENV v=env\n");
     let globals = globals(&file, &[("HTTP_PROXY", "p"), ("unknown", "x")]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     file.stages[0].instructions.iter().for_each(|i| drop(scope.evaluate(i).unwrap()));
     assert_eq!(scope.args().collect::<Vec<_>>(), [("v", "env"), ("w", "arg"), ("none", "")]);
     assert_eq!(scope.proxies().collect::<Vec<_>>(), [("HTTP_PROXY", "p")]);
@@ -82,7 +83,7 @@ fn arguments_are_told_and_variables_are_given() {
 fn a_stage_on_a_stage_begins_with_its_variables() {
     let file = parsed("FROM a\nARG v=1 w=2\nENV w=env\nARG w=arg\nFROM 0\nARG v\nLABEL l=$v$w");
     let globals = globals(&file, &[]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     file.stages[0].instructions.iter().for_each(|i| drop(scope.evaluate(i).unwrap()));
     scope.begin_with(&["w=env".into()]);
     let last = file.stages[1].instructions.iter().map(|i| scope.evaluate(i).unwrap()).last();
@@ -126,7 +127,7 @@ fn who_expands_and_who_does_not() {
 fn a_problem_has_its_place() {
     let file = parsed("FROM a\n\nCOPY --from=$x a b\nENV a=${b:?c}\nRUN --mount=type=cache,target=$x y\n");
     let globals = globals(&file, &[]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     let problems: Vec<String> =
         file.stages[0].instructions.iter().map(|i| scope.evaluate(i).unwrap_err().to_string()).collect();
     assert!(problems[0].starts_with("Dockerfile:3: variable expansion is not supported for --from"));
@@ -140,7 +141,7 @@ fn a_file_does_not_grow_without_end() {
     let text = format!("{large}{}", "LABEL l=$b\n".repeat(1000));
     let file = parsed(&text);
     let globals = globals(&file, &[]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     let all: Result<Vec<Step>, Problem> = file.stages[0].instructions.iter().map(|i| scope.evaluate(i)).collect();
     assert!(all.unwrap_err().message.contains("together longer than 67108864 bytes"));
 }
