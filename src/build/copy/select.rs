@@ -118,6 +118,9 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
             TransferSource::Path(address) if is_add && is_remote(address) => {
                 plan.sources.push(remote(address, transfer, is_named_folder, fetch)?);
             }
+            TransferSource::Path(address) if is_remote(address) => {
+                bail!("source can't be a URL for COPY: {address}; ADD gets files from the web")
+            }
             TransferSource::Path(path) => {
                 let mut found = local(path, origin, transfer)?;
                 found.retain(|selected| !plan.is_excluded(selected));
@@ -137,7 +140,8 @@ fn components(path: &OsStr) -> Vec<Vec<u8>> {
 }
 
 fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|start| source.starts_with(start))
+    let is_git = source.starts_with("git@") && source.contains(':');
+    is_git || ["http://", "https://", "git://", "ssh://"].iter().any(|start| source.starts_with(start))
 }
 
 fn remote(

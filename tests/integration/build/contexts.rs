@@ -252,6 +252,7 @@ fn bad_input_makes_nothing() {
         ("", "cannot be empty"),
         ("RUN x\n", "no build stage in current context"),
         ("FROM busybox\nCOPY nosuch /\n", "\"/nosuch\": not found in the build context"),
+        ("FROM busybox\nCOPY http://x.y/z /a\n", "source can't be a URL for COPY: http://x.y/z"),
         ("FROM busybox\nCOPY ../../etc/passwd /\n", "not found in the build context"),
         ("FROM busybox\nCOPY --from=nosuch:1 /x /\n", "nosuch:1: not found"),
         ("FROM nosuch/image\n", "nosuch/image:latest: not found"),
