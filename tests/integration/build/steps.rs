@@ -202,7 +202,7 @@ fn limits_hold_in_builds() {
     let said = store.builds(dockerfile, &args);
     assert!(said.contains(" 123\n") && said.contains("size=3072k") && said.contains("1.2.3.4\tadded"), "{said}");
     let error = store.build_fails("FROM busybox\nRUN head -c 200m /dev/zero | tail\n", &["-m", "16m"]);
-    assert!(error.contains("exit code: 1"), "{error}");
+    assert!(error.contains("exit code: 137 (the memory limit was reached)\n"), "{error}");
 }
 
 #[test]
