@@ -214,7 +214,11 @@ impl<'s> Builder<'s> {
             Evaluated::Healthcheck(check) => config::healthcheck(config, check),
             Evaluated::Label(pairs) => config::label(config, pairs),
             Evaluated::Maintainer(name) => format!("MAINTAINER {name}"),
-            Evaluated::OnBuild(text) => config::on_build(config, text),
+            Evaluated::OnBuild(text) => {
+                config.on_build.push(text.clone());
+                // The history tells of it where it runs.
+                return Ok(());
+            }
             Evaluated::Shell(words) => config::set_shell(config, words),
             Evaluated::StopSignal(name) => config::stop_signal(config, name)?,
             Evaluated::User(user) => config::user(config, user),

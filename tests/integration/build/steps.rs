@@ -53,6 +53,7 @@ fn triggers_run_in_the_child() {
     let store = Store::new();
     store.builds("FROM busybox\nONBUILD RUN echo triggered > /trigger\nONBUILD ENV A=b\n", &["-t", "parent"]);
     assert_eq!(store.inspect("parent", "{{json .Config.OnBuild}}").matches("RUN echo").count(), 1);
+    assert!(!store.ok(&["history", "parent"]).contains("ONBUILD"));
     let said = store.builds("FROM parent\nRUN cat /trigger; echo A=$A\n", &["-t", "child"]);
     assert!(said.contains("triggered") && said.contains("A=b"), "{said}");
     assert_eq!(store.inspect("child", "{{json .Config.OnBuild}}"), "null");
