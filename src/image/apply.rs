@@ -8,6 +8,7 @@
 use super::borrow::{NeedsBelow, bring_up};
 use super::content::{copy_dense, copy_sparse};
 use super::diff::{OPAQUE, WHITEOUT, show};
+use super::feed::within;
 use super::recipe::Recorder;
 use super::tar::{Entry, Kind, Reader, Source, Tap, components};
 use super::union::Union;
@@ -79,20 +80,24 @@ impl Observer for Recorder {
     }
 }
 
+/// The layers below one, whose files it may link to.
+#[derive(Clone, Copy)]
+pub struct Below<'a> {
+    pub layers: &'a Union,
+    /// Bytes that may be copied from them: a file with many names comes once for each.
+    pub limit: u64,
+}
+
 /// Unpacks the tar in `source` into the empty folder `fs` and reads `source` to its end.
 ///
 /// # Errors
 /// [`super::borrow::NeedsBelow`] for a hard link to a file that is neither in the tar nor in `below`.
-pub fn unpack<S: Source, T: Observer>(
-    source: S,
-    fs: &Dir,
-    below: Option<&Union>,
-    observer: T,
-) -> Result<(Unpacked, T)> {
+pub fn unpack<S: Source, T: Observer>(source: S, fs: &Dir, below: Option<Below>, observer: T) -> Result<(Unpacked, T)> {
     let mut reader = Reader::new(source, observer);
     let mut unpacker = Unpacker {
         fs,
         below,
+        brought: 0,
         folders: HashMap::new(),
         last: None,
         times: Vec::new(),
@@ -133,7 +138,9 @@ impl Folder {
 
 struct Unpacker<'a> {
     fs: &'a Dir,
-    below: Option<&'a Union>,
+    below: Option<Below<'a>>,
+    /// Bytes of files that were copied from there.
+    brought: u64,
     folders: HashMap<Vec<u8>, Folder>,
     last: Option<(Vec<u8>, Folder)>,
     /// Directories whose time is set when nothing is made in them any more: path, inode, time.
@@ -452,7 +459,10 @@ impl Unpacker<'_> {
     fn bring_up<T: Observer>(&mut self, parts: &[&[u8]], observer: &mut T) -> Result<Stat> {
         let Some(below) = self.below else { return Err(NeedsBelow(parts.join(&b'/')).into()) };
         observer.not_canonical();
-        let (stat, made) = bring_up(below, parts, self.fs)?;
+        let (stat, made) = bring_up(below.layers, parts, self.fs, &|stat| {
+            within(below.limit, self.brought.saturating_add(u64::try_from(stat.st_size).unwrap_or(0)))
+        })?;
+        self.brought += u64::try_from(stat.st_size).unwrap_or(0);
         self.forget_folders();
         self.times.extend(made);
         self.sizes.insert(stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0));

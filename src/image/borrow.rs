@@ -38,8 +38,13 @@ impl std::error::Error for NeedsBelow {}
 pub type Made = (Vec<u8>, u64, (i64, u32));
 
 /// Copies the file at `parts` from the layers below into the layer `fs`, with the folders that it lies in. Links on
-/// the way are not followed.
-pub fn bring_up(below: &Union, parts: &[&[u8]], fs: &Dir) -> Result<(Stat, Vec<Made>)> {
+/// the way are not followed. `allow` is asked first.
+pub fn bring_up(
+    below: &Union,
+    parts: &[&[u8]],
+    fs: &Dir,
+    allow: &dyn Fn(&Stat) -> std::io::Result<()>,
+) -> Result<(Stat, Vec<Made>)> {
     let missing = || NeedsBelow(parts.join(&b'/'));
     let (name, parents) = parts.split_last().with_context(missing)?;
     let (mut from, mut to) = (below.top().clone(), fs.try_clone()?);
@@ -62,6 +67,7 @@ pub fn bring_up(below: &Union, parts: &[&[u8]], fs: &Dir) -> Result<(Stat, Vec<M
     let name = OsStr::from_bytes(name);
     let found = from.lookup(name)?.filter(|found| file_type(&found.stat) != FileType::Directory);
     let found = found.with_context(missing)?;
+    allow(&found.stat)?;
     Copied::default().copy(from.holder(&found), name, &found.stat, &to)?;
     Ok((to.stat(name)?, made))
 }

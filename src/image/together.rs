@@ -44,7 +44,17 @@ impl<R: Read> Read for Stoppable<'_, R> {
 /// # Errors
 /// Of several failures the first one to happen.
 pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T, &Stop) -> Result<R> + Sync) -> Result<Vec<R>> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, AT_ONCE).min(items.len());
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, AT_ONCE);
+    each_of(items, at_once, work)
+}
+
+/// As [`each`], with so many at once.
+pub fn each_of<T: Send, R: Send>(
+    items: Vec<T>,
+    at_once: usize,
+    work: impl Fn(T, &Stop) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let workers = at_once.min(items.len());
     let count = items.len();
     let queue = Mutex::new(items.into_iter().enumerate());
     let results: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(count));

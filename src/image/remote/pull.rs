@@ -102,6 +102,11 @@ impl Store {
             let known = Names::read(&self.root).is_ok_and(|names| names.of_image(id).next().is_some());
             known && config.rootfs.diff_ids.iter().all(|layer| layer::exists(&self.root, layer))
         };
+        // What has come stays while the rest is on its way, whoever removes images meanwhile.
+        let workshop = self.root.workshop()?;
+        let making = self.root.lock_for_making()?;
+        workshop.lease(&config.rootfs.diff_ids.iter().map(Digest::to_string).collect::<Vec<_>>())?;
+        drop(making);
         let place = format!("{}/{}", repository.host(), repository.path());
         let fetching = Fetching { store: self, repository, place, progress: options.progress };
         for round in 0..ROUNDS {

@@ -9,12 +9,11 @@ use crate::image::manifest::{
 use crate::image::progress::{Progress, Step};
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
+use crate::image::together::{Stop, each_of};
 use crate::registry::{Refused, Registries, Repository, Rights};
 use anyhow::{Context, Result, bail};
 use serde_json::Map;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const DOCKER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
@@ -83,28 +82,8 @@ impl Store {
         let workers = repository.settings().parallel().min(wanted.len());
         wanted.iter().skip(workers).for_each(|layer| progress.step(&layer.short(), Step::Waiting));
         let providing = Providing { store: self, repository, progress };
-        let next = AtomicUsize::new(0);
-        let results: Mutex<HashMap<Digest, Descriptor>> = Mutex::default();
-        let failure = Mutex::new(None);
-        let work = || {
-            while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match providing.layer(layer, known[layer]) {
-                    Ok(blob) => {
-                        results.lock().unwrap_or_else(PoisonError::into_inner).insert(*layer, blob);
-                    }
-                    Err(error) => {
-                        // The others have nothing to begin any more.
-                        next.store(wanted.len(), Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let provide = |layer: Digest, _: &Stop| Ok((layer, providing.layer(&layer, known[&layer])?));
+        let results: HashMap<Digest, Descriptor> = each_of(wanted, workers, provide)?.into_iter().collect();
         let blobs = image.layers().iter().map(|layer| results.get(layer).cloned());
         blobs.collect::<Option<Vec<_>>>().context("a layer was not sent")
     }

@@ -98,6 +98,23 @@ fn a_killed_pull_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_has_come_stays_while_the_rest_is_on_its_way() {
+    let (_source, registry) = stocked();
+    let target = Client::empty();
+    let proxy = faulty(&registry, usize::MAX, || Action::Stall(1000));
+    let mut pull = target.command(&["pull", &proxy.name("app")]).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the small layer to be there", || !target.list("layers").is_empty());
+    target.store.ok(&["image", "prune", "-af"]);
+    assert_eq!(target.list("layers").len(), 1);
+    pull.kill().unwrap();
+    pull.wait().unwrap();
+    target.store.ok(&["image", "prune", "-af"]);
+    assert_eq!(target.list("layers").len(), 0);
+    target.ok(&["pull", &registry.name("app")]);
+    target.ok(&["rmi", &registry.name("app")]);
+}
+
+#[test]
 fn a_pull_may_be_killed_at_any_moment() {
     let (source, registry) = stocked();
     let target = Client::empty();

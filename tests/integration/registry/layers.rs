@@ -79,6 +79,24 @@ fn a_link_to_nothing_is_refused_and_what_breaks_off_goes_on() {
     assert_eq!(client.ok(&["run", "--rm", &proxy.name("cut"), "cat", "/other"]), "below");
 }
 
+#[test]
+fn files_that_are_copied_from_below_count_for_the_limit() {
+    let client = Client::empty();
+    let registry = Registry::open(&client.store);
+    let names: Vec<String> = (0..50).map(|n| format!("name{n}")).collect();
+    let new_names: Vec<String> = names.iter().map(|name| format!("{name}.new")).collect();
+    let content = noise(1 << 20);
+    let mut below = vec![file("file", &content)];
+    below.extend(names.iter().map(|name| link(b'1', name, "file")));
+    // Each name is a copy of its own up there, though all are one file below.
+    let above: Vec<_> = new_names.iter().zip(&names).map(|(new, name)| link(b'1', new, name)).collect();
+    put(&registry, "bomb", &[tar_of(&below), tar_of(&above)]);
+    let name = registry.name("bomb");
+    let error = client.refuses(&["--unpack-limit", "20MB", "pull", &name]);
+    assert!(error.contains("more than 20971520 bytes when unpacked"), "{error}");
+    client.ok(&["--unpack-limit", "80MB", "pull", &name]);
+}
+
 /// The marks of layers that are not synced yet, or where they would be.
 fn marks(store: &Store, all: bool) -> Vec<PathBuf> {
     let layers = std::fs::read_dir(store.root().join("layers")).unwrap().flatten();
