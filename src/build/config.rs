@@ -127,12 +127,6 @@ pub fn set_shell(config: &mut ContainerConfig, words: &[String]) -> String {
     format!("SHELL [{}]", words.join(" "))
 }
 
-/// `ONBUILD`.
-pub fn on_build(config: &mut ContainerConfig, text: &str) -> String {
-    config.on_build.push(text.to_owned());
-    format!("ONBUILD {text}")
-}
-
 /// `HEALTHCHECK`.
 pub fn healthcheck(config: &mut ContainerConfig, given: &Healthcheck) -> String {
     let check = match given {

@@ -3,6 +3,7 @@
 //! ```text
 //! solve        which stages are needed; they are built at the same time
 //! stage        one stage from its FROM to its last instruction; config, workdir, run
+//! names        what a name after FROM and --from= means: a named context, a stage or an image
 //! output       the image, or whatever else the result is to be
 //! session      what the stages of one build share; progress is what it tells
 //! run          a command in a container: sandbox composes it, mounts gets its sources ready (agent: ssh), worker runs it
@@ -24,6 +25,7 @@ mod glob;
 pub mod ignore;
 mod key;
 mod mounts;
+mod names;
 pub mod output;
 pub mod progress;
 pub mod prune;

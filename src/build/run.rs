@@ -149,14 +149,15 @@ impl Builder<'_> {
         if run.security == Some(RunSecurity::Insecure) {
             self.require("security.insecure")?;
         }
-        let args_in_effect: Vec<String> =
-            self.state.scope.args().map(|(name, value)| format!("{name}={value}")).collect();
-        let quiet_env = self.state.scope.proxies().map(|(name, value)| format!("{name}={value}")).collect();
+        let entry = |(name, value): (&str, &str)| format!("{name}={value}");
+        let scope = &self.state.scope;
+        let args_in_effect: Vec<String> = scope.args().map(entry).collect();
+        let quiet_env = scope.proxies().map(entry).collect();
         let told = told(&args, &args_in_effect);
         let wanted = self.wanted(mounts, &config.working_dir)?;
         let command = Command {
             args,
-            env: [config.env, args_in_effect].concat(),
+            env: scope.variables().iter().map(|(name, value)| format!("{name}={value}")).collect(),
             user: config.user,
             workdir: if config.working_dir.is_empty() { "/".into() } else { config.working_dir },
             network,

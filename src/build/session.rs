@@ -5,6 +5,7 @@ use super::context::Context;
 use super::copy::Memo;
 use super::dockerfile::{Dockerfile, Globals, Lines, Problem};
 use super::mounts::Secrets;
+use super::names::Names;
 use super::progress::Reporter;
 use super::worker::Workers;
 use crate::container::options::RunOptions;
@@ -192,6 +193,11 @@ impl<'a> Session<'a> {
         if self.canceled.load(Ordering::Relaxed) { Err(Canceled.into()) } else { Ok(()) }
     }
 
+    /// What names of the file mean.
+    pub fn names(&self) -> Names<'a> {
+        Names { file: self.file, contexts: &self.wishes.named }
+    }
+
     /// The image of this name, brought in if it is missing or if newer ones are wanted.
     pub fn image(&self, name: &str) -> Result<Image> {
         // One at a time: several stages often want the same one.
@@ -217,12 +223,16 @@ impl<'a> Session<'a> {
     }
 
     fn find_image(&self, name: &str, parsed: Result<Reference>) -> Result<Image> {
-        let local = self.store.find_for(&self.workshop, name)?;
-        if let Some(image) = local.filter(|_| !self.wishes.pull) {
-            return Ok(image);
+        // A whole id is nobody's name. The beginning of one may well be, and then it is the name.
+        if Digest::from_hex(name.strip_prefix("sha256:").unwrap_or(name)).is_ok() {
+            return self.store.find_for(&self.workshop, name)?.with_context(|| format!("{name}: not found"));
         }
         let reference = parsed.with_context(|| format!("{name:?} is not the name of an image"))?;
-        match (self.fetch.fetch(&reference), self.store.find_for(&self.workshop, name)?) {
+        let find = || self.store.find_for(&self.workshop, &reference.to_string());
+        if let Some(image) = find()?.filter(|_| !self.wishes.pull) {
+            return Ok(image);
+        }
+        match (self.fetch.fetch(&reference), find()?) {
             (Ok(()), Some(image)) => Ok(image),
             (Ok(()), None) => Err(anyhow!("{name} was brought in but is not there")),
             (Err(error), _) => Err(error).with_context(|| format!("{}: not found", reference.familiar())),

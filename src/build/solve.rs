@@ -1,6 +1,7 @@
 //! Which stages are needed, and building them at the same time.
 
-use super::dockerfile::{Dockerfile, Globals, Kind};
+use super::dockerfile::{Dockerfile, Instruction, Kind};
+use super::names::{Meaning, stage_called};
 use super::session::{Canceled, Session};
 use super::stage::{self, Shared, State};
 use anyhow::{Context, Result, anyhow, bail};
@@ -53,25 +54,15 @@ impl<'s> Outcomes<'s> {
         self.slots.lock().unwrap_or_else(|e| e.into_inner())[index] = Some(outcome);
         self.changed.notify_all();
     }
-
-    /// The stage before `index` that a name or a number means.
-    pub fn stage_named(&self, file: &Dockerfile, name: &str, index: usize) -> Option<usize> {
-        stage_named(file, name, index)
-    }
-}
-
-fn stage_named(file: &Dockerfile, name: &str, before: usize) -> Option<usize> {
-    let wanted = name.to_lowercase();
-    let by_name = file.stages[..before].iter().rposition(|stage| stage.name.as_deref() == Some(wanted.as_str()));
-    by_name.or_else(|| name.parse().ok().filter(|number| *number < before))
 }
 
 /// The stage that is to be built.
 pub fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
     let count = file.stages.len();
+    let number = || wanted.and_then(|name| name.parse().ok()).filter(|number| *number < count);
     match wanted {
         None => count.checked_sub(1).context("there is no stage"),
-        Some(name) => stage_named(file, name, count).with_context(|| {
+        Some(name) => stage_called(file, name, count).or_else(number).with_context(|| {
             let names: Vec<&str> = file.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
             match names.is_empty() {
                 true => format!("target stage {name:?} could not be found: no stage of the file has a name"),
@@ -82,33 +73,41 @@ pub fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
 }
 
 /// The stages that one needs, itself included.
-fn needed(file: &Dockerfile, globals: &Globals, target: usize) -> Result<BTreeSet<usize>> {
+fn needed(session: &Session<'_>, target: usize) -> Result<BTreeSet<usize>> {
+    let names = session.names();
     let mut needed = BTreeSet::new();
     let mut open = vec![target];
     while let Some(index) = open.pop() {
-        if !needed.insert(index) {
+        if !needed.insert(index) || names.replacement(index).is_some() {
             continue;
         }
-        let stage = &file.stages[index];
-        let mut names = vec![globals.base(stage)?.name];
-        for instruction in &stage.instructions {
-            match &instruction.kind {
-                Kind::Copy(transfer) | Kind::Add(transfer) => names.extend(transfer.from.clone()),
-                Kind::Run(run) => {
-                    let fields = run.mounts.iter().flat_map(|mount| &mount.fields);
-                    names.extend(fields.filter(|(key, _)| key == "from").filter_map(|(_, value)| value.clone()));
-                }
-                _ => {}
-            }
-        }
-        open.extend(names.iter().filter_map(|name| stage_named(file, name, index)));
+        let stage = &session.file.stages[index];
+        let base = names.base(&session.globals.base(stage)?.name, index);
+        // What has no meaning is told when it is that instruction's turn.
+        let sources = stage.instructions.iter().flat_map(sources).filter_map(|name| names.source(name, index).ok());
+        open.extend(sources.chain([base]).filter_map(|meaning| match meaning {
+            Meaning::Stage(earlier) => Some(earlier),
+            _ => None,
+        }));
     }
     Ok(needed)
 }
 
+/// The names that an instruction takes files from.
+fn sources(instruction: &Instruction) -> Vec<&str> {
+    match &instruction.kind {
+        Kind::Copy(transfer) => transfer.from.as_deref().into_iter().collect(),
+        Kind::Run(run) => {
+            let fields = run.mounts.iter().flat_map(|mount| &mount.fields);
+            fields.filter(|(key, _)| key == "from").filter_map(|(_, value)| value.as_deref()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Builds the stage `target` and what it needs.
 pub fn solve<'s>(session: &'s Session<'s>, outcomes: &'s Outcomes<'s>, target: usize) -> Result<State<'s>> {
-    let needed = needed(session.file, session.globals, target)?;
+    let needed = needed(session, target)?;
     outcomes.plan(&needed);
     let errors = Mutex::new(Vec::new());
     let build = |index: usize| {

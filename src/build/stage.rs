@@ -1,10 +1,11 @@
 //! One stage, from its `FROM` to its last instruction.
 
 use super::config;
-use super::dockerfile::{Instruction, Kind, Scope, Stage, Step as Evaluated, parse_trigger};
+use super::dockerfile::{Instruction, Kind, Scope, Step as Evaluated, Transfer, TransferSource, parse_trigger};
+use super::names::Meaning;
 use super::session::{Session, check_platform};
 use super::solve::Outcomes;
-use crate::image::{ContainerConfig, Digest, History, ImageConfig, Remembered};
+use crate::image::{ContainerConfig, Digest, History, ImageConfig, Reference, Remembered};
 use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 
@@ -54,9 +55,9 @@ pub struct Builder<'s> {
 /// Builds the stage of this number; earlier ones are waited for when they are needed.
 pub fn build<'s>(session: &'s Session<'s>, outcomes: &'s Outcomes<'s>, index: usize) -> Result<State<'s>> {
     let stage = &session.file.stages[index];
-    let started = start(session, outcomes, index, stage);
-    let (mut builder, triggers) = started.map_err(|error| session.failed("", stage.lines, error, None))?;
-    for instruction in triggers.iter().chain(&stage.instructions) {
+    let started = start(session, outcomes, index);
+    let (mut builder, instructions) = started.map_err(|error| session.failed("", stage.lines, error, None))?;
+    for instruction in &instructions {
         session.go_on()?;
         builder.step(instruction)?;
     }
@@ -68,68 +69,88 @@ fn is_part(instruction: &Instruction) -> bool {
     matches!(instruction.kind, Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Workdir(_))
 }
 
+/// Carries out the `FROM` of a stage, and gives what is to be done on top of it.
 fn start<'s>(
     session: &'s Session<'s>,
     outcomes: &'s Outcomes<'s>,
     index: usize,
-    stage: &'s Stage,
 ) -> Result<(Builder<'s>, Vec<Instruction>)> {
+    let (name, meaning) = base_of(session, index)?;
+    let mut state = match &meaning {
+        Meaning::Stage(earlier) => State::clone(&*outcomes.wait(session, *earlier)?),
+        Meaning::Scratch | Meaning::Folder(_) => nothing(session),
+        Meaning::Image(image) => of_image(session, image)?,
+    };
+    let instructions = instructions(session, index, &mut state)?;
+    state.scope.begin_with(&state.config().env);
+    let done = usize::from(matches!(meaning, Meaning::Folder(_) | Meaning::Image(_)));
+    let total = done + instructions.iter().filter(|i| is_part(i)).count();
+    let mut builder = Builder { session, outcomes, index, state, has_command: false, done, total };
+    match &meaning {
+        Meaning::Stage(_) | Meaning::Scratch => {}
+        Meaning::Folder(_) => builder.begin_with_folder(name)?,
+        Meaning::Image(image) => {
+            let shown = Reference::parse(image).map_or_else(|_| image.clone(), |reference| reference.to_string());
+            session.reporter.begin(format!("{} FROM {shown}", builder.label(1))).cached();
+        }
+    }
+    Ok((builder, instructions))
+}
+
+/// The name that a stage is based on, and what it means.
+fn base_of(session: &Session<'_>, index: usize) -> Result<(String, Meaning)> {
+    let (stage, names) = (&session.file.stages[index], session.names());
+    if let (Some(name), Some(replacement)) = (&stage.name, names.replacement(index)) {
+        return Ok((name.clone(), replacement));
+    }
     let base = session.globals.base(stage)?;
     if let Some(platform) = &base.platform {
         check_platform(platform)?;
     }
-    let own = stage.instructions.iter().filter(|i| is_part(i)).count();
-    let builder = |state, done, total| Builder { session, outcomes, index, state, has_command: false, done, total };
-    if let Some(earlier) = outcomes.stage_named(session.file, &base.name, index) {
-        let state = State::clone(&*outcomes.wait(session, earlier)?);
-        return Ok((builder(state, 0, own), Vec::new()));
+    let meaning = names.base(&base.name, index);
+    Ok((base.name, meaning))
+}
+
+/// The triggers of the base, which are not handed on, and the stage's own instructions; none for what has taken the
+/// place of a stage.
+fn instructions(session: &Session<'_>, index: usize, state: &mut State) -> Result<Vec<Instruction>> {
+    let stage = &session.file.stages[index];
+    let triggers = std::mem::take(&mut state.image.config.get_or_insert_default().on_build);
+    if session.names().replacement(index).is_some() {
+        return Ok(Vec::new());
     }
-    if base.name == "scratch" {
-        let config = ContainerConfig {
-            env: vec![config::DEFAULT_PATH.into()],
-            working_dir: "/".into(),
-            ..ContainerConfig::default()
-        };
-        let image = ImageConfig {
-            architecture: crate::image::host_architecture().into(),
-            os: "linux".into(),
-            config: Some(config),
-            ..ImageConfig::default()
-        };
-        let scope = session.globals.scope(&[config::DEFAULT_PATH.into()]);
-        return Ok((builder(State { image, base_layers: 0, scope }, 0, own), Vec::new()));
-    }
-    let (mut image, shown) = base_image(session, &base.name)?;
-    let mut config = image.config.take().unwrap_or_default();
+    let triggers = triggers.iter().map(|text| parse_trigger(text, &session.file.source, stage.lines));
+    let own = stage.instructions.iter().cloned().map(Ok);
+    Ok(triggers.chain(own).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The state of a stage that has nothing below it.
+fn nothing<'s>(session: &'s Session<'s>) -> State<'s> {
+    let config = ContainerConfig {
+        env: vec![config::DEFAULT_PATH.into()],
+        working_dir: "/".into(),
+        ..ContainerConfig::default()
+    };
+    let image = ImageConfig {
+        architecture: crate::image::host_architecture().into(),
+        os: "linux".into(),
+        config: Some(config),
+        ..ImageConfig::default()
+    };
+    State { image, base_layers: 0, scope: session.globals.scope() }
+}
+
+/// The state of a stage that an image is below.
+fn of_image<'s>(session: &'s Session<'s>, name: &str) -> Result<State<'s>> {
+    let mut image = session.image(name)?.config;
+    // What else an image says about the container that it was committed from is not about the new one.
+    image.other.remove("container");
+    image.other.remove("container_config");
+    let config = image.config.get_or_insert_default();
     if !config.env.iter().any(|e| e.starts_with("PATH=")) {
         config.env.push(config::DEFAULT_PATH.into());
     }
-    let triggers = std::mem::take(&mut config.on_build);
-    let triggers: std::result::Result<Vec<_>, _> =
-        triggers.iter().map(|text| parse_trigger(text, &session.file.source, stage.lines)).collect();
-    let triggers = triggers?;
-    let total = 1 + own + triggers.iter().filter(|i| is_part(i)).count();
-    let scope = session.globals.scope(&config.env);
-    image.config = Some(config);
-    let state = State { base_layers: image.rootfs.diff_ids.len(), image, scope };
-    let builder = builder(state, 1, total);
-    session.reporter.begin(format!("{} FROM {shown}", builder.label(1))).cached();
-    Ok((builder, triggers))
-}
-
-fn base_image(session: &Session<'_>, name: &str) -> Result<(ImageConfig, String)> {
-    let name = match session.wishes.named.get(name) {
-        None => name,
-        Some(super::session::Named::Image(other)) => other,
-        Some(super::session::Named::Folder(_)) => bail!("{name} is a folder and cannot be a stage's base"),
-    };
-    let image = session.image(name)?;
-    let shown = crate::image::Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.to_string());
-    // What else an image says about the container that it was committed from is not about the new one.
-    let mut config = image.config;
-    config.other.remove("container");
-    config.other.remove("container_config");
-    Ok((config, shown))
+    Ok(State { base_layers: image.rootfs.diff_ids.len(), image, scope: session.globals.scope() })
 }
 
 impl<'s> Builder<'s> {
@@ -142,6 +163,17 @@ impl<'s> Builder<'s> {
             None => String::new(),
         };
         format!("[{stage}{number}/{}]", self.total)
+    }
+
+    /// A stage whose base is a folder of the host begins with a copy of it.
+    fn begin_with_folder(&mut self, name: String) -> Result<()> {
+        let step = format!("{} FROM {name}", self.label(1));
+        let sources = vec![TransferSource::Path("/".into())];
+        self.transfer(
+            &step,
+            "COPY",
+            &Transfer { sources, destination: "/".into(), from: Some(name), ..Transfer::default() },
+        )
     }
 
     fn step(&mut self, instruction: &Instruction) -> Result<()> {
@@ -182,7 +214,11 @@ impl<'s> Builder<'s> {
             Evaluated::Healthcheck(check) => config::healthcheck(config, check),
             Evaluated::Label(pairs) => config::label(config, pairs),
             Evaluated::Maintainer(name) => format!("MAINTAINER {name}"),
-            Evaluated::OnBuild(text) => config::on_build(config, text),
+            Evaluated::OnBuild(text) => {
+                config.on_build.push(text.clone());
+                // The history tells of it where it runs.
+                return Ok(());
+            }
             Evaluated::Shell(words) => config::set_shell(config, words),
             Evaluated::StopSignal(name) => config::stop_signal(config, name)?,
             Evaluated::User(user) => config::user(config, user),
@@ -228,17 +264,14 @@ impl<'s> Builder<'s> {
 
     /// Where a name after `--from=` or `from=` leads.
     pub fn origin(&self, name: &str) -> Result<Found> {
-        if let Some(earlier) = self.outcomes.stage_named(self.session.file, name, self.index) {
-            return Ok(Found::Layers(self.outcomes.wait(self.session, earlier)?.layers().to_vec()));
-        }
-        match self.session.wishes.named.get(name) {
-            Some(super::session::Named::Folder(folder)) => Ok(Found::Folder(folder.clone())),
-            Some(super::session::Named::Image(image)) => {
-                Ok(Found::Layers(self.session.image(image)?.layers().to_vec()))
-            }
-            None if name == "scratch" => Ok(Found::Layers(Vec::new())),
-            None => Ok(Found::Layers(self.session.image(name)?.layers().to_vec())),
-        }
+        let session = self.session;
+        let layers = match session.names().source(name, self.index)? {
+            Meaning::Folder(folder) => return Ok(Found::Folder(folder)),
+            Meaning::Stage(earlier) => self.outcomes.wait(session, earlier)?.layers().to_vec(),
+            Meaning::Image(image) => session.image(&image)?.layers().to_vec(),
+            Meaning::Scratch => Vec::new(),
+        };
+        Ok(Found::Layers(layers))
     }
 }
 

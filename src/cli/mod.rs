@@ -318,9 +318,13 @@ struct App {
 
 /// Runs the command line of this process and returns its exit status.
 pub fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // The usual way to the other face does not need our command line's definition, which takes longer than it does.
+    if arguments.get(1).is_some_and(|word| word == "oci") {
+        return ExitCode::from(crate::oci::as_subcommand(arguments.into_iter().skip(2)));
+    }
     // Like any program in a pipeline: when nobody reads our output, we end.
     signal::default_pipe();
-    let arguments: Vec<_> = std::env::args_os().collect();
     let cli = match run_alone(&arguments).map_or_else(|| parse(&arguments), Ok) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

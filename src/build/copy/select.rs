@@ -91,7 +91,7 @@ pub struct Plan {
 /// Finds what an instruction is about. `fetch` gets the content of an address.
 ///
 /// # Errors
-/// A source that is not there, destinations that several files cannot share, and what makes no sense.
+/// A source that is not there, and what makes no sense.
 pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<Fetched>) -> Result<Plan> {
     let Request { transfer, is_add, workdir } = *request;
     let keyword = if is_add { "ADD" } else { "COPY" };
@@ -118,6 +118,9 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
             TransferSource::Path(address) if is_add && is_remote(address) => {
                 plan.sources.push(remote(address, transfer, is_named_folder, fetch)?);
             }
+            TransferSource::Path(address) if is_remote(address) => {
+                bail!("source can't be a URL for COPY: {address}; ADD gets files from the web")
+            }
             TransferSource::Path(path) => {
                 let mut found = local(path, origin, transfer)?;
                 found.retain(|selected| !plan.is_excluded(selected));
@@ -128,11 +131,6 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
     if transfer.checksum.is_some() && plan.sources.iter().any(|s| !matches!(s, Source::Remote { .. })) {
         bail!("--checksum can only be used with an address as the source");
     }
-    if plan.sources.len() > 1 && !is_named_folder {
-        bail!(
-            "when using {keyword} with more than one source file, the destination must be a directory and end with a /"
-        );
-    }
     Ok(plan)
 }
 
@@ -142,7 +140,8 @@ fn components(path: &OsStr) -> Vec<Vec<u8>> {
 }
 
 fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|start| source.starts_with(start))
+    let is_git = source.starts_with("git@") && source.contains(':');
+    is_git || ["http://", "https://", "git://", "ssh://"].iter().any(|start| source.starts_with(start))
 }
 
 fn remote(

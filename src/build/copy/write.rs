@@ -37,7 +37,7 @@ impl Plan {
     /// Copies everything into the empty directory `upper`, which will lie on `lower`.
     ///
     /// # Errors
-    /// Also if the files are not those any more that `known` is about.
+    /// Also if several files would have to share one name, and if the files are not those any more that `known` is about.
     pub fn perform(&self, known: &Known, lower: &Union, upper: &Dir, options: &Options) -> Result<()> {
         let seconds = jiff::Timestamp::now();
         let now = (seconds.as_second(), u32::try_from(seconds.subsec_nanosecond()).unwrap_or(0));
@@ -56,6 +56,7 @@ impl Plan {
             chmod,
             latest: options.latest,
             replaces: false,
+            is_taken: false,
             stack: Vec::new(),
             links: HashMap::new(),
             look: DefaultHasher::new(),
@@ -122,7 +123,15 @@ impl Plan {
     fn place(&self, writer: &mut Writer, base: &[u8]) -> Result<(Folder, OsString)> {
         let resolved = writer.target.resolve(&self.destination)?;
         let (folder, name) = match resolved.path.split_last() {
-            Some((name, parents)) if !self.is_folder && !resolved.is_folder => (parents, name.as_slice()),
+            Some((name, parents)) if !self.is_folder && !resolved.is_folder => {
+                if std::mem::replace(&mut writer.is_taken, true) {
+                    let keyword = if self.is_add { "ADD" } else { "COPY" };
+                    bail!(
+                        "when using {keyword} with more than one source file, the destination must be a directory and end with a /"
+                    );
+                }
+                (parents, name.as_slice())
+            }
             _ => (resolved.path.as_slice(), base),
         };
         if name.is_empty() || name.contains(&b'/') {
@@ -180,6 +189,8 @@ struct Writer<'a> {
     latest: Option<i64>,
     /// Whether files take the place of folders, and folders that of files, as archives have it.
     replaces: bool,
+    /// Whether a file has become the destination itself.
+    is_taken: bool,
     /// The folders that the walk is in.
     stack: Vec<Folder>,
     /// Files that have several names: where their copies are.

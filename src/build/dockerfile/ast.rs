@@ -172,9 +172,9 @@ pub struct Mount {
     pub read_only: bool,
     /// `from=`: a stage, an image; `None` is the context (bind) or nothing (cache).
     pub from: Option<String>,
-    /// `source=` within it; also the id of a secret.
+    /// `source=` within it.
     pub source: Option<String>,
-    /// `id=` of a cache, a secret or an ssh agent.
+    /// `id=` of a cache, a secret or an ssh agent. A secret always has one: `source=` or the target's last name else.
     pub id: Option<String>,
     pub sharing: Sharing,
     /// `required=` of a secret or an ssh agent.
@@ -277,9 +277,10 @@ impl Run {
         let Some(first) = self.heredocs.first() else { return Script::Shell(text.clone()) };
         let is_all = self.heredocs.len() == 1 && text.starts_with("<<") && !text.contains(char::is_whitespace);
         if is_all {
-            return match first.content.starts_with("#!") {
-                true => Script::File { name: first.name.clone(), content: first.text() },
-                false => Script::Shell(first.text()),
+            let content = first.text();
+            return match content.starts_with("#!") {
+                true => Script::File { name: first.name.clone(), content },
+                false => Script::Shell(content),
             };
         }
         let bodies = self.heredocs.iter().map(|h| format!("\n{}{}", h.content, h.name));

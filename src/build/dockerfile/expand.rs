@@ -105,13 +105,18 @@ impl<'a> Expander<'a> {
                 _ if c == self.escape || (raw && c == '\\') => self.escaped(c, raw),
                 _ => self.out.push(c),
             }
-            if self.out.text.len() > LENGTH {
-                return Err(format!("the expanded text is longer than {LENGTH} bytes"));
-            }
+            self.check_length()?;
         }
         match stop {
             None => Ok(()),
             Some(stop) => Err(format!("syntax error: missing '{stop}' in a substitution")),
+        }
+    }
+
+    fn check_length(&self) -> Result<(), String> {
+        match self.out.text.len() > LENGTH {
+            true => Err(format!("the expanded text is longer than {LENGTH} bytes")),
+            false => Ok(()),
         }
     }
 
@@ -144,6 +149,7 @@ impl<'a> Expander<'a> {
                 Some('$') => {
                     let value = self.dollar()?;
                     self.out.text.push_str(&value);
+                    self.check_length()?;
                 }
                 Some(c) if c == self.escape => match self.rest.peek() {
                     None => {}
@@ -215,7 +221,7 @@ impl<'a> Expander<'a> {
         let is_all = self.rest.next_if_eq(&'/').is_some();
         let pattern = Pattern::new(&self.inner('/', true)?)?;
         let by = self.inner('}', false)?;
-        pattern.replaced(&value, &by, is_all)
+        pattern.replaced(&value, &by, is_all, LENGTH)
     }
 
     /// The text up to `stop` of a substitution, expanded.

@@ -115,6 +115,9 @@ pub fn resolve(text: &MountText, expand: impl Fn(&str) -> Result<String, String>
     mount.read_only = read_only.unwrap_or(!matches!(mount.kind, MountKind::Cache | MountKind::Tmpfs));
     mount.sharing = sharing.unwrap_or_default();
     check(&mount, sharing.is_some())?;
+    if mount.kind == MountKind::Secret && mount.id.is_none() {
+        mount.id = Some(mount.source.take().unwrap_or_else(|| base_name(&mount.target).to_owned()));
+    }
     Ok(mount)
 }
 
@@ -146,6 +149,12 @@ fn check(mount: &Mount, has_sharing: bool) -> Result<(), String> {
         true => Err("invalid secret mount: both source and id can't be set".into()),
         false => Ok(()),
     }
+}
+
+/// The last component of a path; a secret without an id is known by that of its target.
+fn base_name(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn name(kind: MountKind) -> &'static str {

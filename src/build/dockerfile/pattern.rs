@@ -2,13 +2,20 @@
 
 use regex::{Regex, RegexBuilder};
 
+/// What a pattern may be long; a character of it takes a hundred times its size while it is compiled.
+const LENGTH: usize = 64 << 10;
+const TOO_LARGE: &str = "the pattern of a substitution is too large";
+
 /// A pattern, as pieces of a regular expression between which stand its stars.
 pub struct Pattern(Vec<String>);
 
 impl Pattern {
     /// # Errors
-    /// An escape with nothing behind it.
+    /// An escape with nothing behind it, and a pattern that is too long.
     pub fn new(text: &str) -> Result<Pattern, String> {
+        if text.len() > LENGTH {
+            return Err(TOO_LARGE.into());
+        }
         let mut pieces = vec![String::new()];
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
@@ -42,14 +49,27 @@ impl Pattern {
     }
 
     /// `value` with the first match, or all, replaced.
-    pub fn replaced(&self, value: &str, by: &str, is_all: bool) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// What comes of it is longer than `limit`.
+    pub fn replaced(&self, value: &str, by: &str, is_all: bool, limit: usize) -> Result<String, String> {
         let regex = compile(&self.0.join(".*"))?;
-        let limit = if is_all { 0 } else { 1 };
-        Ok(regex.replacen(value, limit, regex::NoExpand(by)).into_owned())
+        let mut out = String::new();
+        let mut copied = 0;
+        for found in regex.find_iter(value).take(if is_all { usize::MAX } else { 1 }) {
+            out.push_str(&value[copied..found.start()]);
+            out.push_str(by);
+            copied = found.end();
+            if out.len() > limit {
+                return Err(format!("the expanded text is longer than {limit} bytes"));
+            }
+        }
+        out.push_str(&value[copied..]);
+        Ok(out)
     }
 }
 
 fn compile(text: &str) -> Result<Regex, String> {
     let built = RegexBuilder::new(text).dot_matches_new_line(true).size_limit(4 << 20).build();
-    built.map_err(|_| "the pattern of a substitution is too large".into())
+    built.map_err(|_| TOO_LARGE.into())
 }

@@ -6,6 +6,7 @@ use super::mount;
 use super::source::{Lines, Problem, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Arguments that need no `ARG`; `RUN` gets them, and they are no part of what it is cached by.
 const PROXIES: [&str; 10] = [
@@ -20,6 +21,9 @@ const PROXIES: [&str; 10] = [
     "ALL_PROXY",
     "all_proxy",
 ];
+
+/// What all texts of a file may grow to together.
+const TOTAL: usize = 64 << 20;
 
 /// Platforms as `os/arch[/variant]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +44,14 @@ pub struct Base {
 }
 
 /// What is the same for all stages: the arguments before the first `FROM`, and those that the user gave.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Globals {
     source: Arc<Source>,
     escape: char,
     values: BTreeMap<String, String>,
     given: BTreeMap<String, String>,
+    /// How long all expanded texts are together, those of the stages included.
+    length: AtomicUsize,
 }
 
 impl Globals {
@@ -58,7 +64,8 @@ impl Globals {
             }
         }
         let escape = file.directives.escape;
-        let mut globals = Globals { source: file.source.clone(), escape, values, given: given.clone() };
+        let mut globals =
+            Globals { source: file.source.clone(), escape, values, given: given.clone(), length: AtomicUsize::new(0) };
         for GlobalArg { arg, lines } in &file.global_args {
             let value = match (globals.given.get(&arg.name), &arg.default) {
                 (Some(given), _) => Some(given.clone()),
@@ -94,13 +101,9 @@ impl Globals {
         }
     }
 
-    /// The values at the start of a stage whose base has this environment (`NAME=value`).
-    pub fn scope(&self, base_env: &[String]) -> Scope<'_> {
-        let split = |pair: &String| match pair.split_once('=') {
-            Some((name, value)) => (name.to_owned(), value.to_owned()),
-            None => (pair.clone(), String::new()),
-        };
-        Scope { globals: self, env: base_env.iter().map(split).collect(), args: Vec::new() }
+    /// No values yet: those of a base are set by [`Scope::begin_with`].
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { globals: self, variables: Vec::new(), args: Vec::new() }
     }
 
     /// The user's arguments that no `ARG` of the file asks for.
@@ -123,7 +126,16 @@ impl Globals {
 
     fn word(&self, text: &str, lines: Lines) -> Result<String, Problem> {
         let lookup = |name: &str| self.values.get(name).cloned();
-        expand::word(text, self.escape, &lookup).map_err(|message| self.problem(message, lines))
+        let word = expand::word(text, self.escape, &lookup).and_then(|word| self.counted(word));
+        word.map_err(|message| self.problem(message, lines))
+    }
+
+    /// Variables that contain variables that contain variables make much out of little.
+    fn counted(&self, text: String) -> Result<String, String> {
+        match self.length.fetch_add(text.len(), Ordering::Relaxed).saturating_add(text.len()) > TOTAL {
+            true => Err(format!("the expanded texts of the Dockerfile are together longer than {TOTAL} bytes")),
+            false => Ok(text),
+        }
     }
 
     fn problem(&self, message: String, lines: Lines) -> Problem {
@@ -147,8 +159,10 @@ fn predefined(platforms: &Platforms) -> BTreeMap<String, String> {
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
     globals: &'a Globals,
-    env: Vec<(String, String)>,
-    args: Vec<(String, Option<String>)>,
+    /// What `ENV` and `ARG` have set: whichever came last counts.
+    variables: Vec<(String, String)>,
+    /// The names that `ARG` has declared, with a value or without.
+    args: Vec<String>,
 }
 
 /// An instruction with its variables expanded.
@@ -178,58 +192,62 @@ pub enum Step {
 }
 
 impl Scope<'_> {
-    /// The image's environment so far, in order.
-    pub fn env(&self) -> &[(String, String)] {
-        &self.env
+    /// A stage begins: the environment of its base, `NAME=value`, is set, over what arguments of a stage below have set.
+    pub fn begin_with(&mut self, env: &[String]) {
+        for entry in env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            self.set(name, value.to_owned());
+        }
     }
 
-    /// The stage's arguments that have a value and no variable of the environment before them, in order.
+    /// All variables, in the order in which they were first set: the environment of `RUN`.
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// The stage's arguments and what their names mean now, in the order of their declaration.
     pub fn args(&self) -> impl Iterator<Item = (&str, &str)> {
-        let args = self.args.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
-        args.filter(|(name, _)| !self.env.iter().any(|(other, _)| other == name))
+        self.args.iter().map(|name| (name.as_str(), self.get(name).unwrap_or_default()))
     }
 
     /// Proxy settings that the user gave and no `ARG` asks for: for the environment of `RUN`, not for its cache key.
     pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
         let given = self.globals.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        given.filter(|(name, _)| PROXIES.contains(name) && self.value(name).is_none())
+        given.filter(|(name, _)| PROXIES.contains(name) && self.get(name).is_none())
     }
 
-    /// The value of a variable; the environment comes before arguments.
-    pub fn value(&self, name: &str) -> Option<String> {
-        let env = self.env.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-        env.or_else(|| self.args.iter().find(|(other, _)| other == name).and_then(|(_, value)| value.clone()))
+    fn get(&self, name: &str) -> Option<&str> {
+        self.variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// Expands an instruction with the values before it. What it defines counts from the next one on.
+    fn set(&mut self, name: &str, value: String) {
+        match self.variables.iter_mut().find(|(other, _)| other == name) {
+            Some((_, old)) => *old = value,
+            None => self.variables.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Expands an instruction with the values before it. What it defines counts from the next one on, but what an `ARG`
+    /// defines already for the arguments behind it.
     pub fn evaluate(&mut self, instruction: &Instruction) -> Result<Step, Problem> {
         let step = self.step(&instruction.kind).map_err(|message| self.globals.problem(message, instruction.lines))?;
-        match &step {
-            Step::Env(pairs) => {
-                for (name, value) in pairs {
-                    set(&mut self.env, name, value.clone());
-                }
-            }
-            Step::Arg(args) => {
-                for (name, value) in args {
-                    set(&mut self.args, name, value.clone());
-                }
-            }
-            _ => {}
+        if let Step::Env(pairs) = &step {
+            pairs.iter().for_each(|(name, value)| self.set(name, value.clone()));
         }
         Ok(step)
     }
 
-    fn step(&self, kind: &Kind) -> Result<Step, String> {
+    fn step(&mut self, kind: &Kind) -> Result<Step, String> {
         Ok(match kind {
+            Kind::Arg(args) => Step::Arg(args.iter().map(|arg| self.declare(arg)).collect::<Result<_, _>>()?),
             Kind::Add(transfer) => Step::Add(self.transfer(transfer)?),
             Kind::Copy(transfer) => Step::Copy(self.transfer(transfer)?),
-            Kind::Arg(args) => Step::Arg(args.iter().map(|arg| self.arg(arg)).collect::<Result<_, _>>()?),
             Kind::Env(pairs) => Step::Env(self.pairs(pairs, "ENV")?),
             Kind::Label(pairs) => Step::Label(self.pairs(pairs, "LABEL")?),
             Kind::Expose(ports) => {
-                let lists = ports.iter().map(|text| expand::words(text, self.globals.escape, &self.lookup()));
-                Step::Expose(lists.collect::<Result<Vec<_>, _>>()?.concat())
+                let split = |text: &String| expand::words(text, self.globals.escape, &self.lookup());
+                let words = ports.iter().map(split).collect::<Result<Vec<_>, _>>()?.concat().into_iter();
+                Step::Expose(words.map(|word| self.globals.counted(word)).collect::<Result<_, _>>()?)
             }
             Kind::Run(run) => {
                 let mounts = run.mounts.iter().map(|text| mount::resolve(text, |value| self.word(value)));
@@ -257,7 +275,7 @@ impl Scope<'_> {
         let source = |source: &TransferSource| match source {
             TransferSource::Path(path) => self.word(path).map(TransferSource::Path),
             TransferSource::Heredoc(heredoc) if heredoc.expand => {
-                let content = expand::heredoc(&heredoc.content, &self.lookup())?;
+                let content = self.globals.counted(expand::heredoc(&heredoc.content, &self.lookup())?)?;
                 Ok(TransferSource::Heredoc(Heredoc { content, ..heredoc.clone() }))
             }
             TransferSource::Heredoc(heredoc) => Ok(TransferSource::Heredoc(heredoc.clone())),
@@ -274,14 +292,21 @@ impl Scope<'_> {
         })
     }
 
-    /// The user's value, the default, or what a global `ARG` of this name says.
-    fn arg(&self, arg: &Arg) -> Result<(String, Option<String>), String> {
+    /// An argument gets the user's value, its default, or what a global `ARG` of this name says. Without any of them
+    /// the name keeps the value that it has.
+    fn declare(&mut self, arg: &Arg) -> Result<(String, Option<String>), String> {
         let name = self.word(&arg.name)?;
         let value = match (self.globals.given.get(&name), &arg.default) {
             (Some(given), _) => Some(given.clone()),
             (None, Some(default)) => Some(self.word(default)?),
             (None, None) => self.globals.values.get(&name).cloned(),
         };
+        if let Some(value) = &value {
+            self.set(&name, value.clone());
+        }
+        if !self.args.contains(&name) {
+            self.args.push(name.clone());
+        }
         Ok((name, value))
     }
 
@@ -298,17 +323,10 @@ impl Scope<'_> {
     }
 
     fn word(&self, text: &str) -> Result<String, String> {
-        expand::word(text, self.globals.escape, &self.lookup())
+        self.globals.counted(expand::word(text, self.globals.escape, &self.lookup())?)
     }
 
     fn lookup(&self) -> impl Fn(&str) -> Option<String> {
-        |name| self.value(name)
-    }
-}
-
-fn set<T>(list: &mut Vec<(String, T)>, name: &str, value: T) {
-    match list.iter_mut().find(|(other, _)| other == name) {
-        Some((_, old)) => *old = value,
-        None => list.push((name.to_owned(), value)),
+        |name| self.get(name).map(str::to_owned)
     }
 }

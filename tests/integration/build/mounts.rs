@@ -178,6 +178,18 @@ fn memory_is_mounted() {
 }
 
 #[test]
+fn a_secret_is_known_by_its_target_where_nothing_else_is_said() {
+    let store = Store::new();
+    let file = store.write("secret", "in the file\n");
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,target=/root/token cat /root/token\n\
+        RUN --mount=type=secret,source=token cat /run/secrets/token\n\
+        RUN --mount=type=secret,target=/root/absent ls /root/absent 2>&1 || true\n";
+    let said = store.builds(dockerfile, &["--secret", &format!("id=token,src={file}")]);
+    assert_eq!(said.matches(" in the file\n").count(), 2, "{said}");
+    assert!(said.contains("/root/absent: No such file or directory"), "{said}");
+}
+
+#[test]
 fn secrets_are_seen_and_never_kept() {
     let store = Store::new();
     let secret = "a-secret-that-nobody-else-says";

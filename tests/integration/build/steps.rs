@@ -53,9 +53,23 @@ fn triggers_run_in_the_child() {
     let store = Store::new();
     store.builds("FROM busybox\nONBUILD RUN echo triggered > /trigger\nONBUILD ENV A=b\n", &["-t", "parent"]);
     assert_eq!(store.inspect("parent", "{{json .Config.OnBuild}}").matches("RUN echo").count(), 1);
+    assert!(!store.ok(&["history", "parent"]).contains("ONBUILD"));
     let said = store.builds("FROM parent\nRUN cat /trigger; echo A=$A\n", &["-t", "child"]);
     assert!(said.contains("triggered") && said.contains("A=b"), "{said}");
     assert_eq!(store.inspect("child", "{{json .Config.OnBuild}}"), "null");
+}
+
+#[test]
+fn triggers_of_a_stage_run_in_the_stage_on_top() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS files\nRUN echo copied > /f\nFROM busybox AS base\n\
+        ONBUILD COPY --from=files /f /f\nONBUILD RUN echo x >> /trigger\nRUN [ ! -e /trigger ]\n\
+        FROM base AS mid\nRUN cat /f; [ $(wc -l < /trigger) = 1 ]\nFROM mid\nRUN [ $(wc -l < /trigger) = 1 ]\n";
+    let said = store.builds(dockerfile, &["-t", "i"]);
+    assert!(said.contains(" copied\n") && said.contains("[mid 3/3] RUN cat /f"), "{said}");
+    assert_eq!(store.inspect("i", "{{json .Config.OnBuild}}"), "null");
+    let error = store.build_fails("FROM busybox AS a\nONBUILD RUN false\nFROM a\n", &[]);
+    assert!(error.contains("process \"/bin/sh -c false\" did not complete successfully: exit code: 1\n"), "{error}");
 }
 
 #[test]
@@ -71,13 +85,30 @@ fn commands_have_arguments_and_variables_but_the_image_only_variables() {
 }
 
 #[test]
+fn arguments_and_variables_overwrite_each_other() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS base\nARG X=1\nARG X\nENV E=env\nARG E=arg\nARG A=1 B=$A$X\n\
+        RUN echo one X=$X E=$E B=$B\nFROM base\nARG X\nRUN echo two X=$X E=$E B=$B\n";
+    let said = store.builds(dockerfile, &["-t", "i"]);
+    assert!(said.contains("one X=1 E=arg B=11"), "{said}");
+    // What a stage brings along as an image counts where another begins.
+    assert!(said.contains("two X=1 E=env B=11"), "{said}");
+    let env = store.inspect("i", "{{json .Config.Env}}");
+    assert!(env.contains("\"E=env\"") && !env.contains("X=") && !env.contains("B="), "{env}");
+    let history = store.ok(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "i"]);
+    assert!(history.contains("RUN |4 X=1 E=arg A=1 B=11 /bin/sh -c echo one"), "{history}");
+    assert!(history.contains("RUN |4 X=1 E=env A=1 B=11 /bin/sh -c echo two"), "{history}");
+}
+
+#[test]
 fn scripts_and_shells() {
     let store = Store::new();
     let dockerfile = "FROM busybox\nRUN <<EOF\necho first\necho second\nEOF\n\
         RUN <<SCRIPT\n#!/bin/cat\nthe script itself\nSCRIPT\n\
+        RUN <<-SCRIPT\n\t#!/bin/cat\n\tthe script without tabs\n\tSCRIPT\n\
         RUN [\"/bin/echo\", \"no $shell\"]\nSHELL [\"/bin/sh\", \"-xc\"]\nRUN echo traced\n";
     let said = store.builds(dockerfile, &[]);
-    for expected in ["second", "the script itself", "no $shell", "+ echo traced"] {
+    for expected in ["second", "the script itself", " the script without tabs", "no $shell", "+ echo traced"] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
@@ -172,7 +203,7 @@ fn limits_hold_in_builds() {
     let said = store.builds(dockerfile, &args);
     assert!(said.contains(" 123\n") && said.contains("size=3072k") && said.contains("1.2.3.4\tadded"), "{said}");
     let error = store.build_fails("FROM busybox\nRUN head -c 200m /dev/zero | tail\n", &["-m", "16m"]);
-    assert!(error.contains("exit code: 1"), "{error}");
+    assert!(error.contains("exit code: 137 (the memory limit was reached)\n"), "{error}");
 }
 
 #[test]

@@ -73,6 +73,5 @@ fn addresses_are_fetched() {
     assert!(bench.refused("ADD http://files/ /z/").contains("ends with no file name"));
     assert!(bench.refused("ADD git@host:x /z").contains("git repository"));
     assert!(bench.refused("ADD --checksum=sha256:00 f /z").contains("--checksum can only be used with an address"));
-    // To COPY it is a path like any other.
-    assert!(bench.refused("COPY http://files/ctx/f /z").contains("not found in the build context"));
+    assert!(bench.refused("COPY http://files/ctx/f /z").contains("source can't be a URL for COPY"));
 }

@@ -42,9 +42,28 @@ fn several_sources_need_a_folder() {
     let bench = Bench::new(&["a", "b", "d/c"], &[]);
     assert_eq!(bench.copy("COPY a b d /x/"), ["x/", "x/a=a", "x/b=b", "x/c=d/c"]);
     for text in ["COPY a b /y", "COPY ? /y", "COPY a <<E /y\nE"] {
-        assert!(bench.refused(text).contains("must be a directory and end with a /"), "{text}");
+        assert!(Bench::new(&["a", "b"], &[]).refused(text).contains("must be a directory and end with a /"), "{text}");
+        assert!(Bench::new(&["a", "b"], &["y=old"]).refused(text).contains("must be a directory"), "{text}");
     }
     assert_eq!(Bench::new(&["ab"], &[]).copy("COPY a* /y"), ["y=ab"]);
+}
+
+#[test]
+fn what_is_a_folder_already_needs_no_slash() {
+    let cases: [(&str, &[&str]); 6] = [
+        ("COPY a b /y", &["y/", "y/a=a", "y/b=b"]),
+        ("COPY ? /y", &["y/", "y/a=a", "y/b=b"]),
+        ("COPY ? /link", &["y/", "y/a=a", "y/b=b"]),
+        ("COPY s* /new", &["new/", "new/c=s1/c", "new/d=s2/d"]),
+        ("COPY s1 a /new", &["new/", "new/a=a", "new/c=s1/c"]),
+        ("COPY --parents a s2 /new", &["new/", "new/a=a", "new/s2/", "new/s2/d=s2/d"]),
+    ];
+    for (text, expected) in cases {
+        let bench = Bench::new(&["a", "b", "s1/c", "s2/d"], &["y/old", "link->y"]);
+        assert_eq!(bench.copy(text), expected, "{text}");
+    }
+    let bench = Bench::new(&["a", "s1/c"], &[]);
+    assert!(bench.refused("COPY a s1 /new").contains("cannot copy to non-directory"));
 }
 
 #[test]

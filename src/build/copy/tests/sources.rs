@@ -40,6 +40,11 @@ fn patterns() {
 fn what_is_not_there() {
     let bench = Bench::new(&CONTEXT, &[]).ignoring("b.c\nsrc");
     assert_eq!(bench.refused("COPY nope /x"), "\"/nope\": not found in the build context");
+    for address in ["http://x.y/z", "https://x.y/z", "git@x.y:z", "ssh://x.y/z"] {
+        let expected = format!("source can't be a URL for COPY: {address}; ADD gets files from the web");
+        assert_eq!(bench.refused(&format!("COPY {address} /x")), expected);
+    }
+    assert!(bench.refused("COPY git@x /x").contains("not found in the build context"));
     assert_eq!(bench.refused("COPY ../../nope /x"), "\"/nope\": not found in the build context");
     let hint = ": it is excluded by .dockerignore";
     assert!(bench.refused("COPY b.c /x").ends_with(hint));

@@ -93,6 +93,19 @@ fn nonsense_is_refused() {
 }
 
 #[test]
+fn nothing_grows_without_end() {
+    let lookup = |_: &str| Some("x".repeat(1 << 20));
+    for text in ["$a".repeat(100_000), format!("\"{}\"", "$a".repeat(100_000)), "${a//?/$a}".into()] {
+        let message = expand::word(&text, '\\', &lookup).unwrap_err();
+        assert!(message.contains("longer than 16777216 bytes"), "{message}");
+    }
+    for text in ["${a#$a}", "${a%$a}", "${a/$a/}"] {
+        assert!(expand::word(text, '\\', &lookup).unwrap_err().contains("too large"), "{text}");
+    }
+    assert_eq!(expand::word("${a/?/$a}", '\\', &lookup).unwrap().len(), (2 << 20) - 1);
+}
+
+#[test]
 fn words_are_split_where_no_quotes_are() {
     let split = |text: &str| expand::words(text, '\\', &value).unwrap();
     assert_eq!(split("$spaces z"), ["x", "y", "z"]);

@@ -63,7 +63,8 @@ proptest! {
             Ok(file) => {
                 let platforms = Platforms { build: "x".into(), target: String::new(), stage: String::new() };
                 let Ok(globals) = Globals::new(&file, &BTreeMap::new(), &platforms) else { return Ok(()) };
-                let mut scope = globals.scope(&["a=b".into()]);
+                let mut scope = globals.scope();
+                scope.begin_with(&["a=b".into()]);
                 for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
                     prop_assert!(instruction.lines.first <= instruction.lines.last);
                     let _ = scope.evaluate(instruction);

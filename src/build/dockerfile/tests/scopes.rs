@@ -16,7 +16,8 @@ fn globals(file: &Dockerfile, given: &[(&str, &str)]) -> Globals {
 fn steps(text: &str, given: &[(&str, &str)]) -> Vec<Step> {
     let file = parsed(text);
     let globals = globals(&file, given);
-    let mut scope = globals.scope(&["PATH=/bin".into()]);
+    let mut scope = globals.scope();
+    scope.begin_with(&["PATH=/bin".into()]);
     file.stages.last().unwrap().instructions.iter().map(|i| scope.evaluate(i).unwrap()).collect()
 }
 
@@ -54,17 +55,39 @@ fn a_stage_imports_what_it_names() {
 }
 
 #[test]
-fn environment_comes_before_arguments() {
+fn the_last_of_env_and_arg_counts() {
     assert_eq!(label("FROM a\nARG v=arg\nENV v=env\nLABEL l=$v", &[]), "env");
-    assert_eq!(label("FROM a\nENV v=env\nARG v=arg\nLABEL l=$v", &[("v", "given")]), "env");
+    assert_eq!(label("FROM a\nENV v=env\nARG v=arg\nLABEL l=$v", &[]), "arg");
+    assert_eq!(label("FROM a\nENV v=env\nARG v\nLABEL l=$v", &[("v", "given")]), "given");
+    assert_eq!(label("ARG v=top\nFROM a\nENV v=env\nARG v\nLABEL l=$v", &[]), "top");
+    assert_eq!(label("FROM a\nENV v=env\nARG v\nLABEL l=$v", &[]), "env");
+    assert_eq!(label("FROM a\nARG v=1\nARG v\nLABEL l=$v", &[]), "1");
+    assert_eq!(label("FROM a\nARG PATH=/mine\nLABEL l=$PATH", &[]), "/mine");
+    assert_eq!(label("FROM a\nARG a=1 b=${a}2 a=3\nLABEL l=$a$b", &[]), "312");
+}
+
+#[test]
+fn arguments_are_told_and_variables_are_given() {
     let file = parsed("FROM a\nARG v=arg\nARG w=arg\nARG none\nENV v=env\n");
     let globals = globals(&file, &[("HTTP_PROXY", "p"), ("unknown", "x")]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     file.stages[0].instructions.iter().for_each(|i| drop(scope.evaluate(i).unwrap()));
-    assert_eq!(scope.args().collect::<Vec<_>>(), [("w", "arg")]);
+    assert_eq!(scope.args().collect::<Vec<_>>(), [("v", "env"), ("w", "arg"), ("none", "")]);
     assert_eq!(scope.proxies().collect::<Vec<_>>(), [("HTTP_PROXY", "p")]);
-    assert_eq!(scope.env(), [("v".to_string(), "env".to_string())]);
+    let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+    assert_eq!(scope.variables(), [pair("v", "env"), pair("w", "arg")]);
     assert_eq!(globals.unused(&file), ["unknown"]);
+}
+
+#[test]
+fn a_stage_on_a_stage_begins_with_its_variables() {
+    let file = parsed("FROM a\nARG v=1 w=2\nENV w=env\nARG w=arg\nFROM 0\nARG v\nLABEL l=$v$w");
+    let globals = globals(&file, &[]);
+    let mut scope = globals.scope();
+    file.stages[0].instructions.iter().for_each(|i| drop(scope.evaluate(i).unwrap()));
+    scope.begin_with(&["w=env".into()]);
+    let last = file.stages[1].instructions.iter().map(|i| scope.evaluate(i).unwrap()).last();
+    assert_eq!(last, Some(Step::Label(vec![("l".into(), "1env".into())])));
 }
 
 #[test]
@@ -104,10 +127,21 @@ fn who_expands_and_who_does_not() {
 fn a_problem_has_its_place() {
     let file = parsed("FROM a\n\nCOPY --from=$x a b\nENV a=${b:?c}\nRUN --mount=type=cache,target=$x y\n");
     let globals = globals(&file, &[]);
-    let mut scope = globals.scope(&[]);
+    let mut scope = globals.scope();
     let problems: Vec<String> =
         file.stages[0].instructions.iter().map(|i| scope.evaluate(i).unwrap_err().to_string()).collect();
     assert!(problems[0].starts_with("Dockerfile:3: variable expansion is not supported for --from"));
     assert_eq!(problems[1], "Dockerfile:4: b: c");
     assert_eq!(problems[2], "Dockerfile:5: a cache mount needs a target");
+}
+
+#[test]
+fn a_file_does_not_grow_without_end() {
+    let large = format!("FROM a\nENV a={}\nENV b=${{a//?/$a}}\n", "x".repeat(3000));
+    let text = format!("{large}{}", "LABEL l=$b\n".repeat(1000));
+    let file = parsed(&text);
+    let globals = globals(&file, &[]);
+    let mut scope = globals.scope();
+    let all: Result<Vec<Step>, Problem> = file.stages[0].instructions.iter().map(|i| scope.evaluate(i)).collect();
+    assert!(all.unwrap_err().message.contains("together longer than 67108864 bytes"));
 }

@@ -76,10 +76,12 @@ fn heredocs_bring_their_bodies() {
     // Comments and continuation lines mean nothing in a body.
     let Kind::Run(run) = instruction("RUN <<EOF\n# no comment\na \\\n\nEOF") else { panic!() };
     assert_eq!(run.script(), Script::Shell("# no comment\na \\\n\n".into()));
-    let Kind::Run(run) = instruction("RUN <<-EOF\n\t#!/bin/x\n\ta\n\tEOF") else { panic!() };
-    assert_eq!(run.script(), Script::Shell("#!/bin/x\na\n".into()));
-    let Kind::Run(run) = instruction("RUN <<EOF\n#!/bin/x\na\nEOF") else { panic!() };
-    assert_eq!(run.script(), Script::File { name: "EOF".into(), content: "#!/bin/x\na\n".into() });
+    for text in ["RUN <<EOF\n#!/bin/x\na\nEOF", "RUN <<-EOF\n\t#!/bin/x\n\ta\n\tEOF"] {
+        let Kind::Run(run) = instruction(text) else { panic!() };
+        assert_eq!(run.script(), Script::File { name: "EOF".into(), content: "#!/bin/x\na\n".into() });
+    }
+    let Kind::Run(run) = instruction("RUN <<-EOF\n\ta\n\t\tb\n\tEOF") else { panic!() };
+    assert_eq!(run.script(), Script::Shell("a\nb\n".into()));
     for text in ["RUN cat <<<EOF", "RUN echo $((1<<2))", "RUN echo \"a <<EOF\"", "CMD cat <<EOF"] {
         instruction(text);
     }
