@@ -67,6 +67,10 @@ impl Root {
             Ok(mut entries) => entries.any(|e| e.is_ok_and(|e| !is_ours(&e.file_name()))),
             Err(_) => false,
         };
+        // Whoever was faster may already have files in the making.
+        if has_other_content && self.path.join("format").exists() {
+            return Ok(());
+        }
         if has_other_content {
             bail!("the folder is not empty and was not made by minirun");
         }

@@ -62,6 +62,8 @@ impl Fetching<'_> {
         for (_, wish) in &present {
             self.tell(wish, Step::AlreadyExists);
             self.recognise(wish);
+            // Of a pull that was killed when it had just been done with it.
+            Partial::discard(&self.store.root, &wish.blob.digest);
         }
         missing.iter().for_each(|(_, wish)| self.tell(wish, Step::PullingFsLayer));
         let fetched = self.at_once(&missing).and_then(|mut later| {
