@@ -4,6 +4,7 @@
 
 use super::copy::Origin;
 use super::dockerfile::Source;
+use super::git::Repository;
 use super::ignore::Ignore;
 use crate::image::union::Union;
 use crate::image::unpack;
@@ -28,7 +29,8 @@ pub struct Context {
     /// Where it lies, if it is a folder of the host.
     path: Option<PathBuf>,
     ignore: Option<Arc<Ignore>>,
-    unpacked: Option<Scratch>,
+    /// Where it was put otherwise.
+    unpacked: Option<(Scratch, PathBuf)>,
 }
 
 /// Which file is the Dockerfile.
@@ -90,7 +92,15 @@ impl Context {
         let dir = Dir::open(scratch.path()).context("open the folder for the context")?;
         unpack::unpack_archive(stream, &dir, scratch.limit())
             .context("unable to prepare context: unpack the archive")?;
-        Ok(Context::of(Union::new(vec![dir]), Some(scratch)))
+        let path = scratch.path().to_owned();
+        Ok(Context::of(Union::new(vec![dir]), Some((scratch, path))))
+    }
+
+    /// A git repository, got into an empty folder.
+    pub fn repository(scratch: Scratch, repository: &Repository, keeps_git: bool) -> Result<Context> {
+        let path = repository.get(&scratch, keeps_git, &|| Ok(())).context("unable to prepare context")?;
+        let dir = Dir::open(&path).context("open the folder for the context")?;
+        Ok(Context::of(Union::new(vec![dir]), Some((scratch, path))))
     }
 
     /// No files at all.
@@ -98,8 +108,8 @@ impl Context {
         Context::of(Union::new(Vec::new()), None)
     }
 
-    fn of(tree: Union, scratch: Option<Scratch>) -> Context {
-        Context { tree, path: None, ignore: None, unpacked: scratch }
+    fn of(tree: Union, unpacked: Option<(Scratch, PathBuf)>) -> Context {
+        Context { tree, path: None, ignore: None, unpacked }
     }
 
     /// Reads the Dockerfile, and which files the context is without: what `<Dockerfile>.dockerignore` beside it says,
@@ -166,7 +176,7 @@ impl Context {
 
     /// The folder of the host that it is, or into which it was unpacked.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref().or(self.unpacked.as_ref().map(Scratch::path))
+        self.path.as_deref().or(self.unpacked.as_ref().map(|(_, path)| path.as_path()))
     }
 }
 

@@ -11,6 +11,7 @@
 //! transfer     COPY and ADD: copy does the work, from a context, a stage or an image into a new layer
 //! prune        what builds keep: remembered steps and cache_mounts
 //! context      the folder or archive, its Dockerfile and .dockerignore
+//! git          repositories as contexts and sources
 //! ignore, glob `.dockerignore`, and patterns for paths
 //! dockerfile   text -> instructions with their positions; variables; `Scope` evaluates one after another
 //! ```
@@ -21,6 +22,7 @@ mod config;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+pub mod git;
 mod glob;
 pub mod ignore;
 mod key;
@@ -43,6 +45,7 @@ use crate::layout::{Root, Workshop};
 use anyhow::{Context as _, Result, bail};
 use context::{Context, DockerfileAt};
 use dockerfile::{Dockerfile, Globals, Kind, Platforms, Source};
+use git::Repository;
 use output::Output;
 use progress::{Progress, Reporter};
 use session::{Fetch, Session, Wishes};
@@ -56,6 +59,8 @@ pub use mounts::Secrets;
 pub enum ContextAt<'a> {
     /// A folder of the host.
     Folder(&'a Path),
+    /// A git repository; whether its `.git` is a part of the context.
+    Repository(&'a Repository, bool),
     /// A stream of a tar archive.
     Archive(Box<dyn Read + Send + 'a>),
     /// There are none.
@@ -77,6 +82,10 @@ impl Subject {
     pub fn open(root: &Root, context: ContextAt<'_>, dockerfile: DockerfileAt<'_>) -> Result<Subject> {
         let context = match context {
             ContextAt::Folder(path) => Context::directory(path).map(|context| (None, context)),
+            ContextAt::Repository(repository, keeps_git) => {
+                let workshop = root.workshop()?;
+                Context::repository(workshop.scratch()?, repository, keeps_git).map(|context| (Some(workshop), context))
+            }
             ContextAt::Nowhere => Ok((None, Context::empty())),
             ContextAt::Archive(stream) => {
                 let workshop = root.workshop()?;

@@ -1,8 +1,9 @@
 //! `COPY` and `ADD`: what they are known by, and the layer that they make.
 
 use super::context::Context;
-use super::copy::{Fetched, Known, Options, Origin, Plan, Request, plan};
+use super::copy::{Fetched, Got, Known, Options, Origin, Plan, Request, plan};
 use super::dockerfile::{Mount, Transfer, TransferSource};
+use super::git::Repository;
 use super::glob::Glob;
 use super::key::Key;
 use super::mounts;
@@ -87,7 +88,14 @@ impl Builder<'_> {
         };
         let config = self.state.config();
         let request = Request { transfer, is_add: keyword == "ADD", workdir: &config.working_dir };
-        plan(&request, &origin, &|address| self.download(address))
+        plan(&request, &origin, &|address| self.get(address, transfer.keep_git_dir))
+    }
+
+    fn get(&self, address: &str, keeps_git: bool) -> Result<Got> {
+        let Some(repository) = Repository::parse(address) else { return self.download(address).map(Got::File) };
+        let scratch = self.session.workshop.scratch()?;
+        let path = repository.get(&scratch, keeps_git, &|| self.session.go_on())?;
+        Ok(Got::Folder(scratch, path))
     }
 
     /// Gets the content of an address, to a file without a name: it goes with the step.

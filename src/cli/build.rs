@@ -367,7 +367,9 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
         platform.split(',').try_for_each(check_platform)?;
     }
     let results = Results::parse(&args.output, names)?;
-    let subject = open_subject(app, args.file.as_deref(), &args.path, args.quiet)?;
+    // BuildKit's way to ask for it.
+    let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    let subject = open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)?;
     let mut view = View::new(&args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();

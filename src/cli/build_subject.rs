@@ -3,6 +3,7 @@
 use super::progress::{Lines, Stream as Output};
 use super::{App, surroundings};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
+use crate::build::git::Repository;
 use crate::build::{ContextAt, Subject};
 use crate::image::progress::{Step, Watched};
 use crate::registry::Web;
@@ -15,8 +16,8 @@ use std::path::Path;
 /// Nobody's honest Dockerfile is larger.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
-/// Opens the context at `path`, with the Dockerfile that `-f` names.
-pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, quiet: bool) -> Result<Subject> {
+/// Opens the context at `path`, with the Dockerfile that `-f` names. `keeps_git` is for repositories.
+pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, keeps_git: bool, quiet: bool) -> Result<Subject> {
     let is_stream = |path: &Path| path.as_os_str() == "-";
     let file_is_stream = file.is_some_and(is_stream);
     if file_is_stream && is_stream(path) {
@@ -29,13 +30,17 @@ pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, quiet: bool) ->
         return from_stream(app, file, std::io::stdin(), quiet).context("from the standard input");
     }
     if let Some(address) = path.to_str().filter(|text| is_address(text)) {
-        if !address.starts_with("http") || address.split(['?', '#']).next().is_some_and(|path| path.ends_with(".git")) {
-            bail!("the context {address} is a git repository: clone it first, and give the folder");
-        }
         if file_is_stream {
             bail!("the Dockerfile cannot come from the standard input when the context is {address}");
         }
-        return from_web(app, file, address, quiet).with_context(|| format!("the context {address}"));
+        let opened = match Repository::parse(&whole(address)) {
+            Some(repository) => {
+                let context = ContextAt::Repository(&repository, keeps_git);
+                Subject::open(&app.root, context, dockerfile_at(file))
+            }
+            None => from_web(app, file, address, quiet),
+        };
+        return opened.with_context(|| format!("the context {address}"));
     }
     let context = ContextAt::Folder(path);
     if file_is_stream {
@@ -80,5 +85,16 @@ fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send, quiet: 
 }
 
 fn is_address(text: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| text.starts_with(start))
+    let is_web = ["http://", "https://"].iter().any(|start| text.starts_with(start));
+    is_web || Repository::parse(&whole(text)).is_some()
+}
+
+/// Of one place people leave out how it is reached, and that it is a repository.
+fn whole(address: &str) -> String {
+    let (place, part) = address.split_once('#').map_or((address, None), |(place, part)| (place, Some(part)));
+    if !place.starts_with("github.com/") {
+        return address.to_owned();
+    }
+    let place = format!("https://{}.git", place.trim_end_matches(".git").trim_end_matches('/'));
+    part.map_or(place.clone(), |part| format!("{place}#{part}"))
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod contexts;
 mod crash;
+mod git;
 mod mounts;
 mod network;
 mod real;

@@ -20,5 +20,5 @@ mod write;
 
 pub use digest::Known;
 pub use memo::Memo;
-pub use select::{Fetched, Origin, Plan, Request, plan};
+pub use select::{Fetched, Got, Origin, Plan, Request, plan};
 pub use write::Options;

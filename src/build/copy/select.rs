@@ -2,17 +2,19 @@
 
 use super::walk::{Node, Spot};
 use crate::build::dockerfile::{Transfer, TransferSource};
+use crate::build::git::Repository;
 use crate::build::glob::Glob;
 use crate::build::ignore::Ignore;
 use crate::image::union::Union;
-use crate::sys::dir::{clean, file_type};
+use crate::layout::Scratch;
+use crate::sys::dir::{Dir, clean, file_type};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where files come from.
@@ -45,6 +47,14 @@ pub struct Fetched {
     pub file: File,
     /// Seconds since 1970, if the server has told.
     pub modified: Option<i64>,
+}
+
+/// What is behind an address.
+#[derive(Debug)]
+pub enum Got {
+    File(Fetched),
+    /// The files of a repository, and where they are in a folder that has to stay.
+    Folder(Scratch, PathBuf),
 }
 
 /// One thing to be copied.
@@ -86,13 +96,15 @@ pub struct Plan {
     pub(super) destination: Vec<Vec<u8>>,
     /// Whether the destination is a folder, whatever is there now.
     pub(super) is_folder: bool,
+    /// Folders that sources are in.
+    scratches: Vec<Scratch>,
 }
 
 /// Finds what an instruction is about. `fetch` gets the content of an address.
 ///
 /// # Errors
 /// A source that is not there, and what makes no sense.
-pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<Fetched>) -> Result<Plan> {
+pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<Got>) -> Result<Plan> {
     let Request { transfer, is_add, workdir } = *request;
     let keyword = if is_add { "ADD" } else { "COPY" };
     let destination = &transfer.destination;
@@ -109,6 +121,7 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
         is_add,
         destination: components(absolute.as_os_str()),
         is_folder: is_named_folder || destination == "..",
+        scratches: Vec::new(),
     };
     for source in &transfer.sources {
         match source {
@@ -116,7 +129,8 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<F
                 plan.sources.push(Source::Text { name: heredoc.name.clone(), content: heredoc.text() });
             }
             TransferSource::Path(address) if is_add && is_remote(address) => {
-                plan.sources.push(remote(address, transfer, is_named_folder, fetch)?);
+                let source = plan.remote(address, is_named_folder, fetch)?;
+                plan.sources.push(source);
             }
             TransferSource::Path(address) if is_remote(address) => {
                 bail!("source can't be a URL for COPY: {address}; ADD gets files from the web")
@@ -140,36 +154,44 @@ fn components(path: &OsStr) -> Vec<Vec<u8>> {
 }
 
 fn is_remote(source: &str) -> bool {
-    let is_git = source.starts_with("git@") && source.contains(':');
-    is_git || ["http://", "https://", "git://", "ssh://"].iter().any(|start| source.starts_with(start))
+    let is_web = ["http://", "https://"].iter().any(|start| source.starts_with(start));
+    is_web || Repository::parse(source).is_some()
 }
 
-fn remote(
-    address: &str,
-    transfer: &Transfer,
-    is_folder: bool,
-    fetch: &dyn Fn(&str) -> Result<Fetched>,
-) -> Result<Source> {
-    let path = address.split(['?', '#']).next().unwrap_or_default();
-    if !address.starts_with("http") || path.ends_with(".git") {
-        bail!("ADD from the git repository {address}: this is not supported, clone it in a RUN");
+impl Plan {
+    fn remote(&mut self, address: &str, is_folder: bool, fetch: &dyn Fn(&str) -> Result<Got>) -> Result<Source> {
+        let is_repository = Repository::parse(address).is_some();
+        let name = file_name(address);
+        if !is_repository && is_folder && name.is_empty() {
+            bail!("{address} ends with no file name, so the destination must be one");
+        }
+        let fetched = match fetch(address).with_context(|| format!("get {address}"))? {
+            Got::File(fetched) => fetched,
+            Got::Folder(scratch, path) => {
+                let tree = Union::new(vec![Dir::open(path).context("open the repository's files")?]);
+                self.scratches.push(scratch);
+                let node = Node::Folder(Spot::top(&tree, None));
+                return Ok(Source::Tree(Box::new(Selected { node, base: Vec::new(), kept: vec![], folders: vec![] })));
+            }
+        };
+        if let Some(checksum) = &self.transfer.checksum {
+            let wanted: crate::image::Digest = checksum.parse().with_context(|| format!("--checksum={checksum}"))?;
+            let found = super::file::digest_of(&fetched.file).with_context(|| format!("read {address}"))?;
+            if found != wanted {
+                bail!("the content of {address} has the digest {found}, not {wanted}");
+            }
+        }
+        Ok(Source::Remote { name, fetched })
     }
+}
+
+/// The last part of an address, if it can be the name of a file.
+fn file_name(address: &str) -> String {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     let path = decoded(path);
     let name = path.rsplit('/').next().unwrap_or_default();
-    let name = if matches!(name, "." | "..") || name.contains('\0') { "" } else { name };
-    if is_folder && name.is_empty() {
-        bail!("{address} ends with no file name, so the destination must be one");
-    }
-    let fetched = fetch(address).with_context(|| format!("get {address}"))?;
-    if let Some(checksum) = &transfer.checksum {
-        let wanted: crate::image::Digest = checksum.parse().with_context(|| format!("--checksum={checksum}"))?;
-        let found = super::file::digest_of(&fetched.file).with_context(|| format!("read {address}"))?;
-        if found != wanted {
-            bail!("the content of {address} has the digest {found}, not {wanted}");
-        }
-    }
-    Ok(Source::Remote { name: name.to_owned(), fetched })
+    if matches!(name, "." | "..") || name.contains('\0') { String::new() } else { name.to_owned() }
 }
 
 /// A part of an address without `%` signs.

@@ -154,7 +154,7 @@ fn contexts_and_dockerfiles_come_from_the_web() {
         store.ok(&["build", "-q", "-t", "i", &web.at(path)]);
         assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/word"]), word);
     }
-    for (path, why) in [("/empty", "there is nothing"), ("/no", "not found"), ("/x.git", "is a git repository")] {
+    for (path, why) in [("/empty", "there is nothing"), ("/no", "not found"), ("/x.git", "git fetch: ")] {
         assert!(store.fails(1, &["build", &web.at(path)]).contains(why), "{path}");
     }
 }

@@ -63,7 +63,8 @@ impl Bench {
         plan(&request, &origin, &|address| {
             let path = address.split('?').next().and_then(|address| address.strip_prefix("http://files/"));
             let Some(path) = path else { bail!("no such host") };
-            Ok(Fetched { file: std::fs::File::open(self.folder.path(path))?, modified: Some(1_000_000_000) })
+            let file = std::fs::File::open(self.folder.path(path))?;
+            Ok(Got::File(Fetched { file, modified: Some(1_000_000_000) }))
         })
     }
 
