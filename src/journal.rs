@@ -109,6 +109,9 @@ impl Reader {
         for file in [reader.path.clone(), older(&reader.path)] {
             reader.files.extend(open(&file)?);
         }
+        // It may have been set aside between the two looks.
+        let number = |file: &BufReader<File>| file.get_ref().metadata().map_or(0, |m| m.ino());
+        reader.files.dedup_by_key(|file| number(file));
         Ok(reader)
     }
 

@@ -428,7 +428,7 @@ fn names_are_given_moved_and_refused() {
     store.ok(&["tag", "other", "by-id"]);
     assert_ne!(store.inspect("by-id", "{{.Id}}"), id, "the name moves without a question");
     let error = store.fails(1, &["tag", "nosuch", "x"]);
-    assert!(error.contains("No such image: nosuch"), "{error}");
+    assert!(error.contains("No such image: nosuch:latest"), "{error}");
     for bad in ["Upper:y", "a b", "x:", "-x", "x:y:z", "", "../x", "x@sha256:12"] {
         let error = store.fails(1, &["tag", "--", IMAGE, bad]);
         assert!(error.contains("is not a valid repository/tag"), "{bad}: {error}");
