@@ -1,5 +1,6 @@
 //! Tables as Docker prints them: columns at least ten wide, three spaces apart, the last one as long as it is.
 
+pub use crate::sys::errors::printable;
 use std::fmt::Write;
 
 const MIN_WIDTH: usize = 10;
@@ -42,24 +43,6 @@ impl Table {
         }
         out
     }
-}
-
-/// `text` with its control characters as escapes, so that a hostile name cannot drive the terminal.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unsafe(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Control characters, and those that turn the direction of the text after them.
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

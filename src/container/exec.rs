@@ -15,6 +15,7 @@ use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::State;
 use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
+use crate::runtime::namespaces;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Child, ProcessId};
@@ -196,7 +197,8 @@ fn begin(task: &Task) -> Result<(Created, Ends)> {
     let plan = ProcessPlan::from_spec(&task.process)?.in_container(linux)?;
     let cgroup = Cgroup::at(&task.cgroup)?;
     let state = State::default();
-    let visit = Visit { init: task.init, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
+    let kinds = namespaces::kinds(linux);
+    let visit = Visit { init: task.init, kinds, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
     let (created, ends) = if plan.terminal {
         let mut created = join::create(visit, None)?;
         let master = created.console.take().context("the command made no terminal")?;

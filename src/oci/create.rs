@@ -221,7 +221,10 @@ fn hand_over(args: &Common, created: &Created, order: &Order) -> Result<()> {
 
 /// Writes a process's number, whole or not at all.
 pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    // Others may know it, too.
+    let public = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     write_atomic(path, pid.to_string().as_bytes(), Durability::Atomic)
+        .and_then(|()| std::fs::set_permissions(path, public))
         .with_context(|| format!("write the pid file {}", path.display()))
 }
 

@@ -7,6 +7,7 @@ use super::record::{Container, Status, Store};
 use super::values::{self, capability, user};
 use crate::runtime::cgroup::{Cgroup, Hierarchies, Version};
 use crate::runtime::join::{self, Visit};
+use crate::runtime::namespaces;
 use crate::runtime::plan::refuse_labels;
 use crate::runtime::process::{Manner, ProcessPlan};
 use crate::sys::dir::clean;
@@ -118,7 +119,8 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
-    let visit = Visit { init: container.init(), cgroup: &cgroup, plan: &plan, manner, state: &state };
+    let kinds = namespaces::kinds(linux);
+    let visit = Visit { init: container.init(), kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
     let created = join::create(visit, None).map_err(starting).context("exec failed")?;
     let ended = (|| {
         if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
@@ -137,8 +139,13 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
 fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {
     if let Some(path) = &args.process {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let (process, unknown) = values::process(&text).with_context(|| format!("understand {}", path.display()))?;
+        let understood = values::process(&text).with_context(|| format!("understand {}", path.display()));
+        let (mut process, unknown) = understood?;
         values::warn_of_unknown(&unknown, log);
+        if process.capabilities().is_none() {
+            let own = container.record.config.process().as_ref().and_then(|own| own.capabilities().clone());
+            process.set_capabilities(own);
+        }
         return Ok(process);
     }
     if args.command.is_empty() {

@@ -38,7 +38,8 @@ impl Log {
         let text = errors::chain(error);
         self.write("error", &text);
         if self.file.is_some() {
-            let _ = writeln!(io::stderr(), "{text}");
+            let lines: Vec<String> = text.lines().map(errors::printable).collect();
+            let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
         }
     }
 

@@ -148,6 +148,9 @@ fn of_flags(args: &UpdateArgs) -> Result<Value> {
 
 /// Quota and period are one setting of the kernel's: who changes one of them keeps the other.
 fn with_both_cpu_values(mut change: Value, known: &LinuxResources) -> Result<Value> {
+    if !change.is_object() || change.get("cpu").is_some_and(|cpu| !cpu.is_object() && !cpu.is_null()) {
+        bail!("resources are an object, and cpu in it is another one");
+    }
     let given = |key: &str| change["cpu"][key].as_i64().filter(|n| *n != 0);
     let cpu = known.cpu().as_ref();
     let missing = match (given("quota"), given("period")) {
@@ -214,7 +217,8 @@ pub fn events(store: &Store, args: &EventsArgs) -> Result<()> {
     }
     let mut watch = cgroup.oom_watch()?;
     let pidfd = container.pidfd()?;
-    let mut next = Instant::now() + args.interval;
+    let after = |moment: Instant| moment.checked_add(args.interval).context("the interval is too long");
+    let mut next = after(Instant::now())?;
     loop {
         let interests = [
             Interest { fd: pidfd.as_fd(), read: true, write: false },

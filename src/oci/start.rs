@@ -5,6 +5,7 @@ use super::record::{Container, DOOR, Status, Store};
 use crate::runtime::hooks;
 use crate::runtime::launch::Created;
 use crate::runtime::seccomp::Agent;
+use crate::sys::process;
 use crate::sys::process::Child;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -50,6 +51,10 @@ pub fn begin(container: &Container, created: &Created) -> Result<()> {
         return Ok(());
     }
     hooks::run("poststart", &poststart, &container.state(Status::Running)).inspect_err(|_| {
-        let _ = container.cgroup().kill_all();
+        // In another's cgroup are others.
+        let _ = match container.owns_cgroup() {
+            true => container.cgroup().kill_all().map_err(drop),
+            false => container.pidfd().and_then(|fd| Ok(process::pidfd_kill(&fd, libc::SIGKILL)?)).map_err(drop),
+        };
     })
 }

@@ -1,5 +1,6 @@
 //! Capabilities: names of the specification to the sets of the kernel.
 
+use crate::sys::process;
 use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use oci_spec::runtime::{Capabilities as Names, LinuxCapabilities};
@@ -44,7 +45,9 @@ impl Capabilities {
                 Err(e) => return Err(e).with_context(|| format!("drop {capability} from the bounding set")),
             }
         }
-        Ok(())
+        // The kernel may have younger ones than we know.
+        let known = caps::all().iter().map(|capability| u32::from(capability.index())).max();
+        process::drop_capabilities_from(known.map_or(0, |last| last + 1)).context("drop unknown capabilities")
     }
 
     /// Sets the other four sets, when user and groups are final.

@@ -38,7 +38,7 @@ pub struct Hooks {
 pub struct Hook {
     path: PathBuf,
     args: Vec<String>,
-    env: Vec<String>,
+    env: Option<Vec<String>>,
     timeout: Option<Duration>,
 }
 
@@ -106,7 +106,7 @@ fn hook(spec: &SpecHook) -> Result<Hook> {
     Ok(Hook {
         path: spec.path().clone(),
         args: spec.args().clone().unwrap_or_default(),
-        env: spec.env().clone().unwrap_or_default(),
+        env: spec.env().clone(),
         timeout,
     })
 }
@@ -117,7 +117,7 @@ fn hook(spec: &SpecHook) -> Result<Hook> {
 /// Which one failed, how, and what it wrote.
 pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        hook.run(state).with_context(|| format!("error running hook #{index} of {moment}"))?;
+        hook.run(moment, state).with_context(|| format!("error running hook #{index} of {moment}"))?;
     }
     Ok(())
 }
@@ -126,14 +126,21 @@ pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
 const QUOTED: u64 = 16 * 1024;
 
 impl Hook {
-    fn run(&self, state: &State) -> Result<()> {
+    fn run(&self, moment: &str, state: &State) -> Result<()> {
         let mut command = Command::new(&self.path);
         let mut args = self.args.iter();
         if let Some(name) = args.next() {
             command.arg0(name);
         }
-        command.args(args).env_clear();
-        command.envs(self.env.iter().filter_map(|e| e.split_once('=')));
+        command.args(args);
+        // In the container's namespaces there is no such folder, and nothing of the runtime's own is to get there.
+        let is_outside = !matches!(moment, "createContainer" | "startContainer");
+        if self.env.is_some() || !is_outside {
+            command.env_clear().envs(self.env.iter().flatten().filter_map(|e| e.split_once('=')));
+        }
+        if is_outside && state.bundle.is_dir() {
+            command.current_dir(&state.bundle);
+        }
         // Files, not pipes: whoever reads or writes as much or as little as he likes, nobody has to wait for him.
         let json = serde_json::to_vec(state).context("write the state")?;
         let [out, err] = [in_memory(b"")?, in_memory(b"")?];
@@ -149,7 +156,7 @@ impl Hook {
     /// Until it ends or its time is up; then it is killed.
     fn wait(&self, child: &mut Child) -> Result<std::process::ExitStatus> {
         let pidfd = process::pidfd_open(child.id() as i32).context("watch the hook")?;
-        let deadline = self.timeout.map(|t| Instant::now() + t);
+        let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             let interest = Interest { fd: pidfd.as_fd(), read: true, write: false };

@@ -66,7 +66,7 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
     // The engine's own umask must not change the modes that are asked for below.
     process::set_umask(0);
     if !plan.manner.keep_keyring {
-        process::new_session_keyring(c"_minirun").context("make a session keyring")?;
+        process::new_session_keyring().context("make a session keyring")?;
     }
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).with_context(|| format!("set the host name {name:?}"))?;

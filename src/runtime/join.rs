@@ -18,6 +18,8 @@ use std::os::fd::OwnedFd;
 pub struct Visit<'a> {
     /// The container's first process.
     pub init: ProcessId,
+    /// The kinds of namespaces that its specification speaks of.
+    pub kinds: i32,
     /// The container's cgroup.
     pub cgroup: &'a Cgroup,
     /// What it is to be.
@@ -33,9 +35,9 @@ pub struct Visit<'a> {
 ///
 /// The calling process's further children will be in the container's pid namespace too.
 pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
-    let Visit { init, cgroup, plan, manner, state } = visit;
+    let Visit { init, kinds, cgroup, plan, manner, state } = visit;
     let target = init.open().context("the container is not running")?;
-    let foreign = namespaces::foreign(init.pid);
+    let foreign = namespaces::foreign(init.pid, kinds);
     let entrance = cgroup.open()?;
     plan.begin()?;
     if foreign & libc::CLONE_NEWPID != 0 {
@@ -96,7 +98,7 @@ impl Entered<'_> {
         let oom = own::open_oom_score()?;
         rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
         if !self.manner.keep_keyring {
-            process::new_session_keyring(c"_minirun").context("make a session keyring")?;
+            process::new_session_keyring().context("make a session keyring")?;
         }
         if self.in_user_namespace() {
             // There will be no right to raise a limit any more.

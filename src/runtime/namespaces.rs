@@ -195,12 +195,17 @@ fn name(flag: i32) -> &'static str {
     KINDS.iter().find(|(_, f)| *f == flag).map_or("unknown", |(name, _)| name)
 }
 
-/// The kinds of namespace in which a process is elsewhere than the caller, as `CLONE_NEW*` flags.
-pub fn foreign(pid: i32) -> i32 {
+/// The kinds of namespace that a specification speaks of, as `CLONE_NEW*` flags.
+pub fn kinds(linux: &Linux) -> i32 {
+    linux.namespaces().iter().flatten().fold(0, |all, namespace| all | flag(namespace.typ()))
+}
+
+/// Those among `kinds` in which a process is elsewhere than the caller. Into others it went by itself.
+pub fn foreign(pid: i32, kinds: i32) -> i32 {
     let differs = |name: &str| {
         let of = |who: &str| std::fs::read_link(Path::new("/proc").join(who).join("ns").join(name)).ok();
         let theirs = of(&pid.to_string());
         theirs.is_some() && theirs != of("self")
     };
-    KINDS.iter().filter(|(name, _)| differs(name)).fold(0, |all, (_, flag)| all | flag)
+    KINDS.iter().filter(|(name, flag)| kinds & flag != 0 && differs(name)).fold(0, |all, (_, flag)| all | flag)
 }

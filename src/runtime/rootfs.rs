@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::sources::{self, Sources};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::mount::{self, Attributes, Propagation};
+use crate::sys::procfs;
 use crate::sys::procfs::ProcFs;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -141,6 +142,9 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     let (tree, is_file) = match (&op.kind, source) {
         (MountKind::Bind { .. }, Some(tree)) => {
             let stat = rustix::fs::fstat(&tree).map_err(io::Error::from)?;
+            if op.destination == Path::new("/proc") && !procfs::is_proc(&tree)? {
+                bail!("it cannot be mounted because it is not of type proc");
+            }
             (tree, file_type(&stat) != FileType::Directory)
         }
         (MountKind::FileSystem { kind, source, options }, _) => {
@@ -274,7 +278,7 @@ fn make_behind_link(root: &Dir, path: &Path, is_file: bool) -> Result<OwnedFd> {
 /// The container's cgroups: on version 2 the one of its namespace, on version 1 a small directory with one of each
 /// hierarchy.
 fn place_cgroup(rootfs: &Rootfs, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
-    let (none, set) = (Attributes::empty(), op.flags.set);
+    let (none, set) = (Attributes::empty(), op.flags.set | op.flags.set_recursive);
     let directories = cgroup.directories();
     if cgroup.version() == Version::V2 {
         let tree = mount::new_file_system("cgroup2", "cgroup", &[], set)?;

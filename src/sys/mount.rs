@@ -359,6 +359,14 @@ pub fn is_read_only(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstatvfs(fd)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
+/// Whether the mount that holds this file is nowhere to be seen.
+pub fn is_detached(fd: impl AsFd) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let id = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id.to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(!mounts.lines().any(|line| line.split(' ').next() == Some(&id)))
+}
+
 /// Whether an open file is on a file system of this magic number.
 pub fn is_on(fd: impl AsFd, magic: i64) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(fd)?.f_type as i64 == magic)

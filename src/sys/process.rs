@@ -329,6 +329,20 @@ pub fn unshare(flags: i32) -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?)
 }
 
+/// Drops capabilities from this number on from the bounding set, as far as the kernel has them.
+pub fn drop_capabilities_from(first: u32) -> io::Result<()> {
+    for number in first..64 {
+        // SAFETY: it takes numbers only.
+        let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        match io::Error::last_os_error() {
+            _ if rc == 0 => {}
+            e if e.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+            e => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// Forbids other processes without CAP_SYS_PTRACE to look into this one until its next execve.
 pub fn forbid_inspection() -> io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -485,11 +499,12 @@ pub(super) fn relocated_from() -> usize {
     (&raw const etext).addr().next_multiple_of(4096)
 }
 
-/// Gives the process a session keyring of its own, so that it cannot use its starter's keys.
-pub fn new_session_keyring(name: &CStr) -> io::Result<()> {
+/// Gives the process a session keyring of its own, so that it cannot use its starter's keys. It has no name: by a name
+/// the kernel would give it that of whoever has chosen the same and lets others in.
+pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
-    // SAFETY: the name is valid for the length of the call, which only reads it.
-    let rc = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    // SAFETY: the call reads no memory: there is no name.
+    let rc = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     match rc {
         -1 => match io::Error::last_os_error() {
             e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),

@@ -9,7 +9,7 @@
 //! same pages are mapped again through the view, over the old mappings, while the program runs in them.
 
 use super::file::read_kernel_text;
-use super::mount::{Attributes, copy_tree, is_read_only, set_attributes};
+use super::mount::{Attributes, copy_tree, is_detached, is_read_only, set_attributes};
 use super::process::exec;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -40,8 +40,9 @@ pub enum Program {
 pub fn protected() -> io::Result<Program> {
     let file = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let in_memory = std::fs::read_link(OWN)?.as_os_str().as_encoded_bytes().starts_with(b"/memfd:minirun");
+    // What is mounted read-only somewhere can be mounted otherwise.
     // Who runs from such a view already may be unable to make another one, which not every kernel does.
-    if in_memory || is_read_only(&file)? {
+    if in_memory || is_read_only(&file)? && is_detached(&file)? {
         return Ok(Program::Own);
     }
     let view = copy_tree(Path::new(OWN), false)?;

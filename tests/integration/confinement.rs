@@ -325,6 +325,13 @@ fn the_session_keyring_is_not_shared() {
         assert_ne!(ring, &host, "the caller's session keyring is seen");
     }
     assert_ne!(rings[0], rings[1]);
+    // Nor does a container get another's that lets everybody in: keyctl(KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, all).
+    let script = "probe syscall 250 0 -3 0; probe syscall 250 5 -3 0x3f3f3f3f; exec sleep 1000";
+    let inviting = store.ok(&[&["run", "-d"], &free[..], &[IMAGE, "sh", "-c", script]].concat());
+    let said = || store.ok(&["logs", &inviting]);
+    eventually("the keyring to be opened", || said().lines().count() == 2);
+    assert_eq!(said().lines().nth(1), Some("0"), "{}", said());
+    assert_ne!(said().lines().next(), Some(probe(&store, &free, &ask).as_str()));
 }
 
 // ---- mounts

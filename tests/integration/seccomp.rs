@@ -9,7 +9,7 @@ fn call(store: &Store, flags: &[&str], number: i64, arguments: &[&str]) -> Strin
 }
 
 /// Number of the call, its arguments, and what an unprivileged container gets; all harmless where they are allowed.
-const REFUSED: [(&str, i64, &[&str], &str); 12] = [
+const REFUSED: [(&str, i64, &[&str], &str); 14] = [
     ("unshare(CLONE_NEWUSER)", libc::SYS_unshare, &["0x10000000"], "EPERM"),
     ("mount", libc::SYS_mount, &[], "EPERM"),
     ("setns", libc::SYS_setns, &["-1", "0"], "EPERM"),
@@ -22,6 +22,9 @@ const REFUSED: [(&str, i64, &[&str], &str); 12] = [
     ("clone3", libc::SYS_clone3, &["0", "0"], "ENOSYS"),
     ("socket(AF_ALG)", libc::SYS_socket, &["38", "5", "0"], "EPERM"),
     ("socket(AF_VSOCK)", libc::SYS_socket, &["40", "1", "0"], "EPERM"),
+    // The kernel looks at 32 bits of it.
+    ("socket(AF_ALG) and more", libc::SYS_socket, &["0x100000026", "5", "0"], "EPERM"),
+    ("socket(AF_VSOCK) and more", libc::SYS_socket, &["0x100000028", "1", "0"], "EPERM"),
 ];
 
 #[test]

@@ -240,3 +240,27 @@ fn the_session_keyring_is_new_unless_it_is_to_be_kept() {
     let [one, other] = [runs(&[]), runs(&[])];
     assert!(one != own && other != own && one != other, "{own} {one} {other}");
 }
+
+#[test]
+fn numbers_and_documents_that_make_no_sense_are_refused() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    for text in ["[]", "1", "{\"cpu\": []}"] {
+        let file = b.store.write("resources", text);
+        let error = refuses(&b, 1, &["update", "-r", &file, b.id()]);
+        assert!(!error.contains("panicked"), "{text}: {error}");
+    }
+    let error = refuses(&b, 1, &["events", "--interval", "5000000000000000h", b.id()]);
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_process_from_a_file_has_the_containers_capabilities_unless_it_has_others() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    let own = b.exec(&[], &["grep", "CapBnd", "/proc/self/status"]);
+    let process = json!({"args": ["grep", "CapBnd", "/proc/self/status"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "env": ["PATH=/bin"]});
+    let file = b.store.write("process.json", &process.to_string());
+    assert_eq!(says(&b, &["exec", "--process", &file, b.id()]), own.out);
+}

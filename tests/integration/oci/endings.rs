@@ -101,3 +101,38 @@ fn a_create_that_is_killed_at_any_moment_can_be_deleted_and_made_again() {
     }
     create(&mut b, &["true"]);
 }
+
+#[test]
+fn hooks_without_variables_have_the_callers_and_begin_in_the_bundle() {
+    let mut b = Bundle::new();
+    let told = b.store.path("told");
+    let script = format!("echo \"$FROM_THE_CALLER $PWD\" >{}", told.display());
+    b.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    b.set_args(&["true"]);
+    b.save();
+    let mut run = b.oci(&["run", "-b", b.dir().to_str().unwrap(), b.id()]);
+    assert_eq!(done(run.env("FROM_THE_CALLER", "hello")).code, 0);
+    let dir = b.dir().canonicalize().unwrap();
+    assert_eq!(std::fs::read_to_string(told).unwrap(), format!("hello {}\n", dir.display()));
+    // No time is too long.
+    b.config["hooks"]["createRuntime"] = json!([{"path": "/bin/true", "timeout": i64::MAX}]);
+    let run = b.run(&["true"]);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
+fn a_hook_that_fails_ends_nobody_elses_container_in_the_same_cgroup() {
+    let (mut one, mut other) = (Bundle::new(), Bundle::new());
+    let cgroup = format!("/{}-shared", one.id());
+    for b in [&mut one, &mut other] {
+        b.config["linux"]["cgroupsPath"] = json!(cgroup);
+    }
+    one.start_sleeping();
+    other.config["hooks"]["poststart"] = json!([{"path": "/bin/false"}]);
+    other.set_args(&["sleep", "1000"]);
+    other.save();
+    let dir = other.dir();
+    let args = ["run", "-d", "-b", dir.to_str().unwrap(), other.id()];
+    assert_eq!(other.quietly("exec \"$0\" \"$@\"", &args), 1);
+    assert_eq!(super::status(&one), "running");
+}

@@ -133,3 +133,20 @@ fn ids_are_mapped_piece_by_piece() {
     let refused = b.run(&["true"]);
     assert!(refused.code == 1 && refused.err.contains("become user 1001"), "{refused:?}");
 }
+
+#[test]
+fn who_joins_follows_the_first_process_into_no_namespace_of_its_own_making() {
+    let mut b = super::Bundle::new();
+    namespaces(&mut b, |all| all.retain(|n| n["type"] != "user"));
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    b.config["linux"]["seccomp"] = Value::Null;
+    super::create(&mut b, &["unshare", "-U", "sleep", "1000"]);
+    super::says(&b, &["start", b.id()]);
+    let pid = b.pid();
+    let users = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+    super::eventually("a user namespace", || users(&pid.to_string()) != users("self"));
+    for user in ["0", "1000"] {
+        let run = b.exec(&["--user", user], &["id", "-u"]);
+        assert_eq!((run.code, run.out.trim()), (0, user), "{run:?}");
+    }
+}

@@ -140,6 +140,16 @@ fn nothing_is_mounted_inside_proc() {
 }
 
 #[test]
+fn what_is_bound_at_proc_is_a_proc() {
+    let mut bundle = Bundle::new();
+    let folder = bundle.store.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    bundle.add_mount(bind(&folder, "/proc"));
+    let run = bundle.run(&["true"]);
+    assert!(run.code == 1 && run.err.contains("not of type proc"), "{run:?}");
+}
+
+#[test]
 fn nodes_are_made_in_the_containers_dev_and_nowhere_else() {
     let mut bundle = Bundle::new();
     let outside = outside(&bundle);

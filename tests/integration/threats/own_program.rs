@@ -196,3 +196,26 @@ fn programs_that_are_the_runtime_itself_do_no_harm() {
     own.check(&bundle);
     assert_eq!(std::fs::metadata(bundle.runtime()).unwrap().mode() & 0o777, 0o755);
 }
+
+#[test]
+fn a_read_only_mount_of_the_program_is_no_protection() {
+    let mut bundle = Bundle::with_own_program();
+    let own = Own::of(&bundle);
+    let program = bundle.runtime().to_owned();
+    let mounted = |what: &str| assert!(Command::new("sh").args(["-ec", what]).status().unwrap().success(), "{what}");
+    let path = program.display();
+    mounted(&format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}"));
+    bundle.set_args(&["sleep", "1000"]);
+    bundle.save();
+    let dir = bundle.dir();
+    let code = bundle.quietly("exec \"$0\" \"$@\"", &["create", "-b", dir.to_str().unwrap(), bundle.id()]);
+    let opened = (code == 0).then(|| std::fs::File::open(format!("/proc/{}/exe", bundle.pid())).unwrap());
+    mounted(&format!("umount {path}"));
+    assert_eq!(code, 0);
+    done(&mut bundle.oci(&["delete", "-f", bundle.id()]));
+    use std::os::fd::AsRawFd;
+    let again = format!("/proc/self/fd/{}", opened.as_ref().unwrap().as_raw_fd());
+    let error = std::fs::OpenOptions::new().write(true).open(again).expect_err("the program can be written");
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+    own.check(&bundle);
+}
