@@ -62,8 +62,14 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
         Propagation::Shared | Propagation::Unbindable => Propagation::Slave,
         other => other,
     };
+    // What mounts are to be passed on to or taken over from the host stays with the host's until then.
+    let stays = |op: &MountOp| matches!(op.flags.propagation, Some(Propagation::Shared | Propagation::Slave));
+    let early = if opened.is_some() { Vec::new() } else { sources::open(&plan.mounts, &stays)? };
     mount::set_propagation(Path::new("/"), host, true).context("make the host's mounts private")?;
-    let sources = opened.map_or_else(|| sources::open(&plan.mounts), Ok)?;
+    let mut sources = opened.map_or_else(|| sources::open(&plan.mounts, &|op| !stays(op)), Ok)?;
+    for (source, early) in sources.iter_mut().zip(early).filter(|(_, early)| early.is_some()) {
+        *source = early;
+    }
     let root = mount_root(plan)?;
     let mut rootfs = Rootfs { root, proc: None, sys: None, dev: None, devpts: None, late: Vec::new() };
     for (op, source) in plan.mounts.iter().zip(sources) {

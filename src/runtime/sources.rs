@@ -23,7 +23,7 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
     if !own_users && !plan.mounts.iter().any(of_others) && plan.mounts.iter().all(|op| op.idmap.is_none()) {
         return Ok(None);
     }
-    let sources = open(&plan.mounts)?;
+    let sources = open(&plan.mounts, &|_| true)?;
     for (op, source) in plan.mounts.iter().zip(&sources) {
         let Some(source) = source else { continue };
         let none = Attributes::empty();
@@ -35,10 +35,11 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
     Ok(Some(sources))
 }
 
-/// Opens them.
-pub fn open(ops: &[MountOp]) -> Result<Sources> {
+/// Opens those that are `wanted`.
+pub fn open(ops: &[MountOp], wanted: &dyn Fn(&MountOp) -> bool) -> Result<Sources> {
     ops.iter()
         .map(|op| match &op.kind {
+            _ if !wanted(op) => Ok(None),
             MountKind::Bind { source, recursive: _, part: Some(part) } => part_of(source, part)
                 .map(Some)
                 .with_context(|| format!("cannot access path {}", source.join(part).display())),

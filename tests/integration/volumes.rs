@@ -107,6 +107,33 @@ fn read_only_covers_what_is_mounted_below_on_the_host() {
 }
 
 #[test]
+fn mounts_are_passed_on_and_taken_over_as_asked() {
+    let store = Store::new();
+    let dir = folder(&store, "passed");
+    let run = |script: &str, args: &[&str]| {
+        let prepare = r#"mount -t tmpfs t "$DIR" && mount --make-shared "$DIR" && mkdir "$DIR/sub""#;
+        let wrapper =
+            format!("export DIR; exec unshare -m --propagation private bash -ec '{prepare}; {script}' \"$0\" \"$@\"");
+        let done = done(store.through_shell(&wrapper, args).env("DIR", &dir));
+        assert_eq!(done.code, 0, "{done:?}");
+        done.out
+    };
+    let passed = r#""$0" "$@"; grep -c "$DIR/sub" /proc/self/mountinfo || true"#;
+    for (spec, count) in [("rshared", "1"), ("rslave", "0"), ("rprivate", "0")] {
+        let spec = format!("{dir}:/m:{spec}");
+        let args = ["run", "--rm", "--privileged", "-v", &spec, IMAGE, "mount", "-t", "tmpfs", "x", "/m/sub"];
+        assert_eq!(run(passed, &args).trim(), count, "{spec}");
+    }
+    let taken = r#""$0" "$@" >/dev/null; mount -t tmpfs late "$DIR/sub"; touch "$DIR/sub/file"
+        "$0" "${@:1:4}" exec taking ls /m/sub; "$0" "${@:1:4}" rm -f taking >/dev/null"#;
+    for (spec, seen) in [("rshared", "file"), ("rslave", "file"), ("rprivate", "")] {
+        let spec = format!("{dir}:/m:{spec}");
+        let args = ["run", "-d", "--name", "taking", "-v", &spec, IMAGE, "sleep", "1000"];
+        assert_eq!(run(taken, &args).trim(), seen, "{spec}");
+    }
+}
+
+#[test]
 fn outer_mounts_come_before_inner_ones_whatever_the_order_of_asking() {
     let store = Store::new();
     let (outer, inner) = (folder(&store, "outer"), folder(&store, "inner"));
