@@ -102,7 +102,7 @@ fn the_exit_status_is_the_programs_and_a_failure_names_its_cause() {
 
 #[test]
 fn messages_go_where_and_how_they_are_asked_for() {
-    let b = Bundle::new();
+    let mut b = Bundle::new();
     let log = b.store.path("log");
     let args = ["--log", log.to_str().unwrap(), "--log-format", "json", "state", b.id()];
     refuses(&b, 1, &args);
@@ -113,6 +113,24 @@ fn messages_go_where_and_how_they_are_asked_for() {
     assert!(refuses(&b, 1, &["state", "../x"]).contains("invalid container ID"));
     let features: Value = serde_json::from_str(&says(&b, &["features"])).unwrap();
     assert_eq!(features["linux"]["apparmor"]["enabled"], json!(false));
+    // What is said about filters is what is taken.
+    let seccomp = &features["linux"]["seccomp"];
+    let list = |key: &str| seccomp[key].as_array().unwrap().clone();
+    for action in list("actions").iter().filter(|action| *action != "SCMP_ACT_NOTIFY") {
+        let rules: Vec<Value> = list("operators")
+            .iter()
+            .map(
+                |op| json!({"names": ["getpriority"], "action": action, "args": [{"index": 0, "value": 77, "op": op}]}),
+            )
+            .collect();
+        b.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": seccomp["archs"],
+            "flags": seccomp["supportedFlags"], "syscalls": rules});
+        if action == "SCMP_ACT_ALLOW" {
+            b.config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_LOG");
+        }
+        let run = b.run(&["true"]);
+        assert_eq!(run.code, 0, "{action}: {run:?}");
+    }
     assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&json!("time")));
 }
 
