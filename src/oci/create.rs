@@ -9,6 +9,7 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
+use crate::sys::dir::Dir;
 use crate::sys::errors;
 use crate::sys::file::{Durability, write_atomic};
 use crate::sys::process::{self, ProcessId};
@@ -17,6 +18,7 @@ use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Process, Spec};
+use rustix::fs::Stat;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -145,8 +147,14 @@ impl Order {
             process::release_program_pages();
         }
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
-        self.launch(&plan, &dir, waits, shares, log).inspect_err(|_| {
-            let _ = std::fs::remove_dir_all(&dir);
+        // As long as it is open no other folder is this one.
+        let held = Dir::open(&dir).context("open the container's folder")?;
+        let number = |stat: std::io::Result<Stat>| stat.map_or(None, |stat| Some((stat.st_dev, stat.st_ino)));
+        let is_ours = || number(Dir::open(&dir).and_then(|dir| dir.stat_self())) == number(held.stat_self());
+        self.launch(&plan, &dir, waits, shares, &is_ours, log).inspect_err(|_| {
+            if is_ours() {
+                let _ = std::fs::remove_dir_all(&dir);
+            }
         })
     }
 
@@ -156,6 +164,7 @@ impl Order {
         dir: &Path,
         waits: bool,
         shares_cgroup: bool,
+        is_ours: &dyn Fn() -> bool,
         log: &Log,
     ) -> Result<(Container, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
@@ -170,13 +179,15 @@ impl Order {
             container = Some(made);
             Ok(())
         };
-        let company = Company { door, shares_cgroup, attend: Some(&mut attend), ..Company::default() };
+        let company =
+            Company { door, shares_cgroup, is_ours: Some(is_ours), attend: Some(&mut attend), ..Company::default() };
         let created = launch::create(plan, company).map_err(starting);
         match (created, container) {
             (Ok(created), Some(container)) => Ok((container, created)),
             (Ok(_), None) => bail!("the container was not attended to"),
             (Err(error), attended) => {
                 // Hooks may have prepared something that others are to undo.
+                let attended = attended.filter(|_| is_ours());
                 if let Some(Err(e)) = attended.map(|container| delete::forget(&container, log)) {
                     log.warning(&errors::chain(&e));
                 }

@@ -99,6 +99,7 @@ const LISTENER: u8 = b'l';
 const TAKEN: u8 = b't';
 const READY: u8 = b'r';
 const GO: u8 = b'g';
+const LET_IN: u8 = b'i';
 const FAILED: u8 = b'f';
 
 /// The child's end.
@@ -169,7 +170,7 @@ impl ChildEnd {
     ///
     /// # Errors
     /// If the parent has gone or changed its mind: nothing may be executed then.
-    pub fn wait_for_go(&mut self, door: Option<&Listener>) -> Result<()> {
+    pub fn wait_for_go(&mut self, door: Option<Listener>) -> Result<()> {
         self.0.send(&[READY]).context("report to the parent")?;
         let mut word = [0];
         let Some(door) = door else {
@@ -185,6 +186,9 @@ impl ChildEnd {
             visitor.set_blocking().context("talk to who starts the container")?;
             self.0 = visitor;
             if self.hear(&mut word).is_some() && word[0] == GO {
+                // Others who came are to see at once that they are too late. By write(2), as above.
+                drop(door);
+                rustix::io::write(&self.0, &[LET_IN]).map_err(std::io::Error::from).context("answer who starts it")?;
                 return Ok(());
             }
         }
@@ -224,6 +228,8 @@ pub enum Report {
     Console(OwnedFd),
     /// Set up; waiting for the word to go.
     Ready,
+    /// Who came to the door is the one who starts it.
+    LetIn,
     /// The conversation is over: executed, or dead without a word.
     End,
 }
@@ -239,6 +245,7 @@ impl ParentEnd {
         match (&buffer[..n], fds.pop()) {
             ([], _) => Ok(Report::End),
             ([READY], None) => Ok(Report::Ready),
+            ([LET_IN], None) => Ok(Report::LetIn),
             ([CONSOLE], Some(master)) => Ok(Report::Console(master)),
             ([ATTEND], None) => Ok(Report::Attend),
             ([BORN, rest @ ..], None) if rest.len() == 4 => Ok(Report::Born(number(rest))),

@@ -37,6 +37,8 @@ pub struct Company<'a> {
     pub network: Option<OwnedFd>,
     /// Others may be in its cgroup already; they are left alone, whatever happens.
     pub shares_cgroup: bool,
+    /// Whether its name still is this container's; somebody may have deleted it and made another one meanwhile.
+    pub is_ours: Option<&'a dyn Fn() -> bool>,
     /// Called with the first process as soon as it has its namespaces, while it goes on setting itself up; its program
     /// runs only when this has succeeded.
     pub beside: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
@@ -54,6 +56,8 @@ pub struct Created {
     /// The master of its pseudo-terminal, if it has one.
     pub console: Option<OwnedFd>,
     parent: ParentEnd,
+    /// Whether the child was found at a door, where others may have come, too.
+    is_visited: bool,
     agent: Option<(Agent, State)>,
 }
 
@@ -81,7 +85,7 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     }?;
     let attended = company.attend.is_some() || plan.hooks.any_at_creation();
     let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
-    let (beside, attend) = (company.beside, company.attend);
+    let (beside, attend, is_ours) = (company.beside, company.attend, company.is_ours);
     let created = fork(plan, inheritance, &joined, company.network.as_ref()).and_then(|mut created| {
         match created.settle(plan, beside, attend) {
             Ok(()) => Ok(created),
@@ -91,7 +95,7 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
             }
         }
     });
-    if created.is_err() && !company.shares_cgroup {
+    if created.is_err() && !company.shares_cgroup && is_ours.is_none_or(|is_ours| is_ours()) {
         let _ = plan.cgroup.kill_all();
         let _ = plan.cgroup.remove();
     }
@@ -128,7 +132,9 @@ fn fork(
                 _ => helper(plan, inheritance, joined, child_end),
             }
         }
-        Forked::Parent(child) if joined.is_empty() => Ok(Created { child, console: None, parent, agent }),
+        Forked::Parent(child) if joined.is_empty() => {
+            Ok(Created { child, console: None, parent, is_visited: false, agent })
+        }
         Forked::Parent(helper) => {
             // Only the child may hold its end, or its death would go unnoticed.
             drop((child_end, inheritance));
@@ -137,7 +143,7 @@ fn fork(
             match born? {
                 Report::Born(pid) => {
                     let pidfd = process::pidfd_open(pid).context(what)?;
-                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, agent })
+                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, is_visited: false, agent })
                 }
                 other => bail!("the helper said {other:?} instead of making the container's first process"),
             }
@@ -177,7 +183,7 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
 impl Created {
     /// A child made elsewhere that keeps to the same protocol.
     pub(super) fn joined(child: Child, parent: ParentEnd, agent: Option<(Agent, State)>) -> Result<Created> {
-        let mut created = Created { child, console: None, parent, agent };
+        let mut created = Created { child, console: None, parent, is_visited: false, agent };
         match created.wait_until_ready(&mut |_| Ok(())) {
             Ok(()) => Ok(created),
             Err(error) => {
@@ -192,7 +198,7 @@ impl Created {
     /// # Errors
     /// Nobody waits there.
     pub fn at_door(child: Child, dir: &Path, name: &str, agent: Option<(Agent, State)>) -> std::io::Result<Created> {
-        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, agent })
+        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, is_visited: true, agent })
     }
 
     fn settle(&mut self, plan: &Plan, beside: Visit<'_>, attend: Visit<'_>) -> Result<()> {
@@ -240,7 +246,11 @@ impl Created {
     /// A [`handshake::Failure`]; the process is gone and, if it is the caller's child, reaped then. The cgroup is the
     /// caller's to remove.
     pub fn start(&self) -> Result<()> {
-        let result = self.parent.go().and_then(|()| {
+        let begun = match self.is_visited {
+            true => Ok(self.enter()?),
+            false => self.parent.go(),
+        };
+        let result = begun.and_then(|()| {
             loop {
                 match self.parent.next()? {
                     Report::End => return Ok(()),
@@ -253,6 +263,17 @@ impl Created {
             self.abandon();
         }
         result
+    }
+
+    /// Says the word at the door.
+    ///
+    /// # Errors
+    /// Somebody else was faster.
+    fn enter(&self) -> Result<()> {
+        match self.parent.go().and_then(|()| self.parent.next()) {
+            Ok(Report::LetIn) => Ok(()),
+            _ => bail!("cannot start an already running container"),
+        }
     }
 
     fn take_listener(&self, number: i32) -> Result<()> {

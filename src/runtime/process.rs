@@ -184,12 +184,12 @@ impl ProcessPlan {
         process::exit_now(1)
     }
 
-    fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, last: Last<'_>) -> (Stage, anyhow::Error) {
+    fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
         let program = match self.prepare(oom, &last, parent) {
             Err(failure) => return failure,
             Ok(program) => program,
         };
-        if let Err(error) = parent.wait_for_go(last.door.as_ref()) {
+        if let Err(error) = parent.wait_for_go(last.door.take()) {
             return (Stage::Exec, error);
         }
         let env = self.environment();

@@ -261,6 +261,6 @@ fn a_process_from_a_file_has_the_containers_capabilities_unless_it_has_others() 
     let own = b.exec(&[], &["grep", "CapBnd", "/proc/self/status"]);
     let process = json!({"args": ["grep", "CapBnd", "/proc/self/status"], "cwd": "/", "user": {"uid": 0, "gid": 0},
         "env": ["PATH=/bin"]});
-    let file = b.store.write("process.json", &process.to_string());
+    let file = b.store.write("process.json", process.to_string());
     assert_eq!(says(&b, &["exec", "--process", &file, b.id()]), own.out);
 }

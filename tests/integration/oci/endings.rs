@@ -5,6 +5,7 @@ use crate::support::{done, eventually, signal};
 use crate::threats::bundle::{Bundle, cgroups};
 use serde_json::json;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 /// A hook that writes a line into a file whenever it is run.
 fn with_poststop(b: &mut Bundle) -> PathBuf {
@@ -135,4 +136,37 @@ fn a_hook_that_fails_ends_nobody_elses_container_in_the_same_cgroup() {
     let args = ["run", "-d", "-b", dir.to_str().unwrap(), other.id()];
     assert_eq!(other.quietly("exec \"$0\" \"$@\"", &args), 1);
     assert_eq!(super::status(&one), "running");
+}
+
+#[test]
+fn a_container_is_started_once() {
+    let mut b = Bundle::new();
+    b.config["hooks"]["startContainer"] = json!([{"path": "/bin/sleep", "args": ["sleep", "1"]}]);
+    create(&mut b, &["sleep", "1000"]);
+    let start = || b.oci(&["start", b.id()]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let all: Vec<_> = (0..3).map(|_| start()).collect();
+    let ended: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    assert_eq!(ended.iter().filter(|output| output.status.success()).count(), 1, "{ended:?}");
+    for output in ended.iter().filter(|output| !output.status.success()) {
+        assert!(String::from_utf8_lossy(&output.stderr).contains("already running"), "{output:?}");
+    }
+    assert_eq!(status(&b), "running");
+}
+
+#[test]
+fn a_creation_that_fails_late_leaves_another_container_of_its_name_alone() {
+    let mut b = Bundle::new();
+    let dir = b.dir().to_str().unwrap().to_owned();
+    let begun = b.store.path("begun");
+    let script = format!("touch {}; sleep 1", begun.display());
+    b.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    b.set_args(&["sleep", "1000"]);
+    b.save();
+    let mut first = b.oci(&["create", "-b", &dir, b.id()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the hook to run", || begun.exists());
+    says(&b, &["delete", "-f", b.id()]);
+    b.config["hooks"] = json!({});
+    b.start_sleeping();
+    assert!(!first.wait().unwrap().success());
+    assert_eq!(status(&b), "running");
 }
