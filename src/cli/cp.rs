@@ -88,6 +88,10 @@ fn open<'a>(app: &App, text: &'a str, writing: bool) -> Result<Named<'a>> {
     for (at, _) in text.rmatch_indices(':') {
         let (name, path) = (&text[..at], &text[at + 1..]);
         if let Some(image) = store.find(name).unwrap_or(None) {
+            // A container's name that was mistyped may look like the beginning of an id.
+            if name.len() < 12 && image.id.hex().starts_with(name) {
+                continue;
+            }
             if writing {
                 bail!("{name} is an image, which nothing can be copied into");
             }

@@ -80,7 +80,7 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
         printer.print(entry)?;
     }
     if let Some(socket) = supervisor {
-        follow(&mut reader, &socket, |e| if wanted(e) { printer.print(e) } else { Ok(()) })?;
+        follow(&mut reader, &socket, until, |e| if wanted(e) { printer.print(e) } else { Ok(()) })?;
     }
     Ok(0)
 }
@@ -118,17 +118,23 @@ fn connect(container: &Container) -> Result<Option<Socket>> {
     if container.snapshot()?.status.is_up() { container.connect() } else { Ok(None) }
 }
 
-/// Shows what is added until the supervisor is gone.
-fn follow(reader: &mut Reader, supervisor: &Socket, mut show: impl FnMut(&Entry) -> Result<()>) -> Result<()> {
+/// Shows what is added until the supervisor is gone, or that time has come.
+fn follow(
+    reader: &mut Reader,
+    supervisor: &Socket,
+    until: Option<Timestamp>,
+    mut show: impl FnMut(&Entry) -> Result<()>,
+) -> Result<()> {
     const LOOK_AGAIN: Duration = Duration::from_millis(50);
     supervisor.set_nonblocking().context("listen to the supervisor")?;
     let mut buffer = vec![0; crate::sys::socket::MAX_MESSAGE];
     let mut over = false;
     loop {
+        let is_late = until.is_some_and(|until| Timestamp::now() > until);
         while let Some(entry) = reader.read()? {
             show(&entry)?;
         }
-        if over {
+        if over || is_late {
             return Ok(());
         }
         let ready = poll::wait(&[Interest { fd: supervisor.as_fd(), read: true, write: false }], Some(LOOK_AGAIN))?;

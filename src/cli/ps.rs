@@ -74,6 +74,7 @@ const FILTERS: [&str; 14] = [
 /// `minirun ps`.
 pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &FILTERS)?;
+    check(&filters)?;
     let mut default = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
     if args.size {
         default.push("Size");
@@ -84,7 +85,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     for d in &damaged {
         output::complain(&anyhow::anyhow!("the container {} cannot be read: {:#}", d.id, d.error));
     }
-    let limit = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
+    let limit = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok().filter(|n| *n > 0)) };
     let everything =
         args.all || limit.is_some() || !filters.get("status").is_empty() || !filters.get("exited").is_empty();
     let before = moment_of(&containers, &filters, "before")?;
@@ -104,8 +105,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         let fits = (everything || snapshot.status.is_up())
             && before.as_ref().is_none_or(|b| created < b)
             && since.as_ref().is_none_or(|s| created > s)
-            && fits(container, &snapshot, &filters)?
-            && (ancestors.is_empty() || images.descends(container.record.image, &ancestors));
+            && fits(container, &snapshot, &filters)
+            && (filters.get("ancestor").is_empty() || images.descends(container.record.image, &ancestors));
         if fits {
             shown.push((container, snapshot));
         }
@@ -145,29 +146,39 @@ fn moment_of(containers: &Containers, filters: &Filters, key: &str) -> Result<Op
     filters.get(key).first().map(|name| Ok(containers.find(name)?.record.created)).transpose()
 }
 
-fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result<bool> {
-    const WORDS: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
-    if let Some(bad) = filters.get("status").iter().find(|s| !WORDS.contains(&s.as_str())) {
-        bail!("invalid filter 'status={bad}'");
+/// Refuses values that no container can have.
+fn check(filters: &Filters) -> Result<()> {
+    const WORDS: [(&str, &[&str]); 3] = [
+        ("status", &["created", "restarting", "running", "removing", "paused", "exited", "dead"]),
+        ("health", &["none", "starting", "healthy", "unhealthy"]),
+        ("is-task", &["true", "false", "1", "0"]),
+    ];
+    for (key, words) in WORDS {
+        if let Some(bad) = filters.get(key).iter().find(|value| !words.contains(&value.as_str())) {
+            bail!("invalid filter '{key}={bad}'");
+        }
     }
+    match filters.get("exited").iter().find(|value| value.parse::<i64>().is_err()) {
+        Some(bad) => bail!("invalid filter 'exited={bad}'"),
+        None => Ok(()),
+    }
+}
+
+fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> bool {
     let record = &container.record;
     let exited = |wanted: &str| {
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
     };
-    const VERDICTS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
-    if let Some(bad) = filters.get("health").iter().find(|h| !VERDICTS.contains(&h.as_str())) {
-        bail!("invalid filter 'health={bad}'");
-    }
     let health = |wanted: &str| container.health().map_or("none", |h| h.status.word()) == wanted;
     let volume = |wanted: &str| {
         let is_source = |m: &MountSource| mount_name(m).is_some_and(|name| name == wanted);
         record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
-    Ok(filters.allows("status", snapshot.status.word())
+    filters.allows("status", snapshot.status.word())
         && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
         && filters.allows_name(&record.name)
         && filters.allows_labels(&record.labels())
-        && filters.allows("is-task", "false")
+        && filters.allows_by("is-task", |wanted| matches!(wanted, "false" | "0"))
         && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume)
@@ -178,7 +189,7 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> Result
                     || p.host.is_some_and(|(first, last)| (first..=last).any(|h| is_port(wanted, h, p.protocol)))
             })
         })
-        && filters.allows_by("expose", |wanted| record.exposed_ports().iter().any(|(c, p)| is_port(wanted, *c, *p))))
+        && filters.allows_by("expose", |wanted| record.exposed_ports().iter().any(|(c, p)| is_port(wanted, *c, *p)))
 }
 
 /// Whether a filter's port, range of ports, or either with a protocol, is this one.
@@ -196,9 +207,9 @@ struct Images {
 }
 
 impl Images {
+    /// What these names mean; one that means nothing has no descendants.
     fn ancestors(&self, names: &[String]) -> Result<Vec<Digest>> {
-        let missing = |name: &str| anyhow::anyhow!("No such image: {name}");
-        names.iter().map(|name| self.lookup.id(name)?.ok_or_else(|| missing(name))).collect()
+        names.iter().filter_map(|name| self.lookup.id(name).transpose()).collect()
     }
 
     /// Whether an image is one of these or was made from one of them here.

@@ -25,18 +25,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs `command` as a child until it ends, and returns its exit status.
-///
-/// # Errors
-/// A caller that is not the first process of its pid namespace: nobody else should adopt orphans.
 fn run(command: &[OsString]) -> Result<i32> {
-    if rustix::process::getpid().as_raw_nonzero().get() != 1 {
-        bail!("docker-init is the first process of a container, and nothing else");
+    let own = rustix::process::getpid();
+    if own.as_raw_nonzero().get() != 1 {
+        // In somebody else's pid namespace orphans go to the first process of that one, unless they are asked for.
+        rustix::process::set_child_subreaper(Some(own)).map_err(std::io::Error::from).context("adopt orphans")?;
     }
     let args = command.iter().map(|a| CString::new(a.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     let Some(name) = args.first() else { bail!("no command specified") };
     let signals = Signals::all().context("receive signals")?;
     let child = match process::fork_into(0, None).context("start the command")? {
         Forked::Child => {
+            lead();
             signal::reset();
             let error = nix::unistd::execvp(name, &args).err();
             let missing = error == Some(nix::Error::ENOENT);
@@ -58,5 +58,14 @@ fn run(command: &[OsString]) -> Result<i32> {
                 return Ok(Exit::status(exit));
             }
         }
+    }
+}
+
+/// Makes the command's processes those that the terminal's keys are for: they are to get each signal once. All signals
+/// are blocked, so that this does not stop us.
+fn lead() {
+    let own = nix::unistd::getpid();
+    if nix::unistd::setpgid(own, own).is_ok() {
+        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
     }
 }

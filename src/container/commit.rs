@@ -3,12 +3,12 @@
 use super::commit_volumes;
 use super::compose::add_environment;
 use super::containers::Container;
-use super::options::MountSource;
+use super::options::{HealthOptions, MountSource};
 use super::record::Record;
 use super::state::Status;
 use crate::image::Store;
 use crate::image::change::apply_changes;
-use crate::image::config::{ContainerConfig, Empty};
+use crate::image::config::{ContainerConfig, Empty, Healthcheck};
 use crate::image::digest::Digest;
 use crate::image::progress::Watcher;
 use crate::image::reference::Reference;
@@ -103,11 +103,38 @@ pub fn config(record: &Record) -> ContainerConfig {
     if let Some(signal) = options.stop_signal {
         config.stop_signal = Some(signal.to_string());
     }
+    for (port, protocol) in record.exposed_ports() {
+        config.exposed_ports.insert(format!("{port}/{protocol}"), Empty {});
+    }
+    config.healthcheck = healthcheck(record, config.healthcheck);
     config.labels.extend(options.labels.clone());
     for mount in options.mounts.iter().filter(|m| m.source == MountSource::Anonymous) {
         config.volumes.insert(mount.target.clone(), Empty {});
     }
     config
+}
+
+/// The image's check with the user's wishes over it.
+fn healthcheck(record: &Record, of_image: Option<Healthcheck>) -> Option<Healthcheck> {
+    let wishes = &record.options.health;
+    if wishes.off {
+        return Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() });
+    }
+    if *wishes == HealthOptions::default() {
+        return of_image;
+    }
+    let mut check = of_image.unwrap_or_default();
+    if let Some(line) = &wishes.command {
+        check.test = vec!["CMD-SHELL".into(), line.clone()];
+    }
+    check.interval = wishes.interval.unwrap_or(check.interval);
+    check.timeout = wishes.timeout.unwrap_or(check.timeout);
+    check.start_period = wishes.start_period.unwrap_or(check.start_period);
+    check.retries = wishes.retries.unwrap_or(check.retries);
+    if let Some(interval) = wishes.start_interval {
+        check.other.insert("StartInterval".into(), interval.into());
+    }
+    Some(check)
 }
 
 /// A frozen container, thawed again when this is dropped, and also when we are killed before.

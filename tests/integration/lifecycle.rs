@@ -1178,3 +1178,34 @@ fn a_signal_from_outside_the_engine_is_seen_as_the_containers_end() {
     store.ok(&["start", "hit"]);
     assert_eq!(status(&store, "hit"), "running");
 }
+
+#[test]
+fn ps_refuses_values_that_make_no_sense_and_finds_nothing_of_what_is_not_there() {
+    let store = Store::new();
+    for filter in ["status=nosuch", "health=nosuch", "exited=x", "is-task=maybe"] {
+        let error = store.fails(1, &["ps", "-a", "--filter", filter]);
+        assert!(error.contains(&format!("invalid filter '{filter}'")), "{error}");
+    }
+    store.ok(&["run", "-d", "--name", "up", IMAGE, "sleep", "1000"]);
+    assert_eq!(listed(&store, &["-a", "--filter", "ancestor=nosuch"]), Vec::<String>::new());
+    assert_eq!(listed(&store, &["-n", "0"]), ["up"]);
+    assert_eq!(listed(&store, &["--filter", "is-task=true"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_commit_has_the_ports_and_the_check_that_were_asked_for() {
+    let store = Store::new();
+    let check = ["--health-cmd", "true", "--health-interval", "7s"];
+    store.ok(&[
+        &["create", "--name", "one", "--expose", "80", "-p", "127.0.0.1::81/udp"],
+        &check[..],
+        &[IMAGE, "true"],
+    ]
+    .concat());
+    store.ok(&["commit", "one", "with"]);
+    let shown = store.inspect("with", "{{json .Config.ExposedPorts}} {{json .Config.Healthcheck}}");
+    assert_eq!(shown, r#"{"80/tcp":{},"81/udp":{}} {"Interval":7000000000,"Test":["CMD-SHELL","true"]}"#);
+    store.ok(&["create", "--name", "two", "--no-healthcheck", "with", "true"]);
+    store.ok(&["commit", "two", "without"]);
+    assert_eq!(store.inspect("without", "{{json .Config.Healthcheck}}"), r#"{"Test":["NONE"]}"#);
+}

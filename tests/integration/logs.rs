@@ -371,3 +371,15 @@ fn several_followers_all_see_everything() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), all);
     }
 }
+
+#[test]
+fn following_ends_at_the_time_that_was_given() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "talker", IMAGE, "sh", "-c", "while :; do echo line; sleep 0.1; done"]);
+    eventually("a line", || !store.ok(&["logs", "talker"]).is_empty());
+    let before = std::time::Instant::now();
+    assert!(store.ok(&["logs", "-f", "--until=0s", "talker"]).contains("line"));
+    let soon = jiff::Timestamp::now() + std::time::Duration::from_secs(1);
+    assert!(store.ok(&["logs", "-f", "--until", &soon.to_string(), "talker"]).contains("line"));
+    assert!(before.elapsed() < std::time::Duration::from_secs(20));
+}

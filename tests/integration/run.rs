@@ -422,6 +422,9 @@ fn the_reaper_is_the_first_process_and_passes_signals_and_the_status_on() {
     assert_eq!(store.run(&["run", "--rm", "--init", IMAGE, "probe", "exit", "37"]).code, 37);
     assert_ne!(probe_all(&store, &["--init"])["pid"], "1");
     store.fails(127, &["run", "--rm", "--init", IMAGE, "nosuch"]);
+    // Also where somebody else is the first process.
+    let with = facts(&store.ok(&["run", "--rm", "--init", "--pid", "host", IMAGE, "probe", "zombies"]));
+    assert_eq!(with["zombies"], "0", "{with:?}");
     let id = store.ok(&["run", "-d", "--init", IMAGE, "probe", "trap"]);
     eventually("the trap to be set", || store.ok(&["logs", &id]).contains("ready"));
     for (signal, number) in [("USR1", 10), ("HUP", 1), ("WINCH", 28)] {

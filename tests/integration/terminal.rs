@@ -637,3 +637,18 @@ fn start_attached_passes_signals_on() {
     signal(client.id() as i32, libc::SIGTERM);
     assert_eq!(code(&mut client), 40);
 }
+
+#[test]
+fn a_key_reaches_a_command_behind_an_init_once() {
+    let store = Store::new();
+    let script = "trap 'echo GOT' INT; echo ready; while :; do sleep 0.1; done";
+    let mut terminal = store.terminal(&["run", "-it", "--init", "--name", "keyed", IMAGE, "sh", "-c", script]);
+    terminal.expect("ready");
+    terminal.send([3]);
+    terminal.expect("GOT");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let log = store.ok(&["logs", "keyed"]);
+    assert_eq!(log.matches("GOT").count(), 1, "{log}");
+    store.ok(&["kill", "keyed"]);
+    terminal.wait();
+}
