@@ -24,13 +24,21 @@ impl Container {
 
     /// Stops it: its stop signal, then SIGKILL after `timeout` seconds (negative: never). One that is not up is fine.
     pub fn stop(&self, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+        self.request_stop(signal, timeout, false)
+    }
+
+    /// The same before it is started again: one that is to be removed at its end stays.
+    pub fn stop_for_restart(&self, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+        self.request_stop(signal, timeout, true)
+    }
+
+    fn request_stop(&self, signal: Option<i32>, timeout: Option<i64>, restart: bool) -> Result<()> {
         let (own_signal, own_timeout) = stop_settings(&self.record);
-        let request = Request::Stop { signal: signal.unwrap_or(own_signal), timeout: timeout.unwrap_or(own_timeout) };
+        let (signal, timeout) = (signal.unwrap_or(own_signal), timeout.unwrap_or(own_timeout));
         let snapshot = self.snapshot()?;
         let Some(socket) = self.connect()? else { return Ok(()) };
-        if let Request::Stop { signal, .. } = &request {
-            self.tell("kill", &[("signal", signal.to_string())]);
-        }
+        self.tell("kill", &[("signal", signal.to_string())]);
+        let request = Request::Stop { signal, timeout, restart };
         socket.send(&request.encode()).context("ask the supervisor to stop it")?;
         if snapshot.status == Status::Paused {
             self.cgroup()?.freeze(false)?;

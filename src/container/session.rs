@@ -75,6 +75,8 @@ pub struct Wishes {
     pub by_user: bool,
     /// The supervisor was asked to end, as at a shutdown: no restart now, but maybe after it.
     pub interrupted: bool,
+    /// It was ended to be started again at once: it stays even if it is to be removed at its end.
+    pub restart: bool,
     /// The signal that came when patience was lost.
     pub lost_patience: bool,
     /// When to lose patience.
@@ -427,8 +429,9 @@ impl Session {
                     let _ = process::pidfd_kill(&created.child.pidfd, signal);
                 }
             }
-            Request::Stop { signal, timeout } => {
+            Request::Stop { signal, timeout, restart } => {
                 self.wishes.by_user = true;
+                self.wishes.restart |= restart;
                 self.stop(created, signal, timeout);
             }
             Request::Detach => {}

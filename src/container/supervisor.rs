@@ -96,7 +96,7 @@ fn supervise(
         }
         Err(error) => {
             let packet = Event::Failed(125, &format!("{error:#}")).encode();
-            let cleaned = clean_up(&container, Err(error));
+            let cleaned = clean_up(&container, Err(error), container.record.options.remove);
             container.forget_running();
             let _ = client.send(&packet);
             return cleaned;
@@ -106,7 +106,8 @@ fn supervise(
         Ok(ended) => Ok(ended.exit_code),
         Err(error) => Err((status_of(error), format!("{error:#}"))),
     };
-    let cleaned = clean_up(&container, end);
+    let remove = container.record.options.remove && !session.wishes.restart;
+    let cleaned = clean_up(&container, end, remove);
     // Its ports lead nowhere any more; now others may have them.
     drop(resources);
     drop(ownership);
@@ -115,7 +116,7 @@ fn supervise(
         Err((status, text)) => session.announce(&Event::Failed(*status, text)),
     }
     // Of a container that is gone; nobody waits for this.
-    if container.record.options.remove {
+    if remove {
         container.forget_running();
     }
     session.finish()?;
@@ -312,10 +313,10 @@ fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> En
     }
 }
 
-/// Writes down the end and takes away what belonged to the run; all of it with `--rm`.
-fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
+/// Writes down the end and takes away what belonged to the run, or the whole container.
+fn clean_up(container: &Container, end: Result<Ended>, remove: bool) -> Result<()> {
     let released = container.release_networks();
-    if container.record.options.remove {
+    if remove {
         return container.remove_files(true);
     }
     let ended = end.unwrap_or_else(|error| Ended {
