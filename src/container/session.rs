@@ -319,11 +319,9 @@ impl Session {
             }
         };
         let data = &self.buffer[..n];
-        if let Some(log) = &mut self.log
-            && log.write(stream, data).is_err()
-        {
-            // A full disk must stop neither the container nor its clients.
-            self.log = None;
+        if let Some(log) = &mut self.log {
+            // A full disk must stop neither the container nor its clients; there may be room again for the next piece.
+            let _ = log.write(stream, data);
         }
         let event = if stream == Stream::Out { Event::Output(data) } else { Event::ErrorOutput(data) };
         let mut packet = None;

@@ -1,6 +1,52 @@
 //! What a supervisor does for its container when something is in the way, and what it leaves.
 
-use crate::support::{IMAGE, Store};
+use crate::support::{IMAGE, Store, done, eventually};
+use std::ops::Deref;
+use std::process::Command;
+
+/// A store on a small disk of its own.
+struct SmallStore(Store);
+
+impl SmallStore {
+    fn new() -> SmallStore {
+        let store = Store::empty();
+        std::fs::create_dir(store.root()).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=24m,mode=711", "tmpfs"]).arg(store.root());
+        assert_eq!(done(&mut mount).code, 0);
+        let small = SmallStore(store);
+        small.ok(&["import", crate::support::fixture("busybox.tar").to_str().unwrap(), IMAGE]);
+        small
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.root().join("tmp/ballast")).unwrap();
+        assert!(std::io::copy(&mut std::io::repeat(b'x'), &mut file).is_err());
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.root().join("tmp/ballast")).unwrap();
+    }
+}
+
+impl Deref for SmallStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
+
+impl Drop for SmallStore {
+    fn drop(&mut self) {
+        let _ = self.run(&["rm", "-af"]);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !self.processes().is_empty() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let _ = done(Command::new("umount").arg("-l").arg(self.root()));
+    }
+}
 
 #[test]
 fn restart_keeps_a_container_that_is_to_be_removed_at_its_end() {
@@ -13,4 +59,28 @@ fn restart_keeps_a_container_that_is_to_be_removed_at_its_end() {
     store.ok(&["stop", "-t", "0", "kept"]);
     assert_eq!(store.ok(&["ps", "-aq"]), "");
     assert_eq!(store.ok(&["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn a_full_disk_stops_the_log_only_for_as_long_as_it_is_full() {
+    let store = SmallStore::new();
+    let fifo = store.text("input");
+    assert_eq!(done(Command::new("mkfifo").arg(&fifo)).code, 0);
+    let mut args = vec!["run", "-d", "--name", "teller"];
+    let volume = format!("{fifo}:/input");
+    args.extend(["-v", &volume, IMAGE, "sh", "-c", "while :; do cat /input; done"]);
+    store.ok(&args);
+    std::fs::write(&fifo, "before\n").unwrap();
+    let logs = || store.ok(&["logs", "teller"]);
+    eventually("the first line", || logs().contains("before"));
+    store.fill();
+    let long = "x".repeat(50_000) + "\n";
+    std::fs::write(&fifo, &long).unwrap();
+    std::fs::write(&fifo, &long).unwrap();
+    store.free();
+    eventually("the log to go on", || {
+        std::fs::write(&fifo, "after\n").unwrap();
+        logs().contains("after")
+    });
+    store.ok(&["rm", "-f", "teller"]);
 }
