@@ -6,6 +6,7 @@
 use super::containers::Container;
 use super::options::RestartPolicy;
 use super::state::{Ended, Snapshot, Status, now};
+use crate::sys::file::{Durability, write_atomic};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -20,7 +21,11 @@ impl Container {
             return Ok(());
         }
         let path = self.up_path();
-        std::fs::write(&path, started_at).with_context(|| format!("write {}", path.display()))
+        match write_atomic(&path, started_at.as_bytes(), Durability::Atomic) {
+            // That of the run before does as well.
+            Err(_) if path.exists() => Ok(()),
+            written => written.with_context(|| format!("write {}", path.display())),
+        }
     }
 
     /// Takes the mark away. Can be repeated.

@@ -146,14 +146,7 @@ fn run_until_done(
     resources: &mut Resources,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let mut running = Running {
-        supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
-        init: None,
-        started_at: String::new(),
-        restarts: 0,
-        cgroup: super::compose::cgroup_path(&container.record).to_string_lossy().into_owned(),
-        last_exit: None,
-    };
+    let mut running = not_started(container)?;
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
@@ -171,8 +164,9 @@ fn run_until_done(
         running.init = None;
         running.last_exit = Some(ended.exit_code);
         running.restarts += 1;
-        container.record_end(&ended)?;
-        container.record_running(&running)?;
+        // A full disk is no reason to stop restarting.
+        let _ = container.write_end(&ended);
+        let _ = container.record_running(&running);
         session.announce(&Event::Exited(ended.exit_code));
         session.idle(pause)?;
         let Wishes { by_user, interrupted, .. } = session.wishes;
@@ -181,6 +175,18 @@ fn run_until_done(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+fn not_started(container: &Container) -> Result<Running> {
+    Ok(Running {
+        supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
+        init: None,
+        started_at: String::new(),
+        restarts: 0,
+        cgroup: super::compose::cgroup_path(&container.record).to_string_lossy().into_owned(),
+        last_exit: None,
+        ended: None,
+    })
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -324,7 +330,11 @@ fn clean_up(container: &Container, end: Result<Ended>, remove: bool) -> Result<(
         error: format!("{error:#}"),
         ..Ended::default()
     });
-    let recorded = container.record_end(&ended);
+    if container.record_end(&ended).is_err() {
+        // The volatile state is on another disk, mostly; whoever looks next writes it down where it belongs.
+        container.record_running(&Running { ended: Some(ended), ..not_started(container)? })?;
+        return released;
+    }
     container.forget_running();
-    recorded.and(released)
+    released
 }

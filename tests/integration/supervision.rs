@@ -84,3 +84,27 @@ fn a_full_disk_stops_the_log_only_for_as_long_as_it_is_full() {
     });
     store.ok(&["rm", "-f", "teller"]);
 }
+
+#[test]
+fn an_end_on_a_full_disk_is_known_and_is_written_down_when_there_is_room() {
+    let store = SmallStore::new();
+    let wait = "while [ ! -e /gate/open ]; do sleep 0.05; done; exit 4";
+    let volume = format!("{}:/gate", store.path("").display());
+    let status = |name: &str| store.inspect(name, "{{.State.Status}} {{.State.ExitCode}}");
+    store.ok(&["run", "-d", "--name", "failing", "-v", &volume, IMAGE, "sh", "-c", wait]);
+    store.ok(&["run", "-d", "--name", "stopped", "--restart", "unless-stopped", IMAGE, "sleep", "1000"]);
+    let again = ["run", "-d", "--name", "again", "--restart", "always", "-v", &volume, IMAGE, "sh", "-c", wait];
+    store.ok(&again);
+    store.fill();
+    store.ok(&["stop", "-t", "0", "stopped"]);
+    store.write("open", "");
+    eventually("the end", || status("failing") == "exited 4");
+    assert_eq!(status("stopped"), "exited 137");
+    assert_eq!(store.ok(&["resume", "--dry-run"]), "");
+    eventually("two restarts", || store.inspect("again", "{{.RestartCount}}").parse::<u32>().unwrap() >= 2);
+    store.free();
+    assert_eq!(status("failing"), "exited 4");
+    let exit = store.root().join("containers").join(store.inspect_id("failing")).join("exit.json");
+    assert!(std::fs::read_to_string(exit).unwrap().contains("\"exit_code\":4"));
+    assert_eq!(store.ok(&["resume", "--dry-run"]), "");
+}
