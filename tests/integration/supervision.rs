@@ -1,6 +1,6 @@
 //! What a supervisor does for its container when something is in the way, and what it leaves.
 
-use crate::support::{IMAGE, Store, done, eventually};
+use crate::support::{IMAGE, Store, done, eventually, signal};
 use std::ops::Deref;
 use std::process::Command;
 
@@ -107,4 +107,19 @@ fn an_end_on_a_full_disk_is_known_and_is_written_down_when_there_is_room() {
     let exit = store.root().join("containers").join(store.inspect_id("failing")).join("exit.json");
     assert!(std::fs::read_to_string(exit).unwrap().contains("\"exit_code\":4"));
     assert_eq!(store.ok(&["resume", "--dry-run"]), "");
+}
+
+#[test]
+fn a_container_whose_mark_a_power_cut_has_emptied_comes_back() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "cut", "--restart", "unless-stopped", IMAGE, "sleep", "1000"]);
+    let id = store.inspect_id("cut");
+    signal(store.supervisor("cut"), libc::SIGKILL);
+    let state = store.root().with_file_name("state").join(&id);
+    eventually("the supervisor to be gone", || std::fs::remove_dir_all(&state).is_ok() || !state.exists());
+    std::fs::write(store.root().join("containers").join(&id).join("up"), "").unwrap();
+    assert_eq!(store.ok(&["resume", "--dry-run"]), "cut");
+    let shown = store.inspect("cut", "{{.State.Status}} {{.State.ExitCode}} {{.State.StartedAt}}");
+    assert!(shown.starts_with("exited 255 2"), "{shown}");
+    store.ok(&["rm", "cut"]);
 }
