@@ -35,14 +35,11 @@ impl Container {
     fn request_stop(&self, signal: Option<i32>, timeout: Option<i64>, restart: bool) -> Result<()> {
         let (own_signal, own_timeout) = stop_settings(&self.record);
         let (signal, timeout) = (signal.unwrap_or(own_signal), timeout.unwrap_or(own_timeout));
-        let snapshot = self.snapshot()?;
+        self.snapshot()?;
         let Some(socket) = self.connect()? else { return Ok(()) };
         self.tell("kill", &[("signal", signal.to_string())]);
         let request = Request::Stop { signal, timeout, restart };
         socket.send(&request.encode()).context("ask the supervisor to stop it")?;
-        if snapshot.status == Status::Paused {
-            self.cgroup()?.freeze(false)?;
-        }
         wait_for_end(&socket)?;
         self.tell("stop", &[]);
         Ok(())
@@ -53,8 +50,7 @@ impl Container {
     /// # Errors
     /// A container that is not running.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let snapshot = self.snapshot()?;
-        let socket = match snapshot.status {
+        let socket = match self.snapshot()?.status {
             Status::Running | Status::Paused | Status::Restarting => self.connect()?,
             _ => None,
         };
@@ -66,9 +62,6 @@ impl Container {
         let final_one = signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
         socket.send(&Request::Signal { signal, final_one }.encode()).context("ask the supervisor to signal it")?;
         if signal == libc::SIGKILL {
-            if snapshot.status == Status::Paused {
-                self.cgroup()?.freeze(false)?;
-            }
             wait_for_end(&socket)?;
         }
         Ok(())

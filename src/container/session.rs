@@ -6,6 +6,7 @@
 use super::health::Monitor;
 use super::log::{Stream, Writer};
 use super::protocol::{Event, Request};
+use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch::{Created, Streams};
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, Exit};
@@ -107,6 +108,7 @@ pub struct Session {
     pub wishes: Wishes,
     buffer: Vec<u8>,
     stop_signal: (i32, i64),
+    cgroup: Option<Cgroup>,
 }
 
 impl Session {
@@ -124,7 +126,13 @@ impl Session {
             wishes: Wishes::default(),
             buffer: Vec::new(),
             stop_signal: stop,
+            cgroup: None,
         })
+    }
+
+    /// Names the cgroup that is thawed for a signal that is to end the container.
+    pub fn set_cgroup(&mut self, cgroup: Cgroup) {
+        self.cgroup = Some(cgroup);
     }
 
     /// Takes in the client that started the session.
@@ -156,7 +164,7 @@ impl Session {
             if patience == Some(Duration::ZERO) {
                 self.wishes.kill_at = None;
                 self.wishes.lost_patience = true;
-                let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
+                self.end_with(created, libc::SIGKILL);
             }
             if let Some(at) = settle_at {
                 let left = at.saturating_duration_since(Instant::now());
@@ -275,10 +283,18 @@ impl Session {
 
     fn stop(&mut self, created: Option<&Created>, signal: i32, timeout: i64) {
         if let Some(created) = created {
-            let _ = process::pidfd_kill(&created.child.pidfd, signal);
+            self.end_with(created, signal);
         }
         if let Ok(seconds) = u64::try_from(timeout) {
             self.wishes.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
+        }
+    }
+
+    /// Sends a signal that is to end the container, also a paused one: frozen processes would not hear of it.
+    fn end_with(&self, created: &Created, signal: i32) {
+        let _ = process::pidfd_kill(&created.child.pidfd, signal);
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|c| c.is_frozen()) {
+            let _ = cgroup.freeze(false);
         }
     }
 
@@ -423,8 +439,10 @@ impl Session {
             }
             Request::Signal { signal, final_one } => {
                 self.wishes.by_user |= final_one;
-                if let Some(created) = created {
-                    let _ = process::pidfd_kill(&created.child.pidfd, signal);
+                match created {
+                    Some(created) if final_one => self.end_with(created, signal),
+                    Some(created) => drop(process::pidfd_kill(&created.child.pidfd, signal)),
+                    None => {}
                 }
             }
             Request::Stop { signal, timeout, restart } => {

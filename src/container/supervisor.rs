@@ -242,6 +242,7 @@ fn run_once(
     container.tell("start", &[]);
     session.announce(&Event::Started);
     let began = Instant::now();
+    session.set_cgroup(cgroup.clone());
     let mut monitor = Monitor::new(container);
     let exit = session.serve(&created, ends, monitor.as_mut())?;
     let oom_killed = cgroup.oom_kills() > 0;

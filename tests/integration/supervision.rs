@@ -123,3 +123,19 @@ fn a_container_whose_mark_a_power_cut_has_emptied_comes_back() {
     assert!(shown.starts_with("exited 255 2"), "{shown}");
     store.ok(&["rm", "cut"]);
 }
+
+#[test]
+fn a_paused_container_ends_when_its_supervisor_or_its_stop_signal_says_so() {
+    let store = Store::new();
+    let script = "trap 'exit 7' TERM; echo ready; sleep 1000 & wait";
+    for name in ["supervised", "signalled"] {
+        store.ok(&["run", "-d", "--name", name, IMAGE, "sh", "-c", script]);
+        eventually("the trap", || store.ok(&["logs", name]) == "ready");
+        store.ok(&["pause", name]);
+    }
+    signal(store.supervisor("supervised"), libc::SIGTERM);
+    store.ok(&["kill", "-s", "TERM", "signalled"]);
+    for name in ["supervised", "signalled"] {
+        eventually("the end", || store.inspect(name, "{{.State.Status}} {{.State.ExitCode}}") == "exited 7");
+    }
+}
