@@ -91,6 +91,8 @@ pub struct Manners {
     pub input_once: bool,
     /// The process does not outlive its only client.
     pub dies_with_client: bool,
+    /// Nor do the others of its process group.
+    pub group_dies_with_client: bool,
 }
 
 /// The streams, the clients and the log of a supervised process.
@@ -407,7 +409,12 @@ impl Session {
             self.input_ends = true;
             self.feed();
         }
-        if let (true, Some(created)) = (self.manners.dies_with_client, created) {
+        let Some(created) = created else { return };
+        if self.manners.group_dies_with_client {
+            // It leads the group and has not been reaped: the number is its own.
+            let _ = process::kill(-created.child.pid, libc::SIGKILL);
+        }
+        if self.manners.dies_with_client {
             let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
         }
     }

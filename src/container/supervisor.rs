@@ -130,7 +130,7 @@ fn open_session(container: &Container, start: &Start) -> Result<Session> {
     let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
     let logged = options.log_driver != LogDriver::None;
     let log = logged.then(|| Writer::new(&container.log_path(), options.log));
-    let manners = Manners { input_once: options.interactive && start.attached, dies_with_client: false };
+    let manners = Manners { input_once: options.interactive && start.attached, ..Manners::default() };
     Session::new(log, Some(listener), manners, stop_settings(&container.record))
 }
 
