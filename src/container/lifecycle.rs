@@ -59,7 +59,9 @@ impl Container {
                 .with_context(|| format!("Cannot kill container: {}", self.record.name));
         };
         self.tell("kill", &[("signal", signal.to_string())]);
-        let final_one = signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
+        // As Docker sees it: only where somebody has chosen a stop signal, others are not meant to end the container.
+        let chosen = self.record.options.stop_signal.is_some() || self.record.config().stop_signal.is_some();
+        let final_one = !chosen || signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
         socket.send(&Request::Signal { signal, final_one }.encode()).context("ask the supervisor to signal it")?;
         if signal == libc::SIGKILL {
             wait_for_end(&socket)?;
