@@ -175,7 +175,7 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
     for name in &present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore) {
         let again = containers
             .find(name)
-            .and_then(|c| c.stop(signal, args.time))
+            .and_then(|c| c.stop_for_restart(signal, args.time))
             .and_then(|()| start_detached(app, &containers, name))
             .and_then(|()| containers.find(name));
         let again = again.map(|c| c.tell("restart", &[]));

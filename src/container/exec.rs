@@ -150,7 +150,8 @@ fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId
 
 fn supervise(task: &Task, client: Socket) -> Result<()> {
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
-    let manners = Manners { input_once: true, dies_with_client: !task.detach };
+    let is_check = task.actor.is_none();
+    let manners = Manners { input_once: true, dies_with_client: !task.detach, group_dies_with_client: is_check };
     let mut session = Session::new(None, None, manners, (libc::SIGTERM, 10))?;
     session.add_client(client, !task.detach, task.interactive && !task.detach)?;
     let teller = Teller::new(task);

@@ -24,17 +24,22 @@ impl Container {
 
     /// Stops it: its stop signal, then SIGKILL after `timeout` seconds (negative: never). One that is not up is fine.
     pub fn stop(&self, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+        self.request_stop(signal, timeout, false)
+    }
+
+    /// The same before it is started again: one that is to be removed at its end stays.
+    pub fn stop_for_restart(&self, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+        self.request_stop(signal, timeout, true)
+    }
+
+    fn request_stop(&self, signal: Option<i32>, timeout: Option<i64>, restart: bool) -> Result<()> {
         let (own_signal, own_timeout) = stop_settings(&self.record);
-        let request = Request::Stop { signal: signal.unwrap_or(own_signal), timeout: timeout.unwrap_or(own_timeout) };
-        let snapshot = self.snapshot()?;
+        let (signal, timeout) = (signal.unwrap_or(own_signal), timeout.unwrap_or(own_timeout));
+        self.snapshot()?;
         let Some(socket) = self.connect()? else { return Ok(()) };
-        if let Request::Stop { signal, .. } = &request {
-            self.tell("kill", &[("signal", signal.to_string())]);
-        }
+        self.tell("kill", &[("signal", signal.to_string())]);
+        let request = Request::Stop { signal, timeout, restart };
         socket.send(&request.encode()).context("ask the supervisor to stop it")?;
-        if snapshot.status == Status::Paused {
-            self.cgroup()?.freeze(false)?;
-        }
         wait_for_end(&socket)?;
         self.tell("stop", &[]);
         Ok(())
@@ -45,8 +50,7 @@ impl Container {
     /// # Errors
     /// A container that is not running.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let snapshot = self.snapshot()?;
-        let socket = match snapshot.status {
+        let socket = match self.snapshot()?.status {
             Status::Running | Status::Paused | Status::Restarting => self.connect()?,
             _ => None,
         };
@@ -55,12 +59,11 @@ impl Container {
                 .with_context(|| format!("Cannot kill container: {}", self.record.name));
         };
         self.tell("kill", &[("signal", signal.to_string())]);
-        let final_one = signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
+        // As Docker sees it: only where somebody has chosen a stop signal, others are not meant to end the container.
+        let chosen = self.record.options.stop_signal.is_some() || self.record.config().stop_signal.is_some();
+        let final_one = !chosen || signal == libc::SIGKILL || signal == stop_settings(&self.record).0;
         socket.send(&Request::Signal { signal, final_one }.encode()).context("ask the supervisor to signal it")?;
         if signal == libc::SIGKILL {
-            if snapshot.status == Status::Paused {
-                self.cgroup()?.freeze(false)?;
-            }
             wait_for_end(&socket)?;
         }
         Ok(())

@@ -40,8 +40,16 @@ impl Writer {
         Writer { path: path.to_owned(), options, file: None, size: 0, line: Vec::new() }
     }
 
-    /// Adds what was just read from a stream.
+    /// Adds what was just read from a stream. After an error it may go on: the next call mends the file first.
     pub fn write(&mut self, stream: Stream, data: &[u8]) -> io::Result<()> {
+        let written = self.append(stream, data);
+        if written.is_err() {
+            self.file = None;
+        }
+        written
+    }
+
+    fn append(&mut self, stream: Stream, data: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
             self.open()?;
         }

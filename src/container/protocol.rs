@@ -29,6 +29,8 @@ pub enum Request<'a> {
         signal: i32,
         /// Seconds.
         timeout: i64,
+        /// It is started again at once: it stays even if it is to be removed at its end.
+        restart: bool,
     },
     /// I am leaving; that is no end of input.
     Detach,
@@ -71,10 +73,11 @@ impl Request<'_> {
                 out.extend([b'K', (*final_one).into()]);
                 out.extend(signal.to_ne_bytes());
             }
-            Request::Stop { signal, timeout } => {
+            Request::Stop { signal, timeout, restart } => {
                 out.push(b'S');
                 out.extend(signal.to_ne_bytes());
                 out.extend(timeout.to_ne_bytes());
+                out.push((*restart).into());
             }
             Request::Detach => out.push(b'D'),
         }
@@ -99,7 +102,8 @@ impl Request<'_> {
             }
             b'S' => {
                 let signal = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-                Request::Stop { signal, timeout: i64::from_ne_bytes(body.get(4..12)?.try_into().ok()?) }
+                let timeout = i64::from_ne_bytes(body.get(4..12)?.try_into().ok()?);
+                Request::Stop { signal, timeout, restart: body.get(12).is_some_and(|b| *b != 0) }
             }
             b'D' => Request::Detach,
             _ => return None,
@@ -151,7 +155,7 @@ mod tests {
             Request::EndOfInput,
             Request::Resize(size),
             Request::Signal { signal: 15, final_one: true },
-            Request::Stop { signal: 10, timeout: -1 },
+            Request::Stop { signal: 10, timeout: -1, restart: true },
             Request::Detach,
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request.clone()));

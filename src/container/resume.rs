@@ -6,7 +6,9 @@
 use super::containers::Container;
 use super::options::RestartPolicy;
 use super::state::{Ended, Snapshot, Status, now};
+use crate::sys::file::{Durability, write_atomic};
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use std::path::PathBuf;
 
 impl Container {
@@ -20,7 +22,11 @@ impl Container {
             return Ok(());
         }
         let path = self.up_path();
-        std::fs::write(&path, started_at).with_context(|| format!("write {}", path.display()))
+        match write_atomic(&path, started_at.as_bytes(), Durability::Synced) {
+            // That of the run before does as well.
+            Err(_) if path.exists() => Ok(()),
+            written => written.with_context(|| format!("write {}", path.display())),
+        }
     }
 
     /// Takes the mark away. Can be repeated.
@@ -36,11 +42,19 @@ impl Container {
         Some(Ended {
             exit_code: 255,
             error: "the host went down while it ran".into(),
-            started_at: std::fs::read_to_string(self.up_path()).ok()?,
+            started_at: self.marked_at()?,
             finished_at: now(),
             interrupted: true,
             ..Ended::default()
         })
+    }
+
+    /// When the mark was made. A power cut may have taken what was in it.
+    fn marked_at(&self) -> Option<String> {
+        let path = self.up_path();
+        let made: Timestamp = std::fs::metadata(&path).ok()?.modified().ok()?.try_into().ok()?;
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        Some(if written.parse::<Timestamp>().is_ok() { written } else { format!("{made:.9}") })
     }
 
     /// Whether its policy says that it is to be started when the host comes up.

@@ -6,6 +6,7 @@
 use super::health::Monitor;
 use super::log::{Stream, Writer};
 use super::protocol::{Event, Request};
+use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch::{Created, Streams};
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, Exit};
@@ -75,6 +76,8 @@ pub struct Wishes {
     pub by_user: bool,
     /// The supervisor was asked to end, as at a shutdown: no restart now, but maybe after it.
     pub interrupted: bool,
+    /// It was ended to be started again at once: it stays even if it is to be removed at its end.
+    pub restart: bool,
     /// The signal that came when patience was lost.
     pub lost_patience: bool,
     /// When to lose patience.
@@ -88,6 +91,8 @@ pub struct Manners {
     pub input_once: bool,
     /// The process does not outlive its only client.
     pub dies_with_client: bool,
+    /// Nor do the others of its process group.
+    pub group_dies_with_client: bool,
 }
 
 /// The streams, the clients and the log of a supervised process.
@@ -105,6 +110,7 @@ pub struct Session {
     pub wishes: Wishes,
     buffer: Vec<u8>,
     stop_signal: (i32, i64),
+    cgroup: Option<Cgroup>,
 }
 
 impl Session {
@@ -122,7 +128,13 @@ impl Session {
             wishes: Wishes::default(),
             buffer: Vec::new(),
             stop_signal: stop,
+            cgroup: None,
         })
+    }
+
+    /// Names the cgroup that is thawed for a signal that is to end the container.
+    pub fn set_cgroup(&mut self, cgroup: Cgroup) {
+        self.cgroup = Some(cgroup);
     }
 
     /// Takes in the client that started the session.
@@ -154,7 +166,7 @@ impl Session {
             if patience == Some(Duration::ZERO) {
                 self.wishes.kill_at = None;
                 self.wishes.lost_patience = true;
-                let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
+                self.end_with(created, libc::SIGKILL);
             }
             if let Some(at) = settle_at {
                 let left = at.saturating_duration_since(Instant::now());
@@ -273,10 +285,18 @@ impl Session {
 
     fn stop(&mut self, created: Option<&Created>, signal: i32, timeout: i64) {
         if let Some(created) = created {
-            let _ = process::pidfd_kill(&created.child.pidfd, signal);
+            self.end_with(created, signal);
         }
         if let Ok(seconds) = u64::try_from(timeout) {
             self.wishes.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
+        }
+    }
+
+    /// Sends a signal that is to end the container, also a paused one: frozen processes would not hear of it.
+    fn end_with(&self, created: &Created, signal: i32) {
+        let _ = process::pidfd_kill(&created.child.pidfd, signal);
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|c| c.is_frozen()) {
+            let _ = cgroup.freeze(false);
         }
     }
 
@@ -317,11 +337,9 @@ impl Session {
             }
         };
         let data = &self.buffer[..n];
-        if let Some(log) = &mut self.log
-            && log.write(stream, data).is_err()
-        {
-            // A full disk must stop neither the container nor its clients.
-            self.log = None;
+        if let Some(log) = &mut self.log {
+            // A full disk must stop neither the container nor its clients; there may be room again for the next piece.
+            let _ = log.write(stream, data);
         }
         let event = if stream == Stream::Out { Event::Output(data) } else { Event::ErrorOutput(data) };
         let mut packet = None;
@@ -391,7 +409,12 @@ impl Session {
             self.input_ends = true;
             self.feed();
         }
-        if let (true, Some(created)) = (self.manners.dies_with_client, created) {
+        let Some(created) = created else { return };
+        if self.manners.group_dies_with_client {
+            // It leads the group and has not been reaped: the number is its own.
+            let _ = process::kill(-created.child.pid, libc::SIGKILL);
+        }
+        if self.manners.dies_with_client {
             let _ = process::pidfd_kill(&created.child.pidfd, libc::SIGKILL);
         }
     }
@@ -423,12 +446,15 @@ impl Session {
             }
             Request::Signal { signal, final_one } => {
                 self.wishes.by_user |= final_one;
-                if let Some(created) = created {
-                    let _ = process::pidfd_kill(&created.child.pidfd, signal);
+                match created {
+                    Some(created) if final_one => self.end_with(created, signal),
+                    Some(created) => drop(process::pidfd_kill(&created.child.pidfd, signal)),
+                    None => {}
                 }
             }
-            Request::Stop { signal, timeout } => {
+            Request::Stop { signal, timeout, restart } => {
                 self.wishes.by_user = true;
+                self.wishes.restart |= restart;
                 self.stop(created, signal, timeout);
             }
             Request::Detach => {}

@@ -28,6 +28,9 @@ pub struct Running {
     pub cgroup: String,
     /// The status that it last ended with, while it waits for its next start.
     pub last_exit: Option<i32>,
+    /// How it ended, if there was no room on the store's disk to write that down.
+    #[serde(default)]
+    pub ended: Option<Ended>,
 }
 
 /// `exit.json`: how a container last ended.
@@ -110,7 +113,7 @@ impl Container {
             let taken = Ownership::is_taken(&self.lock_path()).context("look at the container's lock")?;
             let running: Option<Running> = read_json(&self.state_dir().join("run.json"))?;
             // It is not worth losing the container: a power cut may have taken what was in the file.
-            let ended: Option<Ended> = read_json(&self.dir().join("exit.json"))
+            let mut ended: Option<Ended> = read_json(&self.dir().join("exit.json"))
                 .unwrap_or_else(|error| Some(Ended { error: format!("{error:#}"), ..Ended::default() }));
             let status = match (&running, taken) {
                 (Some(r), true) if r.init.is_none() && r.last_exit.is_some() => Status::Restarting,
@@ -119,6 +122,13 @@ impl Container {
                     if frozen { Status::Paused } else { Status::Running }
                 }
                 (_, true) => Status::Created,
+                (Some(Running { ended: Some(kept), .. }), false) => {
+                    if self.record_kept_end(kept).is_ok() {
+                        continue;
+                    }
+                    ended = Some(kept.clone());
+                    ended_status(ended.as_ref())
+                }
                 (Some(r), false) => {
                     self.clean_up_after_crash(r)?;
                     continue;
@@ -127,8 +137,7 @@ impl Container {
                     self.clean_up_after_host()?;
                     continue;
                 }
-                (None, false) if ended.as_ref().is_some_and(|e| !e.started_at.is_empty()) => Status::Exited,
-                (None, false) => Status::Created,
+                (None, false) => ended_status(ended.as_ref()),
             };
             let running = if status.is_up() { running } else { None };
             return Ok(Snapshot { status, running, ended });
@@ -164,6 +173,16 @@ impl Container {
         Ok(())
     }
 
+    /// Writes down an end for which there was no room before.
+    fn record_kept_end(&self, ended: &Ended) -> Result<()> {
+        let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
+            return Ok(());
+        };
+        self.record_end(ended)?;
+        self.forget_running();
+        Ok(())
+    }
+
     /// Records the end of a run that a shutdown or a power cut has ended.
     fn clean_up_after_host(&self) -> Result<()> {
         let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
@@ -174,11 +193,17 @@ impl Container {
 
     /// Writes `exit.json`.
     pub(super) fn record_end(&self, ended: &Ended) -> Result<()> {
+        let written = self.write_end(ended);
+        // Also when there was no room for it: what the user has stopped does not come back.
+        self.unmark_up();
+        written
+    }
+
+    /// The same between two runs, while it still counts as up.
+    pub(super) fn write_end(&self, ended: &Ended) -> Result<()> {
         let path = self.dir().join("exit.json");
         let json = serde_json::to_vec(ended).context("write down how it ended")?;
-        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))?;
-        self.unmark_up();
-        Ok(())
+        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
     }
 
     /// Writes `run.json`.
@@ -199,6 +224,11 @@ impl Container {
             let _ = std::fs::remove_dir_all(dir);
         }
     }
+}
+
+/// Of a container that is not up.
+fn ended_status(ended: Option<&Ended>) -> Status {
+    if ended.is_some_and(|e| !e.started_at.is_empty()) { Status::Exited } else { Status::Created }
 }
 
 /// This moment, RFC 3339 with nanoseconds.

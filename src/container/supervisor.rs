@@ -96,7 +96,7 @@ fn supervise(
         }
         Err(error) => {
             let packet = Event::Failed(125, &format!("{error:#}")).encode();
-            let cleaned = clean_up(&container, Err(error));
+            let cleaned = clean_up(&container, Err(error), container.record.options.remove);
             container.forget_running();
             let _ = client.send(&packet);
             return cleaned;
@@ -106,7 +106,8 @@ fn supervise(
         Ok(ended) => Ok(ended.exit_code),
         Err(error) => Err((status_of(error), format!("{error:#}"))),
     };
-    let cleaned = clean_up(&container, end);
+    let remove = container.record.options.remove && !session.wishes.restart;
+    let cleaned = clean_up(&container, end, remove);
     // Its ports lead nowhere any more; now others may have them.
     drop(resources);
     drop(ownership);
@@ -115,7 +116,7 @@ fn supervise(
         Err((status, text)) => session.announce(&Event::Failed(*status, text)),
     }
     // Of a container that is gone; nobody waits for this.
-    if container.record.options.remove {
+    if remove {
         container.forget_running();
     }
     session.finish()?;
@@ -129,7 +130,7 @@ fn open_session(container: &Container, start: &Start) -> Result<Session> {
     let listener = Listener::bind(&container.state_dir(), "socket").context("listen for clients")?;
     let logged = options.log_driver != LogDriver::None;
     let log = logged.then(|| Writer::new(&container.log_path(), options.log));
-    let manners = Manners { input_once: options.interactive && start.attached, dies_with_client: false };
+    let manners = Manners { input_once: options.interactive && start.attached, ..Manners::default() };
     Session::new(log, Some(listener), manners, stop_settings(&container.record))
 }
 
@@ -145,14 +146,7 @@ fn run_until_done(
     resources: &mut Resources,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let mut running = Running {
-        supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
-        init: None,
-        started_at: String::new(),
-        restarts: 0,
-        cgroup: super::compose::cgroup_path(&container.record).to_string_lossy().into_owned(),
-        last_exit: None,
-    };
+    let mut running = not_started(container)?;
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
@@ -170,8 +164,9 @@ fn run_until_done(
         running.init = None;
         running.last_exit = Some(ended.exit_code);
         running.restarts += 1;
-        container.record_end(&ended)?;
-        container.record_running(&running)?;
+        // A full disk is no reason to stop restarting.
+        let _ = container.write_end(&ended);
+        let _ = container.record_running(&running);
         session.announce(&Event::Exited(ended.exit_code));
         session.idle(pause)?;
         let Wishes { by_user, interrupted, .. } = session.wishes;
@@ -180,6 +175,18 @@ fn run_until_done(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+fn not_started(container: &Container) -> Result<Running> {
+    Ok(Running {
+        supervisor: ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).context("find out who we are")?,
+        init: None,
+        started_at: String::new(),
+        restarts: 0,
+        cgroup: super::compose::cgroup_path(&container.record).to_string_lossy().into_owned(),
+        last_exit: None,
+        ended: None,
+    })
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -235,6 +242,7 @@ fn run_once(
     container.tell("start", &[]);
     session.announce(&Event::Started);
     let began = Instant::now();
+    session.set_cgroup(cgroup.clone());
     let mut monitor = Monitor::new(container);
     let exit = session.serve(&created, ends, monitor.as_mut())?;
     let oom_killed = cgroup.oom_kills() > 0;
@@ -312,10 +320,10 @@ fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> En
     }
 }
 
-/// Writes down the end and takes away what belonged to the run; all of it with `--rm`.
-fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
+/// Writes down the end and takes away what belonged to the run, or the whole container.
+fn clean_up(container: &Container, end: Result<Ended>, remove: bool) -> Result<()> {
     let released = container.release_networks();
-    if container.record.options.remove {
+    if remove {
         return container.remove_files(true);
     }
     let ended = end.unwrap_or_else(|error| Ended {
@@ -323,7 +331,11 @@ fn clean_up(container: &Container, end: Result<Ended>) -> Result<()> {
         error: format!("{error:#}"),
         ..Ended::default()
     });
-    let recorded = container.record_end(&ended);
+    if container.record_end(&ended).is_err() {
+        // The volatile state is on another disk, mostly; whoever looks next writes it down where it belongs.
+        container.record_running(&Running { ended: Some(ended), ..not_started(container)? })?;
+        return released;
+    }
     container.forget_running();
-    recorded.and(released)
+    released
 }

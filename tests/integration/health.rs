@@ -47,7 +47,7 @@ fn a_container_is_healthy_while_its_check_succeeds() {
 #[test]
 fn a_check_that_takes_too_long_is_ended_with_all_that_it_started() {
     let store = Store::new();
-    let mut args = vec!["run", "-d", "--name", "slow", "--health-cmd", "echo begun; sleep 4242"];
+    let mut args = vec!["run", "-d", "--name", "slow", "--health-cmd", "echo begun; sleep 4242; true"];
     args.extend(["--health-interval", "20ms", "--health-timeout", "1s", "--health-retries", "1"]);
     args.extend([IMAGE, "sleep", "1000"]);
     store.ok(&args);
@@ -56,6 +56,11 @@ fn a_check_that_takes_too_long_is_ended_with_all_that_it_started() {
     assert!(log.starts_with("-1 Health check exceeded timeout (1s): begun"), "{log}");
     // The supervisor served its clients all the while, and keeps no dead ones.
     assert_eq!(store.ok(&["exec", "slow", "echo", "here"]), "here");
+    let asked = store.inspect("slow", "{{len .State.Health.Log}}");
+    eventually("one more check", || store.inspect("slow", "{{len .State.Health.Log}}") > asked);
+    let sleeps = store.ok(&["exec", "slow", "ps"]).matches("sleep 4242").count();
+    // The shell and what it waits for, of the one check that may be under way.
+    assert!(sleeps <= 2, "{sleeps}");
     store.ok(&["stop", "-t", "0", "slow"]);
 }
 

@@ -651,7 +651,7 @@ fn has_socket(pid: u32) -> bool {
 #[test]
 fn a_paused_container_is_frozen_until_it_is_unpaused() {
     let store = Store::new();
-    trapper(&store, "still", &[]);
+    trapper(&store, "still", &["--stop-signal", "TERM"]);
     assert_eq!(store.ok(&["pause", "still"]), "still");
     assert_eq!(store.inspect("still", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"), "paused true true");
     assert!(shown_status(&store, "still").ends_with(" (Paused)"));
@@ -758,10 +758,17 @@ fn stop_of_a_running_container_disarms_its_policy_and_start_arms_it_again() {
 }
 
 #[test]
-fn kill_disarms_the_policy_but_another_signal_does_not() {
+fn kill_disarms_the_policy_unless_a_stop_signal_was_chosen_and_it_is_another() {
     let store = Store::new();
     let script = "trap 'exit 7' USR1; echo ready; sleep 1000 & wait";
-    store.ok(&["run", "-d", "--name", "tough", "--restart", "always", IMAGE, "sh", "-c", script]);
+    store.ok(&["run", "-d", "--name", "soft", "--restart", "always", IMAGE, "sh", "-c", script]);
+    logged(&store, "soft", "ready");
+    store.ok(&["kill", "-s", "USR1", "soft"]);
+    becomes(&store, "soft", "exited");
+    assert_eq!((store.inspect("soft", "{{.RestartCount}}"), exit_code(&store, "soft")), ("0".into(), "7".into()));
+    let mut args = vec!["run", "-d", "--name", "tough", "--restart", "always", "--stop-signal", "TERM"];
+    args.extend([IMAGE, "sh", "-c", script]);
+    store.ok(&args);
     logged(&store, "tough", "ready");
     store.ok(&["kill", "-s", "USR1", "tough"]);
     eventually("a restart", || store.inspect("tough", "{{.RestartCount}} {{.State.Status}}") == "1 running");

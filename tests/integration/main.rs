@@ -25,6 +25,7 @@ mod registry;
 mod run;
 mod seccomp;
 mod smoke;
+mod supervision;
 mod support;
 mod terminal;
 mod threats;
