@@ -185,8 +185,11 @@ impl Volumes {
         if let Some((image, target)) = content {
             fill_from(image, target, &draft.data).with_context(|| format!("fill the volume {name} from the image"))?;
         }
-        // If somebody else was faster, his volume is as good.
-        self.publish(&draft, name).with_context(what).map(drop)
+        match (self.publish(&draft, name).with_context(what)?, content) {
+            // Somebody else was faster, perhaps without content.
+            (false, Some((image, target))) => self.fill(name, image, target),
+            _ => Ok(()),
+        }
     }
 
     /// A volume in the making.
@@ -227,6 +230,7 @@ impl Volumes {
     /// Fills an empty volume with what the image has at `target`.
     fn fill(&self, name: &str, image: &Union, target: &Path) -> Result<()> {
         let what = || format!("fill the volume {name} from the image");
+        let _filling = self.lock_for_filling(name)?;
         let data = Dir::open(self.data(name)).with_context(what)?;
         if !data.names().with_context(what)?.is_empty() {
             return Ok(());
@@ -236,7 +240,16 @@ impl Volumes {
         if !fill_from(image, target, &draft.data).with_context(what)? {
             return Ok(());
         }
-        move_all(&draft.data, &data).with_context(what)
+        // A container that fills nothing may have written meanwhile.
+        if !data.names().with_context(what)?.is_empty() {
+            return Ok(());
+        }
+        move_all(&draft.data, &data).with_context(what).map(drop)
+    }
+
+    /// Of those who find a volume empty only one puts something in; the others see it then.
+    fn lock_for_filling(&self, name: &str) -> Result<Lock> {
+        Lock::wait_folder(&self.folder(name)).with_context(|| format!("lock the volume {name}"))
     }
 
     /// Removes a volume; the data is deleted when the trash is emptied. A missing one is fine.
@@ -288,9 +301,10 @@ impl Volumes {
         if !self.exists(name) {
             return self.publish_new(&draft, name).with_context(what);
         }
+        let _filling = self.lock_for_filling(name)?;
         let data = Dir::open(self.data(name)).with_context(what)?;
-        if data.names().with_context(what)?.is_empty() {
-            return move_all(&draft.data, &data).with_context(what);
+        if data.names().with_context(what)?.is_empty() && move_all(&draft.data, &data).with_context(what)? {
+            return Ok(());
         }
         let mut place = Place::new(data, Way::Made, "the volume", None);
         pack_directory(&draft.data, b".", &mut place).and_then(|()| place.finish()).with_context(what)
@@ -313,12 +327,18 @@ fn fill_from(image: &Union, target: &Path, to: &Dir) -> Result<bool> {
     }
 }
 
-/// Moves everything from one folder into an empty one, which gets its attributes.
-fn move_all(from: &Dir, to: &Dir) -> Result<()> {
+/// Moves everything from one folder into an empty one, which gets its attributes. What somebody has put there meanwhile
+/// stays; false then, and some was not moved.
+fn move_all(from: &Dir, to: &Dir) -> Result<bool> {
+    let mut moved_all = true;
     for name in from.names()? {
-        from.rename(&name, to, &name)?;
+        match from.rename_new(&name, to, &name) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => moved_all = false,
+            other => other?,
+        }
     }
-    crate::image::transfer::describe_directory(from, to)
+    crate::image::transfer::describe_directory(from, to)?;
+    Ok(moved_all)
 }
 
 fn size(dir: &Dir, seen: &mut BTreeSet<u64>) -> std::io::Result<u64> {
