@@ -211,6 +211,17 @@ fn a_volume_with_options_holds_what_they_name() {
     }
 }
 
+#[test]
+fn what_a_damaged_container_may_use_is_kept() {
+    let store = Store::new();
+    store.ok(&["create", "--name", "first", "-v", "/x", IMAGE, "true"]);
+    let heir = store.ok(&["create", "--volumes-from", "first", IMAGE, "true"]);
+    std::fs::write(store.root().join("containers").join(&heir).join("container.json"), "{").unwrap();
+    store.ok(&["rm", "-v", "first"]);
+    assert_eq!(volumes(&store).len(), 1);
+    store.ok(&["rm", "-f", &heir]);
+}
+
 // ---- shared between containers
 
 #[test]
