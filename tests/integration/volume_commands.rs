@@ -212,6 +212,16 @@ fn a_volume_with_options_holds_what_they_name() {
 }
 
 #[test]
+fn an_export_leaves_devices_what_they_are() {
+    let store = Store::new();
+    store.ok(&["volume", "create", "vol"]);
+    let node = store.text("null");
+    assert_eq!(done(Command::new("mknod").args([node.as_str(), "c", "1", "3"])).code, 0);
+    store.ok(&["volume", "export", "-o", &node, "vol"]);
+    assert!(!std::fs::symlink_metadata(&node).unwrap().is_file());
+}
+
+#[test]
 fn what_a_damaged_container_may_use_is_kept() {
     let store = Store::new();
     store.ok(&["create", "--name", "first", "-v", "/x", IMAGE, "true"]);
