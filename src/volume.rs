@@ -96,7 +96,21 @@ impl Volume {
         }
     }
 
-    /// Bytes of its regular files, those with several names once.
+    /// Opens the folder with its content.
+    ///
+    /// # Errors
+    /// A volume that is a file system of its own, which only containers mount.
+    fn content(&self) -> Result<Dir> {
+        match self.source() {
+            Source::Folder(path) => Dir::open(&path).with_context(|| format!("open {}", path.display())),
+            Source::FileSystem { kind, device, .. } => bail!(
+                "the volume {} is a file system ({kind} on {device}) that only containers mount; run one with it",
+                self.name
+            ),
+        }
+    }
+
+    /// Bytes of its own regular files, those with several names once: what goes with it. What its options name stays.
     pub fn size(&self) -> Result<u64> {
         let data = Dir::open(&self.data).with_context(|| format!("open the volume {}", self.name))?;
         size(&data, &mut BTreeSet::new()).with_context(|| format!("measure the volume {}", self.name))
@@ -105,7 +119,7 @@ impl Volume {
     /// Writes a tar of what is in it.
     pub fn export(&self, out: &mut dyn Write) -> Result<()> {
         let what = || format!("export the volume {}", self.name);
-        let data = Dir::open(&self.data).with_context(what)?;
+        let data = self.content().with_context(what)?;
         let mut tar = Tar(out);
         pack_directory(&data, b".", &mut tar).and_then(|()| tar.finish()).with_context(what)
     }
@@ -185,8 +199,11 @@ impl Volumes {
         if let Some((image, target)) = content {
             fill_from(image, target, &draft.data).with_context(|| format!("fill the volume {name} from the image"))?;
         }
-        // If somebody else was faster, his volume is as good.
-        self.publish(&draft, name).with_context(what).map(drop)
+        match (self.publish(&draft, name).with_context(what)?, content) {
+            // Somebody else was faster, perhaps without content.
+            (false, Some((image, target))) => self.fill(name, image, target),
+            _ => Ok(()),
+        }
     }
 
     /// A volume in the making.
@@ -227,7 +244,9 @@ impl Volumes {
     /// Fills an empty volume with what the image has at `target`.
     fn fill(&self, name: &str, image: &Union, target: &Path) -> Result<()> {
         let what = || format!("fill the volume {name} from the image");
-        let data = Dir::open(self.data(name)).with_context(what)?;
+        let _filling = self.lock_for_filling(name)?;
+        let Some(Source::Folder(folder)) = self.get(name).map(|v| v.source()) else { return Ok(()) };
+        let data = Dir::open(folder).with_context(what)?;
         if !data.names().with_context(what)?.is_empty() {
             return Ok(());
         }
@@ -236,7 +255,17 @@ impl Volumes {
         if !fill_from(image, target, &draft.data).with_context(what)? {
             return Ok(());
         }
-        move_all(&draft.data, &data).with_context(what)
+        // A container that fills nothing may have written meanwhile.
+        let is_empty = || data.names().with_context(what).map(|names| names.is_empty());
+        if is_empty()? && !move_all(&draft.data, &data).with_context(what)? && is_empty()? {
+            pour(&draft.data, data).with_context(what)?;
+        }
+        Ok(())
+    }
+
+    /// Of those who find a volume empty only one puts something in; the others see it then.
+    fn lock_for_filling(&self, name: &str) -> Result<Lock> {
+        Lock::wait_folder(&self.folder(name)).with_context(|| format!("lock the volume {name}"))
     }
 
     /// Removes a volume; the data is deleted when the trash is emptied. A missing one is fine.
@@ -266,10 +295,12 @@ impl Volumes {
     /// A name that a volume has already.
     pub fn clone_volume(&self, from: &Volume, name: &str) -> Result<()> {
         let what = || format!("clone the volume {} as {name}", from.name);
-        let mut meta = Meta::new(from.meta.labels.clone(), from.meta.options.clone());
+        // The content becomes its own, whatever place the options of the first one name.
+        let mut meta = Meta::new(from.meta.labels.clone(), BTreeMap::new());
         meta.labels.remove(ANONYMOUS);
+        let data = from.content().with_context(what)?;
         let draft = self.draft(&meta).with_context(what)?;
-        let tree = Union::new(vec![Dir::open(&from.data).with_context(what)?]);
+        let tree = Union::new(vec![data]);
         tree.copy_tree(Path::new("/"), &draft.data).with_context(what)?;
         self.publish_new(&draft, name).with_context(what)
     }
@@ -288,12 +319,13 @@ impl Volumes {
         if !self.exists(name) {
             return self.publish_new(&draft, name).with_context(what);
         }
-        let data = Dir::open(self.data(name)).with_context(what)?;
-        if data.names().with_context(what)?.is_empty() {
-            return move_all(&draft.data, &data).with_context(what);
+        let _filling = self.lock_for_filling(name)?;
+        let volume = self.get(name).with_context(what)?;
+        let data = volume.content().with_context(what)?;
+        if data.names().with_context(what)?.is_empty() && move_all(&draft.data, &data).with_context(what)? {
+            return Ok(());
         }
-        let mut place = Place::new(data, Way::Made, "the volume", None);
-        pack_directory(&draft.data, b".", &mut place).and_then(|()| place.finish()).with_context(what)
+        pour(&draft.data, data).with_context(what)
     }
 }
 
@@ -313,12 +345,31 @@ fn fill_from(image: &Union, target: &Path, to: &Dir) -> Result<bool> {
     }
 }
 
-/// Moves everything from one folder into an empty one, which gets its attributes.
-fn move_all(from: &Dir, to: &Dir) -> Result<()> {
+/// Adds what is in one folder to another, which gets its attributes.
+fn pour(from: &Dir, to: Dir) -> Result<()> {
+    let mut place = Place::new(to, Way::Made, "the volume", None);
+    pack_directory(from, b".", &mut place)?;
+    place.finish()
+}
+
+/// Moves everything from one folder into another, which gets its attributes. False if that cannot be, and some was not
+/// moved: somebody has put something there meanwhile, or it is elsewhere.
+fn move_all(from: &Dir, to: &Dir) -> Result<bool> {
     for name in from.names()? {
-        from.rename(&name, to, &name)?;
+        match from.rename_new(&name, to, &name) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::AlreadyExists | ErrorKind::CrossesDevices | ErrorKind::InvalidInput
+                ) =>
+            {
+                return Ok(false);
+            }
+            other => other?,
+        }
     }
-    crate::image::transfer::describe_directory(from, to)
+    crate::image::transfer::describe_directory(from, to)?;
+    Ok(true)
 }
 
 fn size(dir: &Dir, seen: &mut BTreeSet<u64>) -> std::io::Result<u64> {

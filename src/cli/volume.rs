@@ -1,5 +1,6 @@
 //! `volume`: the commands about volumes.
 
+use super::archives::Target;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::{Format, render_one};
@@ -323,28 +324,13 @@ pub fn told(names: &[String]) -> String {
 
 fn export(volumes: &Volumes, args: &ExportArgs) -> Result<u8> {
     let volume = find(volumes, &args.name)?;
-    let Some(path) = &args.output else {
-        let stdout = std::io::stdout();
-        if crate::sys::tty::is_terminal(&stdout) {
-            bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
-        }
-        volume.export(&mut BufWriter::with_capacity(256 << 10, stdout.lock()))?;
-        return Ok(0);
-    };
-    write_aside(path, |out| volume.export(out)).with_context(|| format!("write {}", path.display()))?;
+    let target = Target::open(args.output.as_deref())?;
+    let mut out = BufWriter::with_capacity(256 << 10, target.file());
+    volume.export(&mut out)?;
+    out.flush().context("write the archive")?;
+    drop(out);
+    target.publish()?;
     Ok(0)
-}
-
-/// Writes a file of the user's beside its place, and renames it when it is whole.
-fn write_aside(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let name = path.file_name().context("it is no file name")?.to_string_lossy().into_owned();
-    let aside = path.with_file_name(format!(".{name}.{}", crate::sys::random::hex::<6>()));
-    let mut file = BufWriter::with_capacity(256 << 10, File::create_new(&aside)?);
-    let written = write(&mut file).and_then(|()| Ok(file.flush()?)).and_then(|()| Ok(std::fs::rename(&aside, path)?));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&aside);
-    }
-    written
 }
 
 fn import(volumes: &Volumes, args: &ImportArgs) -> Result<u8> {

@@ -305,9 +305,10 @@ impl Container {
         let volumes = Volumes::open(&self.root);
         // Somebody may just be making a container that inherits them.
         let _alone = volumes.lock_for_removing()?;
-        let (others, _) = containers.list()?;
+        let (others, damaged) = containers.list()?;
         for name in mine {
-            if !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
+            // What a container uses whose record cannot be read is not known.
+            if damaged.is_empty() && !others.iter().any(|c| c.record.volumes().any(|(n, _)| n == name)) {
                 volumes.remove(name)?;
             }
         }

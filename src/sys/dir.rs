@@ -4,8 +4,8 @@
 //! somebody else controls is never resolved as a string against the host's root.
 
 use rustix::fs::{
-    AtFlags, FileType, IFlags, Mode, OFlags, RawDir, ResolveFlags, Stat, StatxAttributes, StatxFlags, Timespec,
-    Timestamps, XattrFlags,
+    AtFlags, FileType, IFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags,
+    Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
@@ -192,6 +192,12 @@ impl Dir {
     pub fn rename(&self, name: impl AsRef<OsStr>, to: &Dir, to_name: impl AsRef<OsStr>) -> io::Result<()> {
         let (name, to_name) = (component(name.as_ref())?, component(to_name.as_ref())?);
         Ok(rustix::fs::renameat(&self.0, name, &to.0, to_name)?)
+    }
+
+    /// The same, but what has the name already keeps it: an error then, as on file systems that cannot do that.
+    pub fn rename_new(&self, name: impl AsRef<OsStr>, to: &Dir, to_name: impl AsRef<OsStr>) -> io::Result<()> {
+        let (name, to_name) = (component(name.as_ref())?, component(to_name.as_ref())?);
+        Ok(rustix::fs::renameat_with(&self.0, name, &to.0, to_name, RenameFlags::NOREPLACE)?)
     }
 
     /// Removes a name that is not a directory.

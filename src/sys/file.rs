@@ -155,7 +155,15 @@ pub enum LockMode {
 impl Lock {
     /// Waits for the lock on `path`, making the file if it is missing.
     pub fn wait(path: &Path, mode: LockMode) -> io::Result<Lock> {
-        let file = open_lock(path)?;
+        Lock::wait_on(open_lock(path)?, mode)
+    }
+
+    /// The same, alone, for a folder that is there.
+    pub fn wait_folder(path: &Path) -> io::Result<Lock> {
+        Lock::wait_on(open_folder(path)?, LockMode::Exclusive)
+    }
+
+    fn wait_on(file: File, mode: LockMode) -> io::Result<Lock> {
         let operation = match mode {
             LockMode::Shared => FlockOperation::LockShared,
             LockMode::Exclusive => FlockOperation::LockExclusive,
@@ -175,8 +183,7 @@ impl Lock {
 
     /// The same, alone, for a folder that is there.
     pub fn attempt_folder(path: &Path) -> io::Result<Option<Lock>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Lock::attempt_on(rustix::fs::open(path, flags, Mode::empty())?.into(), LockMode::Exclusive)
+        Lock::attempt_on(open_folder(path)?, LockMode::Exclusive)
     }
 
     /// Whether `file` is the one that is locked: a name may have got another file meanwhile.
@@ -204,6 +211,11 @@ impl Lock {
         let there = std::fs::metadata(path).map(id);
         there.is_ok_and(|there| self.0.metadata().is_ok_and(|own| id(own) == there))
     }
+}
+
+fn open_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

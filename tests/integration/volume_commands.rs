@@ -176,6 +176,62 @@ fn options_of_a_volume_choose_what_is_mounted() {
     assert!(store.path("place/file").exists(), "the volume goes, what it stood for stays");
 }
 
+#[test]
+fn a_volume_with_options_holds_what_they_name() {
+    let store = Store::new();
+    std::fs::create_dir(store.path("place")).unwrap();
+    store.write("place/file", "there\n");
+    let device = format!("device={}", store.text("place"));
+    store.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "folder"]);
+    let archive = store.run(&["volume", "export", "folder"]);
+    assert_eq!(store.run_with_input(&["volume", "import", "copy"], &archive.raw).code, 0);
+    assert_eq!(sh(&store, &["-v", "copy:/x"], "cat /x/file"), "there");
+    store.ok(&["volume", "clone", "folder", "clone"]);
+    assert_eq!(sh(&store, &["-v", "clone:/x"], "cat /x/file; echo mine >/x/file"), "there");
+    assert_eq!(slurp(store.path("place/file")), b"there\n", "a clone has its own");
+    sh(&store, &["-v", "copy:/x"], "rm /x/file; echo added >/x/added");
+    let archive = store.run(&["volume", "export", "copy"]);
+    assert_eq!(store.run_with_input(&["volume", "import", "folder"], &archive.raw).code, 0);
+    assert_eq!(slurp(store.path("place/added")), b"added\n");
+    // On another file system, too, an empty one is filled from the image.
+    let memory = Store::in_memory();
+    std::fs::create_dir(memory.path("empty")).unwrap();
+    let device = format!("device={}", memory.text("empty"));
+    store.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "fresh"]);
+    assert_eq!(
+        sh(&store, &["-v", "fresh:/etc"], "cat /etc/os-release | grep -c ."),
+        sh(&store, &[], "grep -c . /etc/os-release")
+    );
+    assert!(memory.path("empty/os-release").exists());
+    store.ok(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory"]);
+    for args in [&["export", "memory"][..], &["clone", "memory", "other"], &["import", "memory", &store.text("tar")]] {
+        std::fs::write(store.path("tar"), &archive.raw).unwrap();
+        let error = store.fails(1, &[&["volume"], args].concat());
+        assert!(error.contains("the volume memory is a file system (tmpfs on tmpfs)"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn an_export_leaves_devices_what_they_are() {
+    let store = Store::new();
+    store.ok(&["volume", "create", "vol"]);
+    let node = store.text("null");
+    assert_eq!(done(Command::new("mknod").args([node.as_str(), "c", "1", "3"])).code, 0);
+    store.ok(&["volume", "export", "-o", &node, "vol"]);
+    assert!(!std::fs::symlink_metadata(&node).unwrap().is_file());
+}
+
+#[test]
+fn what_a_damaged_container_may_use_is_kept() {
+    let store = Store::new();
+    store.ok(&["create", "--name", "first", "-v", "/x", IMAGE, "true"]);
+    let heir = store.ok(&["create", "--volumes-from", "first", IMAGE, "true"]);
+    std::fs::write(store.root().join("containers").join(&heir).join("container.json"), "{").unwrap();
+    store.ok(&["rm", "-v", "first"]);
+    assert_eq!(volumes(&store).len(), 1);
+    store.ok(&["rm", "-f", &heir]);
+}
+
 // ---- shared between containers
 
 #[test]

@@ -329,6 +329,25 @@ fn an_empty_volume_is_filled_from_the_image_with_owner_and_mode() {
 }
 
 #[test]
+fn an_empty_volume_is_filled_once_by_all_who_start_on_it() {
+    let store = Store::new();
+    store.changed_image("data", "mkdir data; (cd data; seq 1500 | xargs touch); echo image >data/a");
+    for round in 0..4 {
+        let volume = format!("v{round}");
+        store.ok(&["volume", "create", &volume]);
+        let mount = format!("{volume}:/data");
+        let start = |_| store.spawn(&["run", "--rm", "-v", &mount, "data", "sh", "-c", "echo mine >>/data/a"]);
+        let started: Vec<_> = (0..4).map(start).collect();
+        for child in started {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        let file = read(store.root().join("volumes").join(volume).join("data/a"));
+        assert_eq!(file, "image\nmine\nmine\nmine\nmine\n", "round {round}");
+    }
+}
+
+#[test]
 fn filling_does_not_follow_links_of_the_image() {
     let store = Store::new();
     store.changed_image("links", "ln -s /etc data; mkdir real; ln -s /etc/passwd real/link");
