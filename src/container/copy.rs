@@ -214,7 +214,20 @@ impl Target {
         }
         let path = to.clean();
         let parent_of = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-        match to.find(&path, true)? {
+        let found = to.find(&path, true)?;
+        // A link of the host's that leads to no folder may have come out of the container by an earlier copy, and lead
+        // to any file of the host's: it is replaced itself.
+        if matches!(to.side, Side::Host)
+            && !matches!(found, Found::Directory(_))
+            && let Found::Other { parent, name, stat } = to.find(&path, false)?
+            && file_type(&stat) == FileType::Symlink
+        {
+            if source.is_directory() {
+                bail!("cannot copy directory");
+            }
+            return Ok(Target { dir: parent, path: parent_of(&path), name: name.as_bytes().to_vec() });
+        }
+        match found {
             Found::Directory(dir) => Ok(Target { dir, path, name: source.name.clone() }),
             Found::Other { stat, .. } if file_type(&stat) != FileType::RegularFile => Err(to.special(&stat)),
             Found::Other { .. } if source.is_directory() => bail!("cannot copy directory"),

@@ -403,6 +403,22 @@ fn links_in_the_container_never_lead_out() {
 }
 
 #[test]
+fn a_link_that_came_out_of_a_container_is_not_followed_by_the_next_copy() {
+    let store = Store::new();
+    let precious = store.text("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    store.ok(&["run", "--name", "box", IMAGE, "ln", "-s", &precious, "/x"]);
+    let out = store.text("out");
+    for _ in 0..2 {
+        store.ok(&["cp", "box:/x", &out]);
+        assert_eq!(std::fs::read_link(&out).unwrap(), Path::new(&precious));
+    }
+    store.ok(&["cp", "box:/etc/passwd", &out]);
+    assert!(store.path("out").symlink_metadata().unwrap().is_file());
+    assert_eq!(slurp(&precious), b"precious");
+}
+
+#[test]
 fn a_container_that_swaps_folders_and_links_gets_nothing_and_gives_nothing() {
     let store = Store::new();
     let secret = store.text("secret");
