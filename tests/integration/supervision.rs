@@ -118,7 +118,7 @@ fn a_container_whose_mark_a_power_cut_has_emptied_comes_back() {
     let state = store.root().with_file_name("state").join(&id);
     eventually("the supervisor to be gone", || std::fs::remove_dir_all(&state).is_ok() || !state.exists());
     std::fs::write(store.root().join("containers").join(&id).join("up"), "").unwrap();
-    assert_eq!(store.ok(&["resume", "--dry-run"]), "cut");
+    eventually("the container to be dead", || store.ok(&["resume", "--dry-run"]) == "cut");
     let shown = store.inspect("cut", "{{.State.Status}} {{.State.ExitCode}} {{.State.StartedAt}}");
     assert!(shown.starts_with("exited 255 2"), "{shown}");
     store.ok(&["rm", "cut"]);
