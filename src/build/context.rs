@@ -29,7 +29,7 @@ pub struct Context {
     /// Where it lies, if it is a folder of the host.
     path: Option<PathBuf>,
     ignore: Option<Arc<Ignore>>,
-    /// Where it was put otherwise.
+    /// The folder that it was put into otherwise, which goes with it, and where it is in there.
     unpacked: Option<(Scratch, PathBuf)>,
 }
 

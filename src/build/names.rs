@@ -75,8 +75,8 @@ impl Names<'_> {
         if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
             return None;
         }
-        let wanted = familiar(name);
-        let (_, context) = self.contexts.iter().find(|(other, _)| familiar(other) == wanted)?;
+        let wanted = Reference::familiarize(name);
+        let (_, context) = self.contexts.iter().find(|(other, _)| Reference::familiarize(other) == wanted)?;
         Some(match context {
             Named::Folder(path) => Meaning::Folder(path.clone()),
             Named::Image(name) => image(name),
@@ -99,13 +99,6 @@ fn image(name: &str) -> Meaning {
         "scratch" => Meaning::Scratch,
         name => Meaning::Image(name.to_owned()),
     }
-}
-
-/// A name in the form in which all ways to write it are the same: `foo` for `docker.io/library/foo:latest`.
-fn familiar(name: &str) -> String {
-    let Ok(reference) = Reference::parse(name) else { return name.to_owned() };
-    let familiar = reference.familiar();
-    familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn fits(happening: &Happening, filters: &Filters) -> bool {
     let image = |wanted: &str| {
         let of_container = attributes.get("image").filter(|_| kind == "container").map(String::as_str);
         let own = (kind == "image").then_some(name);
-        let same = |given: &str| given == wanted || familiar(given) == familiar(wanted);
+        let same = |given: &str| given == wanted || Reference::familiarize(given) == Reference::familiarize(wanted);
         of_container.into_iter().chain(own).any(same) || (kind == "image" && id.contains(wanted))
     };
     of("container")
@@ -93,10 +93,6 @@ fn fits(happening: &Happening, filters: &Filters) -> bool {
 
 fn exactly(name: &str) -> String {
     format!("^{}$", regex::escape(name.trim_start_matches('/')))
-}
-
-fn familiar(name: &str) -> String {
-    Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.familiar())
 }
 
 enum Printer {

@@ -61,12 +61,7 @@ pub fn tag(app: &App, args: &TagArgs) -> Result<u8> {
     let store = Store::open(&app.root);
     let reference = Reference::parse(&args.name)
         .map_err(|e| anyhow!("Error parsing reference: {:?} is not a valid repository/tag: {e:#}", args.name))?;
-    let missing = || {
-        anyhow!(
-            "No such image: {}",
-            Reference::parse(&args.image).map_or_else(|_| args.image.clone(), |r| r.familiar())
-        )
-    };
+    let missing = || anyhow!("No such image: {}", Reference::familiarize(&args.image));
     let image = store.find(&args.image)?.ok_or_else(missing)?;
     store.tag(&image, &reference)?;
     journal::image(&app.root, "tag", &image.id.to_string(), &reference.familiar());

@@ -64,8 +64,7 @@ fn run(command: &[OsString]) -> Result<i32> {
 /// Makes the command's processes those that the terminal's keys are for: they are to get each signal once. All signals
 /// are blocked, so that this does not stop us.
 fn lead() {
-    let own = nix::unistd::getpid();
-    if nix::unistd::setpgid(own, own).is_ok() {
+    if rustix::process::setpgid(None, None).is_ok() {
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
     }
 }

@@ -35,6 +35,7 @@ impl Container {
     fn request_stop(&self, signal: Option<i32>, timeout: Option<i64>, restart: bool) -> Result<()> {
         let (own_signal, own_timeout) = stop_settings(&self.record);
         let (signal, timeout) = (signal.unwrap_or(own_signal), timeout.unwrap_or(own_timeout));
+        // One whose supervisor was killed is stopped by that.
         self.snapshot()?;
         let Some(socket) = self.connect()? else { return Ok(()) };
         self.tell("kill", &[("signal", signal.to_string())]);

@@ -103,6 +103,11 @@ impl Reference {
         self.with_suffix(self.familiar_name())
     }
 
+    /// What somebody wrote in the words of [`Reference::familiar`], unchanged if it is not a name.
+    pub fn familiarize(text: &str) -> String {
+        Reference::parse(text).map_or_else(|_| text.to_owned(), |reference| reference.familiar())
+    }
+
     /// Whether both name the same repository.
     pub fn same_repository(&self, other: &Reference) -> bool {
         self.domain == other.domain && self.path == other.path

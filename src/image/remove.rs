@@ -96,7 +96,9 @@ impl Store {
     pub fn untag(&self, image: &str, wanted: &[Reference]) -> Result<Vec<Reference>> {
         let _making = self.root.lock_for_making()?;
         Names::update(&self.root, |names| {
-            let Some((entry, _)) = resolve(names, image)? else { bail!("No such image: {}", familiar(image)) };
+            let Some((entry, _)) = resolve(names, image)? else {
+                bail!("No such image: {}", Reference::familiarize(image))
+            };
             let own: Vec<Reference> = names.of_image(entry.image).filter_map(|e| e.reference.clone()).collect();
             if let Some(foreign) = wanted.iter().find(|w| !own.contains(w)) {
                 bail!("{} is not a name of the image {}", foreign.familiar(), entry.image.short());
@@ -165,11 +167,6 @@ fn digests_in(folder: &Path) -> Result<Vec<(Option<Digest>, std::ffi::OsString)>
     Ok(out)
 }
 
-/// What the user asked for, with the tag that was meant.
-fn familiar(name: &str) -> String {
-    Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.familiar())
-}
-
 /// Why an image cannot go.
 struct Conflict {
     reason: String,
@@ -221,14 +218,14 @@ impl<'a> Work<'a> {
 
     fn remove_one(&mut self, name: &str, force: bool) -> Result<()> {
         match resolve(&self.names, name)? {
-            None => bail!("No such image: {}", familiar(name)),
+            None => bail!("No such image: {}", Reference::familiarize(name)),
             Some((entry, By::Name)) => self.remove_name(name, &entry, force),
             Some((entry, By::Id)) => self.remove_id(&entry, force),
         }
     }
 
     pub(super) fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
-        let Some(reference) = entry.reference.clone() else { bail!("No such image: {}", familiar(text)) };
+        let Some(reference) = entry.reference.clone() else { bail!("No such image: {}", Reference::familiarize(text)) };
         let image = entry.image;
         let user = self.in_use.iter().find(|u| u.image == image);
         if let Some(user) = user.filter(|_| !force && self.is_one_name(image)) {

@@ -147,7 +147,7 @@ fn matches(names: &Names, text: &str) -> Result<Vec<(super::index::Entry, Option
             Ok(vec![(entry, name)])
         }
         Some((entry, By::Id)) => Ok(vec![(entry, None)]),
-        None => bail!("No such image: {}", Reference::parse(text).map_or_else(|_| text.to_owned(), |r| r.familiar())),
+        None => bail!("No such image: {}", Reference::familiarize(text)),
     }
 }
 

@@ -93,7 +93,6 @@ impl Networks {
             plug::plug(index, bridge, endpoint, pid, number == outward)
                 .with_context(|| format!("connect to the network {}", definition.name))?;
         }
-        open.save()?;
         names::own(self, guest.id, &open.ledger)?;
         Ok(true)
     }
@@ -127,11 +126,8 @@ impl Networks {
         self.strike_off(guest.id, &mut open.ledger)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         let mut places = Vec::new();
-        let realized = definitions.iter().map(|d| self.realize(d, &mut open)).collect::<Result<Vec<_>>>();
-        // Bridges that were made are there whatever comes of the rest.
-        open.save()?;
-        for (number, ((attachment, definition), realized)) in wanted.iter().zip(&definitions).zip(realized?).enumerate()
-        {
+        for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
+            let realized = self.realize(definition, &mut open)?;
             connection.warnings.extend(realized.warning);
             let interface = format!("eth{number}");
             let mut endpoint = self.endpoint(guest, attachment, definition, interface, &mut open.ledger)?;
@@ -306,7 +302,6 @@ impl Networks {
         let definition = self.find_for(attachment)?;
         let mut open = self.open_ledger()?;
         let realized = self.realize(&definition, &mut open)?;
-        open.save()?;
         let used: Vec<&str> =
             open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
         let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();

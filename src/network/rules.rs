@@ -59,8 +59,8 @@ pub(super) struct Table<'a> {
     netlink: Option<Netlink>,
 }
 
-/// The one connection of this process, by its number, while nobody uses it. Closing one makes the caller wait until the kernel has
-/// forgotten all that was removed by anybody, 10 ms and more; so nobody closes it before the process ends.
+/// The one connection of this process, by its number, while nobody uses it. Closing one makes the caller wait until the
+/// kernel has forgotten all that was removed by anybody, 10 ms and more; so nobody closes it before the process ends.
 static CONNECTION: Mutex<Option<(u32, Netlink)>> = Mutex::new(None);
 
 impl Drop for Table<'_> {

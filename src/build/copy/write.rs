@@ -127,7 +127,8 @@ impl Plan {
                 if std::mem::replace(&mut writer.is_taken, true) {
                     let keyword = if self.is_add { "ADD" } else { "COPY" };
                     bail!(
-                        "when using {keyword} with more than one source file, the destination must be a directory and end with a /"
+                        "when using {keyword} with more than one source file, the destination must be a directory \
+                         and end with a /"
                     );
                 }
                 (parents, name.as_slice())
@@ -278,7 +279,6 @@ impl Writer<'_> {
             return folder.dir.link(&first.dir, &first.name, to).context("make the hard link");
         }
         self.links.insert(identity, Linked { dir: folder.dir.clone(), name: to.to_owned(), path: folder.path_of(to) });
-
         self.copy(dir, name, stat, folder, to)
     }
 
