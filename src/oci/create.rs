@@ -105,7 +105,7 @@ pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
     let ended = hand_over(&args.common, &created, &order).and_then(|()| {
         // The terminal is ready before anybody writes to it.
         let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
-        start::begin(&container, &created).map_err(starting)?;
+        start::begin(&container, &created, log).map_err(starting)?;
         relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
     });
     let ended = ended.inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
@@ -174,6 +174,7 @@ impl Order {
         let mut container = None;
         // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
         let mut attend = |pid: i32| {
+            log.debug(&format!("nsexec container setup: process {pid} has its namespaces and mounts"));
             let made = Container::new(dir.to_owned(), self.record(plan, pid)?);
             made.save()?;
             container = Some(made);
@@ -183,7 +184,10 @@ impl Order {
             Company { door, shares_cgroup, is_ours: Some(is_ours), attend: Some(&mut attend), ..Company::default() };
         let created = launch::create(plan, company).map_err(starting);
         match (created, container) {
-            (Ok(created), Some(container)) => Ok((container, created)),
+            (Ok(created), Some(container)) => {
+                log.debug("child process in init(): it is set up, and waits to be started");
+                Ok((container, created))
+            }
             (Ok(_), None) => bail!("the container was not attended to"),
             (Err(error), attended) => {
                 // Hooks may have prepared something that others are to undo.

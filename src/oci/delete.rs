@@ -71,16 +71,22 @@ pub fn destroy(container: &Container, status: Status, log: &Log) -> Result<()> {
         // The others outlive the first process.
         cgroup.kill_all()?;
     }
-    if !owned && is_used() {
+    // Those of its pid namespace have ended with the first.
+    let are_others = !owned || container.has_pid_namespace();
+    let leave = || log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
+    if are_others && is_used() {
         // Those whose cgroup it is are not waited for; a hierarchy that they are not in is left to nobody.
         for dir in container.record.cgroup_paths.values() {
             let _ = std::fs::remove_dir(dir);
+        }
+        if owned {
+            leave();
         }
     } else if let Err(error) = cgroup.remove() {
         if !is_used() {
             return Err(error);
         }
-        log.warning(&format!("others are in the cgroup of {}, which stays", container.record.id));
+        leave();
     }
     log.debug(&format!("container {} is deleted; it was {status}", container.record.id));
     forget(container, log)

@@ -122,6 +122,8 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     let kinds = namespaces::kinds(linux);
     let visit = Visit { init: container.init(), kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
     let created = join::create(visit, None).map_err(starting).context("exec failed")?;
+    log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
+    log.debug("child process in init(): it is set up, and waits to be started");
     let ended = (|| {
         if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
             console::send(socket, master)?;
@@ -129,6 +131,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
         args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))?;
         // The terminal is ready before anybody writes to it.
         let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
+        log.debug("setns_init: about to exec");
         created.start().map_err(starting)?;
         relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
     })();

@@ -48,7 +48,8 @@ impl Log {
         self.write("warning", text);
     }
 
-    /// Tells something to those who asked for more.
+    /// Tells something to those who asked for more. The stages of a start are told in runc's words, which are what
+    /// people look for in these logs.
     pub fn debug(&self, text: &str) {
         if self.debug {
             self.write("debug", text);

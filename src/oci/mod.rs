@@ -264,7 +264,7 @@ impl Command {
         let done = |result: Result<()>| result.map(|()| 0);
         match self {
             Command::Create(a) => done(create::create(&store, &a, log)),
-            Command::Start(a) => done(start::start(&store, &a)),
+            Command::Start(a) => done(start::start(&store, &a, log)),
             Command::Run(a) => create::run(&store, &a, log),
             Command::State(a) => done(list::state(&store, &a)),
             Command::Kill(a) => done(signal::kill(&store, &a)),

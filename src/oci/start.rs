@@ -1,6 +1,7 @@
 //! `start`.
 
 use super::create::starting;
+use super::log::Log;
 use super::record::{Container, DOOR, Status, Store};
 use crate::runtime::hooks;
 use crate::runtime::launch::Created;
@@ -17,7 +18,7 @@ pub struct StartArgs {
 }
 
 /// Lets a created container run its program.
-pub fn start(store: &Store, args: &StartArgs) -> Result<()> {
+pub fn start(store: &Store, args: &StartArgs, log: &Log) -> Result<()> {
     let container = store.find(&args.id)?;
     match container.status() {
         Status::Created => {}
@@ -34,12 +35,13 @@ pub fn start(store: &Store, args: &StartArgs) -> Result<()> {
         }
         other => other.context("knock at the container's door")?,
     };
-    begin(&container, &created).map_err(starting)
+    begin(&container, &created, log).map_err(starting)
 }
 
 /// Has a container that is set up run its program, and runs what is to follow.
-pub fn begin(container: &Container, created: &Created) -> Result<()> {
+pub fn begin(container: &Container, created: &Created, log: &Log) -> Result<()> {
     created.start()?;
+    log.debug("init: closing the pipe to signal completion: the program runs");
     let door = container.dir().join(DOOR);
     match std::fs::remove_file(&door) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context("close the container's door"),

@@ -12,34 +12,38 @@ pub fn capability(name: &str) -> Result<Capability> {
 }
 
 /// A specification, and the capabilities in it that are unknown: it may be meant for a newer kernel than ours, and is
-/// carried out without them.
+/// carried out without them. What other runtimes let be left out may be left out.
 pub fn spec(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let error = match serde_json::from_slice(text) {
         Ok(spec) => return Ok((spec, Vec::new())),
         Err(error) => error,
     };
     let mut value: Value = serde_json::from_slice(text)?;
-    let unknown = value.get_mut("process").map(take_unknown).unwrap_or_default();
-    if unknown.is_empty() {
-        return Err(error.into());
-    }
-    Ok((serde_json::from_value(value)?, unknown))
+    let Some(process) = value.get_mut("process") else { return Err(error.into()) };
+    let unknown = take_unknown(process);
+    fill_in(process);
+    // The first attempt knows the line of what is wrong.
+    let spec = serde_json::from_value(value).map_err(|e| if unknown.is_empty() { error } else { e })?;
+    Ok((spec, unknown))
 }
 
-/// A process in the specification's form, and the capabilities in it that are unknown. What other runtimes let be left
-/// out may be left out.
+/// A process in the specification's form, and the capabilities in it that are unknown. As above.
 pub fn process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text)?;
     let unknown = take_unknown(&mut value);
-    if let Some(fields) = value.as_object_mut() {
-        let user = fields.entry("user").or_insert_with(|| json!({}));
-        if let Some(user) = user.as_object_mut() {
-            user.entry("uid").or_insert(json!(0));
-            user.entry("gid").or_insert(json!(0));
-        }
-        fields.entry("cwd").or_insert(json!(""));
-    }
+    fill_in(&mut value);
     Ok((serde_json::from_value(value)?, unknown))
+}
+
+/// The user is root unless said otherwise.
+fn fill_in(process: &mut Value) {
+    let Some(fields) = process.as_object_mut() else { return };
+    let user = fields.entry("user").or_insert_with(|| json!({}));
+    if let Some(user) = user.as_object_mut() {
+        user.entry("uid").or_insert(json!(0));
+        user.entry("gid").or_insert(json!(0));
+    }
+    fields.entry("cwd").or_insert(json!(""));
 }
 
 /// Takes unknown capabilities out of a process's sets.

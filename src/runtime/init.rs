@@ -62,6 +62,9 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
     if n.has(libc::CLONE_NEWUSER) {
         process::become_user(0, 0, &[]).context("become root of the user namespace")?;
     }
+    if n.later() != 0 {
+        process::unshare(n.later()).context("make the container's other namespaces")?;
+    }
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     // The engine's own umask must not change the modes that are asked for below.
     process::set_umask(0);

@@ -116,7 +116,7 @@ fn fork(
     if rustix::process::geteuid().is_root() {
         process::forbid_inspection().context("hide from other containers")?;
     }
-    let made = plan.namespaces.made;
+    let made = plan.namespaces.at_birth();
     let forked = match (joined, network.filter(|_| plan.namespaces.takes_network())) {
         ([], Some(network)) => {
             process::fork_in_network(network, made & !(libc::CLONE_NEWNET as u64), into).context(what)?
@@ -161,7 +161,7 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
         }
         namespaces::join(joined)?;
         let announced = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).context("make a pipe")?;
-        let forked = process::fork_sibling_into(plan.namespaces.made, inheritance.entrance.clone_into());
+        let forked = process::fork_sibling_into(plan.namespaces.at_birth(), inheritance.entrance.clone_into());
         Ok((forked.context("make the container's first process")?, announced))
     })();
     match born {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The namespaces of a container.
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces {
-    /// `CLONE_NEW*` flags of those made with its first process.
+    /// `CLONE_NEW*` flags of those made for it.
     pub made: u64,
     /// Made after the cgroup was joined, so that it is the root of it.
     pub cgroup: bool,
@@ -79,6 +79,16 @@ impl Namespaces {
             bail!("a container needs a mount namespace of its own");
         }
         Ok(all)
+    }
+
+    /// `CLONE_NEW*` flags of those that the first process is born with.
+    pub fn at_birth(&self) -> u64 {
+        if self.later() == 0 { self.made } else { self.made & !(libc::CLONE_NEWIPC as u64) }
+    }
+
+    /// Those that it makes when it is root of its user namespace: what the kernel puts into them is its then.
+    pub fn later(&self) -> i32 {
+        if self.has(libc::CLONE_NEWUSER) && self.makes(libc::CLONE_NEWIPC) { libc::CLONE_NEWIPC } else { 0 }
     }
 
     /// Whether a namespace of this kind is made for it.

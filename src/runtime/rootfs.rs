@@ -3,7 +3,7 @@
 //! Every place in the container is reached from a descriptor of its root, resolved inside it, and mounted on by
 //! descriptor: a link that the image or a volume puts in the way can only ever point back into the container.
 
-use super::cgroup::{Cgroup, Version};
+use super::cgroup::Version;
 use super::copy_up;
 use super::devices::{self, Maker};
 use super::mounts::{MountKind, MountOp};
@@ -74,7 +74,7 @@ pub fn assemble(plan: &Plan, opened: Option<Sources>) -> Result<Rootfs> {
     for (op, source) in plan.mounts.iter().zip(sources) {
         match op.kind {
             MountKind::Overlay(_) => Ok(()),
-            MountKind::Cgroup => place_cgroup(&rootfs, &plan.cgroup, op),
+            MountKind::Cgroup => place_cgroup(&rootfs, plan, op),
             _ => place(&mut rootfs, op, source),
         }
         .with_context(|| format!("mount {}", describe(op)))?;
@@ -97,7 +97,8 @@ pub fn enter(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     }
     if plan.manner.no_pivot {
         // They would stay reachable below the new root, and let new ones be mounted that show everything.
-        mount::detach_kernel_views(&plan.rootfs).context("take the host's /proc and /sys away")?;
+        let place = plan.rootfs.canonicalize().with_context(|| format!("find {}", plan.rootfs.display()))?;
+        mount::detach_kernel_views(&place).context("take the host's /proc and /sys away")?;
         mount::move_into(&rootfs.root).context("move the root")?;
     } else {
         mount::pivot_into(&rootfs.root).context("pivot_root")?;
@@ -282,10 +283,17 @@ fn make_behind_link(root: &Dir, path: &Path, is_file: bool) -> Result<OwnedFd> {
 
 /// The container's cgroups: on version 2 the one of its namespace, on version 1 a small directory with one of each
 /// hierarchy.
-fn place_cgroup(rootfs: &Rootfs, cgroup: &Cgroup, op: &MountOp) -> Result<()> {
+fn place_cgroup(rootfs: &Rootfs, plan: &Plan, op: &MountOp) -> Result<()> {
     let (none, set) = (Attributes::empty(), op.flags.set | op.flags.set_recursive);
-    let directories = cgroup.directories();
-    if cgroup.version() == Version::V2 {
+    let directories = plan.cgroup.directories();
+    if plan.cgroup.version() == Version::V2 {
+        let has_own = plan.namespaces.cgroup || plan.namespaces.has(libc::CLONE_NEWCGROUP);
+        if plan.namespaces.has(libc::CLONE_NEWUSER) && !has_own {
+            // Root of a user namespace may mount none but his own anew; he sees what the host shows.
+            let tree = mount::copy_tree(plan.cgroup.mount()?, true).context("open the host's cgroups")?;
+            mount::attach(&tree, mount_point(rootfs, op, false)?)?;
+            return Ok(mount::set_attributes(&tree, set, none, None, true)?);
+        }
         let tree = mount::new_file_system("cgroup2", "cgroup", &[], set)?;
         return Ok(mount::attach(&tree, mount_point(rootfs, op, false)?)?);
     }

@@ -84,6 +84,51 @@ fn a_container_goes_through_its_states() {
 }
 
 #[test]
+fn a_door_that_nobody_is_behind_is_no_sign_of_a_created_container() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    // As a `start` leaves it that is killed when its work is done.
+    let door = b.state_root().join(b.id()).join("door");
+    drop(std::os::unix::net::UnixListener::bind(&door).unwrap());
+    assert!(door.exists());
+    assert_eq!(status(&b), "running");
+    assert!(refuses(&b, 1, &["start", b.id()]).contains("already running"));
+    assert!(refuses(&b, 1, &["delete", b.id()]).contains("is not stopped: running"));
+    // To ask is not to start.
+    let mut b = Bundle::new();
+    create(&mut b, &["sleep", "1000"]);
+    assert!((0..100).all(|_| status(&b) == "created"));
+    says(&b, &["start", b.id()]);
+    assert_eq!(status(&b), "running");
+}
+
+#[test]
+fn a_start_tells_its_stages_to_those_who_ask() {
+    let mut b = Bundle::new();
+    let log = b.store.path("log");
+    let told = |command: &[&str], b: &Bundle| {
+        let _ = std::fs::remove_file(&log);
+        says(b, &[&["--debug", "--log", log.to_str().unwrap(), "--log-format", "json"], command].concat());
+        let lines = std::fs::read_to_string(&log).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|l| l["level"] == "debug").map(|l| l["msg"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // In the order in which they happen.
+    let stages = |told: &[String], words: &[&str]| {
+        let mut at = told.iter();
+        words.iter().all(|word| at.any(|line| line.contains(word)))
+    };
+    b.set_args(&["true"]);
+    b.save();
+    let dir = b.dir();
+    let run = told(&["run", "-b", dir.to_str().unwrap(), b.id()], &b);
+    assert!(stages(&run, &["container setup", "child process in init()", "signal completion"]), "{run:?}");
+    b.start_sleeping();
+    let exec = told(&["exec", b.id(), "true"], &b);
+    assert!(stages(&exec, &["container setup", "child process in init()", "about to exec"]), "{exec:?}");
+}
+
+#[test]
 fn the_exit_status_is_the_programs_and_a_failure_names_its_cause() {
     let mut b = Bundle::new();
     assert_eq!(b.run(&["sh", "-c", "exit 7"]).code, 7);
@@ -422,6 +467,24 @@ fn who_shares_a_cgroup_outlives_the_guest() {
     assert!(told.code == 0 && told.err.contains("container's cgroup is not empty"), "{told:?}");
     assert_eq!(status(&owner), "running");
     assert_eq!(owner.exec(&[], &["true"]).code, 0);
+    // And the guest the owner, who leaves it the cgroup.
+    guest.start_sleeping();
+    let told = done(&mut owner.oci(&["delete", "--force", owner.id()]));
+    assert!(told.code == 0 && told.err.contains("others are in the cgroup"), "{told:?}");
+    assert_eq!(status(&guest), "running");
+    assert_eq!(guest.exec(&[], &["true"]).code, 0);
+}
+
+#[test]
+fn a_process_without_a_user_is_roots() {
+    let mut b = Bundle::new();
+    b.config["process"].as_object_mut().unwrap().remove("user");
+    assert_eq!(output(&mut b, "id -u; id -g"), "0\n0\n");
+    b.config["process"]["user"] = json!({"gid": 7});
+    assert_eq!(output(&mut b, "id -u; id -g"), "0\n7\n");
+    b.config["process"]["user"] = json!({"uid": "me"});
+    let wrong = b.run(&["true"]);
+    assert!(wrong.code == 1 && wrong.err.contains("line"), "{wrong:?}");
 }
 
 #[test]

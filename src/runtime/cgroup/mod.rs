@@ -161,6 +161,14 @@ impl Cgroup {
         self.members.iter().filter_map(named).filter(|(_, dir)| dir.exists()).collect()
     }
 
+    /// Where the version 2 hierarchy is mounted.
+    ///
+    /// # Errors
+    /// The host has none.
+    pub fn mount(&self) -> Result<&Path> {
+        Ok(&self.unified()?.hierarchy.mount)
+    }
+
     /// Whether it is there.
     pub fn exists(&self) -> bool {
         self.listing().is_some()

@@ -218,6 +218,9 @@ fn exec_can_go_into_a_cgroup_below_and_on_certain_processors() {
 fn a_root_can_be_moved_where_it_cannot_be_pivoted() {
     let mut b = Bundle::new();
     b.set_args(&["sh", "-c", "ls -d /bin /home; wc -l < /proc/self/mountinfo; ls /proc/1/root/bin | wc -l"]);
+    // By another name than the kernel's.
+    std::os::unix::fs::symlink("rootfs", b.dir().join("link")).unwrap();
+    b.config["root"]["path"] = json!("link");
     b.save();
     let dir = b.dir();
     let runs = |option: &[&str]| says(&b, &[&["run"], option, &["-b", dir.to_str().unwrap(), b.id()]].concat());

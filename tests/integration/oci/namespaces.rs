@@ -150,3 +150,20 @@ fn who_joins_follows_the_first_process_into_no_namespace_of_its_own_making() {
         assert_eq!((run.code, run.out.trim()), (0, user), "{run:?}");
     }
 }
+
+#[test]
+fn what_the_kernel_puts_into_namespaces_belongs_to_the_containers_root() {
+    let mut b = Bundle::new();
+    with_all(&mut b);
+    let stat = output(&mut b, "stat -c '%u %g %a' /dev/mqueue; stat -c %u /proc/sys/kernel/msgmax /proc/sys/net/ipv4");
+    assert_eq!(stat, "0 0 1777\n0\n0\n");
+}
+
+#[test]
+fn cgroups_are_shown_in_a_user_namespace_that_has_none_of_its_own() {
+    let mut b = Bundle::new();
+    in_user_namespace(&mut b);
+    namespaces(&mut b, |list| list.retain(|n| n["type"] != "cgroup"));
+    let seen = output(&mut b, "ls -d /sys/fs/cgroup/*; mkdir /sys/fs/cgroup/mine 2>&1 || echo denied");
+    assert!(seen.lines().count() > 2 && seen.ends_with("denied\n"), "{seen}");
+}
