@@ -1,10 +1,10 @@
 //! The containers that exist: what is written down about each, and what can be seen of it.
 
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::handshake::ParentEnd;
 use crate::runtime::hooks::{Hooks, State};
 use crate::sys::file::{Durability, read_limited, write_atomic};
 use crate::sys::process::{self, ProcessId};
+use crate::sys::socket::Listener;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
@@ -215,15 +215,11 @@ impl Container {
         if self.cgroup().is_frozen() {
             return Status::Paused;
         }
-        if self.waits() { Status::Created } else { Status::Running }
-    }
-
-    /// Whether its first process waits to be started. A `start` that was killed may have left a door that nobody is
-    /// behind; who comes and says nothing is let go again.
-    fn waits(&self) -> bool {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
-        let visited = self.dir.join(DOOR).exists().then(|| ParentEnd::visit(&self.dir, DOOR));
-        visited.is_some_and(|v| v.err().is_none_or(|e| !matches!(e.kind(), ConnectionRefused | NotFound)))
+        // A `start` that was killed may have left a door that nobody is behind. Who comes and says nothing is let go.
+        match Listener::is_at(&self.dir, DOOR) {
+            Ok(true) => Status::Created,
+            _ => Status::Running,
+        }
     }
 
     /// Its state as the specification describes it.

@@ -27,7 +27,7 @@ pub fn spec(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     Ok((spec, unknown))
 }
 
-/// A process in the specification's form, and the capabilities in it that are unknown. As above.
+/// A process in the specification's form; otherwise as [`spec`].
 pub fn process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text)?;
     let unknown = take_unknown(&mut value);

@@ -93,7 +93,11 @@ impl Namespaces {
 
     /// Whether a namespace of this kind is made for it.
     pub fn makes(&self, flag: i32) -> bool {
-        self.made & flag as u64 != 0
+        match flag {
+            libc::CLONE_NEWCGROUP => self.cgroup,
+            libc::CLONE_NEWTIME => self.time.is_some(),
+            _ => self.made & flag as u64 != 0,
+        }
     }
 
     /// Whether a network namespace that somebody else has made is as good as one of its own: it belongs to the user

@@ -281,14 +281,12 @@ fn make_behind_link(root: &Dir, path: &Path, is_file: bool) -> Result<OwnedFd> {
     Ok(parent.open_at(name, OFlags::PATH, 0)?)
 }
 
-/// The container's cgroups: on version 2 the one of its namespace, on version 1 a small directory with one of each
+/// The container's cgroups: on version 2 those of its namespace, on version 1 a small directory with one of each
 /// hierarchy.
 fn place_cgroup(rootfs: &Rootfs, plan: &Plan, op: &MountOp) -> Result<()> {
     let (none, set) = (Attributes::empty(), op.flags.set | op.flags.set_recursive);
-    let directories = plan.cgroup.directories();
     if plan.cgroup.version() == Version::V2 {
-        let has_own = plan.namespaces.cgroup || plan.namespaces.has(libc::CLONE_NEWCGROUP);
-        if plan.namespaces.has(libc::CLONE_NEWUSER) && !has_own {
+        if plan.namespaces.has(libc::CLONE_NEWUSER) && !plan.namespaces.has(libc::CLONE_NEWCGROUP) {
             // Root of a user namespace may mount none but his own anew; he sees what the host shows.
             let tree = mount::copy_tree(plan.cgroup.mount()?, true).context("open the host's cgroups")?;
             mount::attach(&tree, mount_point(rootfs, op, false)?)?;
@@ -301,7 +299,7 @@ fn place_cgroup(rootfs: &Rootfs, plan: &Plan, op: &MountOp) -> Result<()> {
     let tree = mount::new_file_system("tmpfs", "cgroup", &small, set.difference(Attributes::MOUNT_ATTR_RDONLY))?;
     mount::attach(&tree, mount_point(rootfs, op, false)?)?;
     let view = Dir::from(reopen(&tree)?);
-    for (name, directory) in directories {
+    for (name, directory) in plan.cgroup.directories() {
         let hierarchy = mount::copy_tree(&directory, false).with_context(|| format!("open {}", directory.display()))?;
         view.mkdir(&name, 0o755)?;
         mount::attach(&hierarchy, view.child(&name)?)?;

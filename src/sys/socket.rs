@@ -119,6 +119,18 @@ impl Listener {
         Ok(Listener(fd))
     }
 
+    /// Whether somebody listens at `name` in the folder `dir`. Never waits, not even for one who does not accept.
+    pub fn is_at(dir: &Path, name: &str) -> io::Result<bool> {
+        let dir = super::dir::Dir::open(dir)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match rustix::net::connect(&fd, &short_address(&dir, name)?) {
+            Ok(()) | Err(Errno::AGAIN) => Ok(true),
+            Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// The next connection, non-blocking, if one is waiting.
     pub fn accept(&self) -> io::Result<Option<Socket>> {
         match rustix::net::accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {

@@ -8,7 +8,7 @@ mod namespaces;
 mod process;
 mod terminals;
 
-use crate::support::{done, eventually};
+use crate::support::{done, eventually, signal};
 use crate::threats::bundle::Bundle;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -94,10 +94,12 @@ fn a_door_that_nobody_is_behind_is_no_sign_of_a_created_container() {
     assert_eq!(status(&b), "running");
     assert!(refuses(&b, 1, &["start", b.id()]).contains("already running"));
     assert!(refuses(&b, 1, &["delete", b.id()]).contains("is not stopped: running"));
-    // To ask is not to start.
+    // To ask is not to start, and nobody waits for one that does not answer.
     let mut b = Bundle::new();
     create(&mut b, &["sleep", "1000"]);
+    signal(b.pid(), libc::SIGSTOP);
     assert!((0..100).all(|_| status(&b) == "created"));
+    signal(b.pid(), libc::SIGCONT);
     says(&b, &["start", b.id()]);
     assert_eq!(status(&b), "running");
 }

@@ -122,7 +122,6 @@ payload=$(mktemp -d)
 trap 'rm -rf "$payload"' EXIT
 cp "$here/guest.sh" "$payload/"
 [ -z "${VM_PAYLOAD:-}" ] || cp -a "$VM_PAYLOAD/." "$payload/"
-[ ! -e "$minirun" ] || cp "$minirun" "$payload/minirun"
 if [ "${1:-}" = --shell ]; then
     printf '%s\n' "${2:?--shell needs a command}" >"$payload/command"
 elif [ "${1:-}" = --unit ]; then
@@ -143,6 +142,8 @@ else
         echo cgroup::tests >"$payload/unit-filters"
     fi
 fi
+# Now, not before: building the tests builds it, too.
+[ ! -e "$minirun" ] || cp "$minirun" "$payload/minirun"
 tar -C "$payload" -cf "$vm/payload.tar" .
 
 started=$EPOCHREALTIME

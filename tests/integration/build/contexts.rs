@@ -4,6 +4,7 @@ use super::{parts_cached, parts_done};
 use crate::support::{Store, fixture};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 
 fn archive(store: &Store, name: &str, compression: &str) -> Vec<u8> {
@@ -304,7 +305,8 @@ fn a_full_disk_leaves_no_half_image() {
         \"$@\" --root \"$ROOT\" import \"$TAR\" busybox >/dev/null; \
         ! \"$@\" --root \"$ROOT\" build -t big \"$BIG\"; \
         \"$@\" --root \"$ROOT\" images; ls \"$ROOT\"/tmp; \
-        \"$@\" --root \"$ROOT\" build -t small \"$SMALL\"; \"$@\" --root \"$ROOT\" images";
+        \"$@\" --root \"$ROOT\" build -t small \"$SMALL\"; \"$@\" --root \"$ROOT\" images; \
+        \"$@\" --root \"$ROOT\" network prune -f";
     let big = store.context("big", "FROM busybox\nRUN head -c 100m /dev/zero > /big\n");
     let small = store.context("small", "FROM busybox\nRUN echo small > /s\n");
     let mount = store.path("mount");
@@ -318,6 +320,9 @@ fn a_full_disk_leaves_no_half_image() {
     assert!(done.err.contains("head: standard output: I/O error\n"), "{done:?}");
     assert!(done.err.contains("did not complete successfully: exit code: 1\n"), "{done:?}");
     assert!(!done.out.contains("big ") && done.out.contains("small "), "{done:?}");
+    // This store is none that is looked after by the one above.
+    let bridge = minirun::network::tag(&mount);
+    assert!(!Path::new("/sys/class/net").join(&bridge).exists(), "the bridge {bridge} is left");
     let _ = std::fs::remove_dir_all(store.path("full-state"));
 }
 
