@@ -13,7 +13,7 @@ PACKAGES := zstd bzip2 xz-utils busybox-static debootstrap qemu-system-x86 kmod 
 ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3
 
 .DEFAULT_GOAL := help
-.PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench clean
+.PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench order clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ lint: ## formatting and clippy; warnings are errors
 bench: ## minirun beside docker, podman, runc, crun and the bare system calls
 	cargo build --release
 	benches/run.sh
+
+order: fixtures ## link/order.ld anew: which functions frequent commands execute (as root, x86_64)
+	benches/order.sh
 
 clean: ## remove what was built
 	cargo clean

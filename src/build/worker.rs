@@ -19,14 +19,13 @@ use crate::container::supervisor::{MANNER, status_of};
 use crate::layout::{Root, Workshop, mkdir_all};
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::launch::{self, Company, Streams};
-use crate::runtime::plan::{Face, Plan};
+use crate::runtime::plan::{Face, Plan, specification};
 use crate::sys::file::{Lock, Ownership, in_memory, read_all_limited};
 use crate::sys::mount::{self, Attributes, Overlay, Propagation};
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::{self, Child};
 use crate::sys::socket::{MAX_MESSAGE, Socket};
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::Spec;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -319,7 +318,7 @@ fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<End
     // The build has raised its own limit.
     process::set_descriptor_limit(task.descriptors).context("limit the number of descriptors")?;
     prepare(&task.prepared)?;
-    let mut spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    let mut spec = specification(&task.bundle)?;
     if let Some(process) = spec.process_mut() {
         let mut env = process.env().clone().unwrap_or_default();
         add_environment(&mut env, &task.env);

@@ -16,13 +16,14 @@ use crate::runtime::hooks::State;
 use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
 use crate::runtime::namespaces;
+use crate::runtime::plan::specification;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Child, ProcessId};
 use crate::sys::random;
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
-use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, Spec, UserBuilder};
+use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -193,7 +194,7 @@ impl Teller<'_> {
 }
 
 fn begin(task: &Task) -> Result<(Created, Ends)> {
-    let spec = Spec::load(task.bundle.join("config.json")).context("read the bundle's config.json")?;
+    let spec = specification(&task.bundle)?;
     let linux = spec.linux().as_ref().context("the bundle's config.json has no linux part")?;
     let plan = ProcessPlan::from_spec(&task.process)?.in_container(linux)?;
     let cgroup = Cgroup::at(&task.cgroup)?;

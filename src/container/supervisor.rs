@@ -14,7 +14,7 @@ use crate::network::endpoint::Connection;
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
-use crate::runtime::plan::{Face, Plan};
+use crate::runtime::plan::{Face, Plan, specification};
 use crate::runtime::process::Manner;
 use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
@@ -274,7 +274,7 @@ fn create(
 ) -> Result<(Created, Ends, Cgroup)> {
     let Resources { connection, network } = resources;
     let network = network.take();
-    let mut spec = Spec::load(bundle.join("config.json")).context("read the bundle's config.json")?;
+    let mut spec = specification(bundle)?;
     if let (Some((rows, columns)), Some(process)) = (size, spec.process_mut()) {
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
         process.set_console_size(Some(size));

@@ -5,10 +5,11 @@ use super::device_requests::block_io;
 use super::options::{Resources, RestartPolicy, RunOptions};
 use super::resources::limits;
 use crate::runtime::cgroup::Limits;
+use crate::runtime::plan::specification;
+use crate::sys::errors;
 use crate::sys::file::{Durability, Ownership, write_atomic};
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{LinuxResources, Spec};
-use std::io::ErrorKind;
+use oci_spec::runtime::LinuxResources;
 
 /// What is to be changed; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,9 +84,9 @@ impl Container {
         self.cgroup()?.update(to_set)?;
         // From which its supervisor starts it again.
         let path = self.bundle().join("config.json");
-        let mut spec = match Spec::load(&path) {
-            Err(_) if matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound) => return Ok(()),
-            other => other.context("read the bundle's config.json")?,
+        let mut spec = match specification(&self.bundle()) {
+            Err(e) if errors::errno(&e) == Some(libc::ENOENT) => return Ok(()),
+            other => other?,
         };
         if let Some(linux) = spec.linux_mut() {
             let mut all = linux.resources().clone().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::runtime::process::Manner;
 use crate::sys::dir::Dir;
 use crate::sys::errors;
 use crate::sys::file::{Durability, write_atomic};
-use crate::sys::process::{self, ProcessId};
+use crate::sys::process::ProcessId;
 use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
@@ -89,8 +89,6 @@ impl Common {
 /// Creates a container that waits to be started.
 pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
     let order = Order::of(&args.common, true, log)?;
-    // Reading is done with, and many may be creating at once.
-    process::release_program_pages();
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
     hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
@@ -143,9 +141,6 @@ impl Order {
         check_descriptors(self.manner.preserved_fds)?;
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
-        if waits {
-            process::release_program_pages();
-        }
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
         // As long as it is open no other folder is this one.
         let held = Dir::open(&dir).context("open the container's folder")?;

@@ -177,6 +177,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     let name = arguments.first().map(PathBuf::from).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     let name = name.unwrap_or_else(|| NAMES[0].to_owned());
     if arguments.iter().any(|a| a == "create" || a == "run" || a == "exec") {
+        process::take_memory();
         // Before anything else is done: what has been used of the program so far has to be found again afterwards.
         if let Err(error) = protect::own_program() {
             complain(&format!("protect the own executable: {error}"));

@@ -13,6 +13,16 @@ use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 
+/// The specification in a bundle of our own making.
+///
+/// # Errors
+/// There is none, or it is not one.
+pub fn specification(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join("config.json");
+    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
+}
+
 /// What a container is to be, with nothing left to look up.
 #[derive(Clone, Debug)]
 pub struct Plan {

@@ -472,6 +472,29 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Asks for the heap and the stack that reading a specification takes, at once: it is a page fault for each page
+/// otherwise. No harm is done where the kernel does not know how.
+pub fn take_memory() {
+    const MORE_HEAP: i32 = 160 << 10;
+    const STACK: usize = 96 << 10;
+    // More than is left of what the heap begins with, less than what gets a mapping of its own.
+    const BEYOND: usize = 127 << 10;
+    // SAFETY: sets a parameter of the allocator.
+    unsafe { libc::mallopt(libc::M_TOP_PAD, MORE_HEAP) };
+    let more = std::hint::black_box(Vec::<u8>::with_capacity(BEYOND));
+    let top = more.as_ptr().addr();
+    drop(more);
+    // SAFETY: asks where the heap ends.
+    let end = unsafe { libc::sbrk(0) }.addr();
+    let here = (&raw const top).addr();
+    for (from, to) in [(top, end), (here.saturating_sub(STACK), here)] {
+        let from = from & !4095;
+        let length = to.saturating_sub(from) & !4095;
+        // SAFETY: gives pages to what is mapped there, and changes no content.
+        unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_POPULATE_WRITE) };
+    }
+}
+
 /// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.
 pub fn release_program_pages() {
     let Ok(maps) = read_kernel_text("/proc/self/maps") else { return };
@@ -490,13 +513,20 @@ pub fn release_program_pages() {
     }
 }
 
-/// Where constants begin that the loader may have written to before it made them read-only.
+/// Where what is written to begins: variables, and constants that were relocated before they became read-only.
+/// Linkers lay them behind everything else.
 pub(super) fn relocated_from() -> usize {
-    unsafe extern "C" {
-        // Marks the end of the code, which stands before them in every layout of the linker's.
-        static etext: u8;
+    // SAFETY: asks for what the kernel told this program about itself.
+    let (table, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    if table == 0 {
+        return 0;
     }
-    (&raw const etext).addr().next_multiple_of(4096)
+    // SAFETY: the table of this program's own segments, which is part of its file and mapped as long as it runs.
+    let segments = unsafe { std::slice::from_raw_parts(table as *const libc::Elf64_Phdr, count as usize) };
+    let itself = segments.iter().find(|s| s.p_type == libc::PT_PHDR);
+    let moved_by = itself.map_or(0, |s| table - s.p_vaddr);
+    let written = segments.iter().filter(|s| s.p_type == libc::PT_LOAD && s.p_flags & libc::PF_W != 0);
+    written.map(|s| s.p_vaddr + moved_by).min().unwrap_or(0) as usize & !4095
 }
 
 /// Gives the process a session keyring of its own, so that it cannot use its starter's keys. It has no name: by a name
