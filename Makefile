@@ -7,10 +7,10 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 
 # Debian packages that the fixtures and tests are made with.
 PACKAGES := zstd bzip2 xz-utils busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs docker-registry openssl \
-	iproute2 iptables git
+	iproute2 iptables git uidmap
 
 # Those whose engines run on minirun in tests.
-ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3
+ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3 uidmap
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench order clean

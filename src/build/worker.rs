@@ -324,7 +324,7 @@ fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<End
         add_environment(&mut env, &task.env);
         process.set_env(Some(env));
     }
-    let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, manner: MANNER };
+    let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, may_lack_cgroup: Some(false), manner: MANNER };
     let plan = Plan::resolve(&spec, &task.bundle, &face)?;
     let note = Note::leave(&task.state, &task.id, spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()))?;
     let root = Root::open(&task.root, &task.state)?;

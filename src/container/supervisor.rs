@@ -283,7 +283,12 @@ fn create(
     if let Some(shared) = &shared {
         share_network(&mut spec, shared);
     }
-    let face = Face { id: &container.record.id, hierarchies: Hierarchies::Needed, manner: MANNER };
+    let face = Face {
+        id: &container.record.id,
+        hierarchies: Hierarchies::Needed,
+        may_lack_cgroup: Some(false),
+        manner: MANNER,
+    };
     let plan = Plan::resolve(&spec, bundle, &face)?;
     let mut connect = |pid| container.connect_networks(pid, connection);
     let connect: &mut dyn FnMut(i32) -> Result<()> = &mut connect;

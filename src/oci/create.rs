@@ -87,16 +87,16 @@ impl Common {
 }
 
 /// Creates a container that waits to be started.
-pub fn create(store: &Store, args: &CreateArgs, log: &Log) -> Result<()> {
-    let order = Order::of(&args.common, true, log)?;
+pub fn create(store: &Store, args: &CreateArgs, rootless: Option<bool>, log: &Log) -> Result<()> {
+    let order = Order::of(&args.common, true, rootless, log)?;
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
     hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
 }
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end.
-pub fn run(store: &Store, args: &RunArgs, log: &Log) -> Result<u8> {
-    let order = Order::of(&args.common, args.detach, log)?;
+pub fn run(store: &Store, args: &RunArgs, rootless: Option<bool>, log: &Log) -> Result<u8> {
+    let order = Order::of(&args.common, args.detach, rootless, log)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
@@ -120,10 +120,12 @@ struct Order {
     bundle: PathBuf,
     manner: Manner,
     terminal: bool,
+    /// Whether the caller may lack privileges; to be found out if it is not said.
+    rootless: Option<bool>,
 }
 
 impl Order {
-    fn of(args: &Common, detached: bool, log: &Log) -> Result<Order> {
+    fn of(args: &Common, detached: bool, rootless: Option<bool>, log: &Log) -> Result<Order> {
         let bundle = args.bundle.canonicalize().with_context(|| format!("find {}", args.bundle.display()))?;
         let mut spec = load(&bundle, log)?;
         let process = spec.process_mut().as_mut().context("config.json has no process")?;
@@ -132,11 +134,12 @@ impl Order {
         pass_listening_on(process);
         let preserved_fds = args.preserved_fds();
         let manner = Manner { tied: false, preserved_fds, keep_keyring: args.no_new_keyring, no_pivot: args.no_pivot };
-        Ok(Order { spec, bundle, manner, terminal })
+        Ok(Order { spec, bundle, manner, terminal, rootless })
     }
 
     fn carry_out(&self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
-        let face = Face { id: &args.id, hierarchies: Hierarchies::All, manner: self.manner };
+        let hierarchies = Hierarchies::All;
+        let face = Face { id: &args.id, hierarchies, may_lack_cgroup: self.rootless, manner: self.manner };
         let plan = Plan::resolve(&self.spec, &self.bundle, &face)?;
         check_descriptors(self.manner.preserved_fds)?;
         let shares = shares_cgroup(&plan, log);

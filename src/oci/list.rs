@@ -118,7 +118,7 @@ pub fn ps(store: &Store, args: &PsArgs) -> Result<()> {
     if container.status() == Status::Stopped && !container.cgroup().exists() {
         bail!("container not running");
     }
-    let pids = container.cgroup().processes().context("list the container's processes")?;
+    let pids = container.processes().context("list the container's processes")?;
     if args.format == Format::Json {
         return print(&(serde_json::to_string(&pids).context("write the list")? + "\n"));
     }

@@ -45,10 +45,16 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// Whoever is not the host's root has a volatile folder of his own.
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !process::is_host_root());
+    own.map_or("/run".into(), PathBuf::from).join(NAMES[0])
+}
+
 #[derive(Debug, Args)]
 struct Global {
     /// The folder of the containers' state
-    #[arg(long, default_value = "/run/minirun-oci")]
+    #[arg(long, value_name = "FOLDER", default_value_os_t = default_root())]
     root: PathBuf,
     /// A file for messages; standard error if there is none
     #[arg(long, value_name = "FILE")]
@@ -258,15 +264,18 @@ impl Command {
         if global.systemd_cgroup {
             bail!("--systemd-cgroup is not supported: cgroups are made directly; leave the option away");
         }
-        if !["true", "false", "auto"].contains(&global.rootless.as_str()) {
-            bail!("invalid value for --rootless: {:?} is none of true, false, auto", global.rootless);
-        }
+        let rootless = match global.rootless.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            "auto" => None,
+            other => bail!("invalid value for --rootless: {other:?} is none of true, false, auto"),
+        };
         let store = Store::at(&global.root);
         let done = |result: Result<()>| result.map(|()| 0);
         match self {
-            Command::Create(a) => done(create::create(&store, &a, log)),
+            Command::Create(a) => done(create::create(&store, &a, rootless, log)),
             Command::Start(a) => done(start::start(&store, &a, log)),
-            Command::Run(a) => create::run(&store, &a, log),
+            Command::Run(a) => create::run(&store, &a, rootless, log),
             Command::State(a) => done(list::state(&store, &a)),
             Command::Kill(a) => done(signal::kill(&store, &a)),
             Command::Delete(a) => done(delete::delete(&store, &a, log)),

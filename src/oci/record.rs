@@ -197,6 +197,20 @@ impl Container {
         Cgroup::from_paths(&self.record.cgroup_paths)
     }
 
+    /// The numbers of its processes, as the host counts: those of its cgroup; without one, those that share the first
+    /// one's pid namespace, if that is its own.
+    pub fn processes(&self) -> std::io::Result<Vec<i32>> {
+        let cgroup = self.cgroup();
+        if !cgroup.is_nowhere() {
+            return cgroup.processes();
+        }
+        let init = self.init();
+        match self.has_pid_namespace() {
+            true => process::in_same_namespace(init.pid, "pid"),
+            false => Ok(Some(init.pid).filter(|_| process::is_alive(init)).into_iter().collect()),
+        }
+    }
+
     /// Its first process.
     pub fn init(&self) -> ProcessId {
         ProcessId { pid: self.record.init_process_pid, start: self.record.init_process_start }

@@ -47,6 +47,12 @@ pub fn kill(store: &Store, args: &KillArgs) -> Result<()> {
 
 fn send_all(container: &Container, signal: i32) -> Result<()> {
     let cgroup = container.cgroup();
+    if cgroup.is_nowhere() {
+        let others = container.processes().context("list the container's processes")?;
+        // Who has ended meanwhile has no use for it.
+        others.into_iter().for_each(|pid| drop(process::kill(pid, signal)));
+        return Ok(());
+    }
     cgroup.signal_all(signal)?;
     if signal == libc::SIGKILL && cgroup.is_frozen() {
         cgroup.freeze(false)?;

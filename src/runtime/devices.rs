@@ -2,7 +2,8 @@
 
 use crate::sys::bpf::DeviceRule;
 use crate::sys::dir::{Dir, file_type};
-use crate::sys::mount;
+use crate::sys::process::is_host_root;
+use crate::sys::{errors, mount};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use std::ffi::OsStr;
@@ -87,7 +88,12 @@ pub fn make(base: &Dir, path: &Path, device: &Device, maker: Maker) -> Result<()
 fn place(dir: &Dir, name: &OsStr, device: &Device, maker: Maker) -> Result<()> {
     match (maker, device.kind) {
         // Nobody needs a privilege for a fifo, and there is none of the host's to show.
-        (Maker::Node, _) | (_, FileType::Fifo) => node(dir, name, device),
+        (_, FileType::Fifo) => node(dir, name, device),
+        // The caller's own user namespace may not be the host's, which is only looked at when it matters.
+        (Maker::Node, _) => match node(dir, name, device) {
+            Err(e) if errors::errno(&e) == Some(libc::EPERM) && !is_host_root() => bind(dir, name, device),
+            other => other,
+        },
         (Maker::Bind, _) => bind(dir, name, device),
     }
     .with_context(|| format!("make the device {}", device.path.display()))

@@ -2,10 +2,11 @@
 
 use crate::sys::process::{self, Forked};
 use crate::sys::procfs::ProcFs;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::LinuxIdMapping;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 /// The maps of one user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,23 +46,29 @@ impl IdMaps {
         Some((of(&self.uids)?, of(&self.gids)?))
     }
 
-    /// Gives the maps to the user namespace of a process that was made with it.
+    /// Gives the maps to the user namespace of a process that was made with it. An ordinary user may only map himself;
+    /// for the ids that he was given beside his own (subuid(5), subgid(5)) the host's programs are asked.
     pub fn write(&self, pid: i32) -> Result<()> {
         let proc = ProcFs::host().context("open /proc")?;
-        let privileged = rustix::process::geteuid().is_root();
-        if !privileged {
-            // Without privilege a map of groups is only taken from those who have given up changing groups.
-            let path = format!("{pid}/setgroups");
-            proc.write(&path, b"deny").with_context(|| format!("write /proc/{path}"))?;
-        }
-        for (file, ranges) in [("uid_map", &self.uids), ("gid_map", &self.gids)] {
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let put = |file: &str, text: &str| {
             let path = format!("{pid}/{file}");
-            proc.write(&path, text(ranges).as_bytes()).with_context(|| {
-                let hint = if privileged { "" } else { "; an ordinary user may only map himself" };
-                format!("write {:?} to /proc/{path}{hint}", text(ranges))
-            })?;
+            proc.write(&path, text.as_bytes()).with_context(|| format!("write {text:?} to /proc/{path}"))
+        };
+        if user.is_root() || only(&self.uids, user.as_raw()) {
+            put("uid_map", &text(&self.uids))?;
+        } else {
+            run_mapper("newuidmap", pid, &self.uids)?;
         }
-        Ok(())
+        if user.is_root() {
+            return put("gid_map", &text(&self.gids));
+        }
+        if !only(&self.gids, group.as_raw()) {
+            return run_mapper("newgidmap", pid, &self.gids);
+        }
+        // A map of groups is only taken from those who have given up changing groups.
+        put("setgroups", "deny")?;
+        put("gid_map", &text(&self.gids))
     }
 
     /// A user namespace with these maps that nobody is in.
@@ -102,6 +109,23 @@ fn ranges(list: &Option<Vec<LinuxIdMapping>>) -> Result<Vec<Range>> {
             Ok(range)
         })
         .collect()
+}
+
+fn only(ranges: &[Range], id: u32) -> bool {
+    matches!(ranges, [Range { outside, size: 1, .. }] if *outside == id)
+}
+
+/// These programs have the privilege that an ordinary user lacks, and see to it that he uses it for his own ids only.
+fn run_mapper(program: &str, pid: i32, ranges: &[Range]) -> Result<()> {
+    let numbers = ranges.iter().flat_map(|r| [r.inside, r.outside, r.size]).map(|n| n.to_string());
+    let mut command = Command::new(program);
+    command.arg(pid.to_string()).args(numbers).stdin(Stdio::null());
+    let output = command.output().with_context(|| {
+        format!("map the ids of the container: run {program} (an ordinary user may map others than himself only by it)")
+    })?;
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "map the ids of the container: {}", why.trim());
+    Ok(())
 }
 
 fn text(ranges: &[Range]) -> String {

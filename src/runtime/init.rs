@@ -7,7 +7,7 @@ use super::launch::Inheritance;
 use super::plan::Plan;
 use super::process::Last;
 use super::rootfs::Rootfs;
-use super::{console, namespaces, process as own, rootfs, sources, streams};
+use super::{console, namespaces, rootfs, sources, streams};
 use crate::sys::{net, process};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -17,15 +17,16 @@ type Failed = (Stage, anyhow::Error);
 /// Runs as the container's first process. Never returns: it becomes the program, or reports and exits.
 pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -> ! {
     match set_up(plan, &mut inheritance, &parent) {
-        Ok((oom, state)) => {
+        Ok(Ready { oom, state, groups_stay }) => {
             let hooks = plan.hooks.start_container.as_slice();
             let last = Last {
                 manner: plan.manner,
                 limited: plan.namespaces.has(libc::CLONE_NEWUSER),
+                groups_stay,
                 door: inheritance.door.take(),
                 hooks: (!hooks.is_empty()).then_some((hooks, &state)),
             };
-            plan.process.become_it(Some(&oom), parent, last)
+            plan.process.become_it(oom.as_ref(), parent, last)
         }
         Err((stage, error)) => {
             parent.send_failure(stage, &error);
@@ -34,20 +35,28 @@ pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -
     }
 }
 
-fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Result<(File, State), Failed> {
+/// What is left to do the last steps with.
+struct Ready {
+    oom: Option<File>,
+    state: State,
+    groups_stay: bool,
+}
+
+fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Result<Ready, Failed> {
     // While our own files in /proc belong to us.
-    let oom = own::open_oom_score().map_err(|e| (Stage::Isolation, e))?;
-    isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
+    let oom = plan.process.open_oom_score().map_err(|e| (Stage::Isolation, e))?;
+    let groups_stay = isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
     let opened = inheritance.sources.take();
     let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
     connect(plan, &root, inheritance, parent).map_err(|e| (Stage::Console, e))?;
     let state = attend(plan, &root, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
     rootfs::enter(plan, &root).map_err(|e| (Stage::Rootfs, e))?;
-    Ok((oom, state))
+    Ok(Ready { oom, state, groups_stay })
 }
 
-/// The cgroup first: everything from here on counts against the container's limits.
-fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
+/// The cgroup first: everything from here on counts against the container's limits. Whether supplementary groups stay
+/// what they are.
+fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<bool> {
     entrance.enter().context("join the cgroup")?;
     let n = &plan.namespaces;
     if n.maps.is_some() {
@@ -59,8 +68,9 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
     if let Some(offsets) = &n.time {
         namespaces::enter_time(offsets)?;
     }
+    let groups_stay = !process::leave_groups().context("leave supplementary groups")?;
     if n.has(libc::CLONE_NEWUSER) {
-        process::become_user(0, 0, &[]).context("become root of the user namespace")?;
+        process::become_user(0, 0, None).context("become root of the user namespace")?;
     }
     if n.later() != 0 {
         process::unshare(n.later()).context("make the container's other namespaces")?;
@@ -81,7 +91,7 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<()> {
     if n.makes(libc::CLONE_NEWNET) {
         net::loopback_up().context("bring up the loopback interface")?;
     }
-    Ok(())
+    Ok(groups_stay)
 }
 
 fn build(plan: &Plan, opened: Option<sources::Sources>) -> Result<Rootfs> {

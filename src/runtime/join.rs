@@ -5,7 +5,7 @@ use super::console;
 use super::handshake::{self, ChildEnd, Stage};
 use super::hooks::State;
 use super::launch::{Created, Streams};
-use super::process::{self as own, Last, Manner, ProcessPlan};
+use super::process::{Last, Manner, ProcessPlan};
 use super::{namespaces, streams as standard};
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked, ProcessId};
@@ -40,7 +40,14 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
     let foreign = namespaces::foreign(init.pid, kinds);
     let entrance = cgroup.open()?;
     plan.begin()?;
+    let (user, mut joined) = (libc::CLONE_NEWUSER, 0);
+    if foreign & user != 0 && !rustix::process::geteuid().is_root() {
+        // Only there an ordinary user may join the others.
+        process::join_namespaces(&target, user).context("join the container's user namespace")?;
+        joined = user;
+    }
     if foreign & libc::CLONE_NEWPID != 0 {
+        joined |= libc::CLONE_NEWPID;
         process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
     }
     // From its first moment the child can be seen from inside the container.
@@ -49,7 +56,7 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
     let child = match process::fork_into(0, entrance.clone_into()).context("make the process")? {
         Forked::Child => {
             drop(parent);
-            let entered = Entered { target, foreign: foreign & !libc::CLONE_NEWPID, entrance, plan, manner };
+            let entered = Entered { target, foreign, joined, entrance, plan, manner };
             entered.run(streams.as_ref(), child_end)
         }
         Forked::Parent(child) => child,
@@ -62,8 +69,10 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
 /// What the child works with.
 struct Entered<'a> {
     target: OwnedFd,
-    /// Kinds of namespaces to join, as flags.
+    /// Kinds of namespaces that are not the caller's, as flags.
     foreign: i32,
+    /// Those of them that are joined already.
+    joined: i32,
     entrance: Entrance,
     plan: &'a ProcessPlan,
     manner: Manner,
@@ -77,10 +86,10 @@ impl Entered<'_> {
             Err(e) => Err((Stage::Console, e)),
         });
         match connected {
-            Ok(oom) => {
+            Ok((oom, groups_stay)) => {
                 let limited = self.in_user_namespace();
-                let last = Last { manner: self.manner, limited, ..Last::default() };
-                self.plan.become_it(Some(&oom), parent, last)
+                let last = Last { manner: self.manner, limited, groups_stay, ..Last::default() };
+                self.plan.become_it(oom.as_ref(), parent, last)
             }
             Err((stage, error)) => {
                 parent.send_failure(stage, &error);
@@ -93,9 +102,10 @@ impl Entered<'_> {
         self.foreign & libc::CLONE_NEWUSER != 0
     }
 
-    fn isolate(&self) -> Result<File> {
+    /// The file for the OOM score, and whether supplementary groups stay what they are.
+    fn isolate(&self) -> Result<(Option<File>, bool)> {
         self.entrance.enter().context("join the container's cgroup")?;
-        let oom = own::open_oom_score()?;
+        let oom = self.plan.open_oom_score()?;
         rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
         if !self.manner.keep_keyring {
             process::new_session_keyring().context("make a session keyring")?;
@@ -104,11 +114,13 @@ impl Entered<'_> {
             // There will be no right to raise a limit any more.
             self.plan.limit(0)?;
         }
-        process::join_namespaces(&self.target, self.foreign).context("join the container's namespaces")?;
+        process::join_namespaces(&self.target, self.foreign & !self.joined)
+            .context("join the container's namespaces")?;
+        let groups_stay = !process::leave_groups().context("leave supplementary groups")?;
         if self.in_user_namespace() {
-            process::become_user(0, 0, &[]).context("become root of the container")?;
+            process::become_user(0, 0, None).context("become root of the container")?;
         }
-        Ok(oom)
+        Ok((oom, groups_stay))
     }
 
     fn connect(&self, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {

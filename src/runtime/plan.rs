@@ -8,7 +8,8 @@ use super::namespaces::Namespaces;
 use super::process::{Manner, ProcessPlan};
 use crate::sys::dir::clean;
 use crate::sys::mount::Propagation;
-use anyhow::{Context, Result, bail};
+use crate::sys::process::is_host_root;
+use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Linux, LinuxDeviceType, Process, Spec};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,9 @@ pub struct Face<'a> {
     pub id: &'a str,
     /// Which cgroup hierarchies it joins.
     pub hierarchies: Hierarchies,
+    /// Whether a cgroup that the specification neither names nor needs is done without where the caller may make none;
+    /// without an answer, if he is not the host's root.
+    pub may_lack_cgroup: Option<bool>,
     /// What is wanted beside the specification.
     pub manner: Manner,
 }
@@ -94,9 +98,18 @@ impl Plan {
         mounts.iter().try_for_each(refuse_inside_proc)?;
         let root_propagation = linux.rootfs_propagation().as_deref().filter(|p| !p.is_empty());
         let root_propagation = root_propagation.map_or(Some(Propagation::Private), propagation);
+        let limits = Limits::for_new(linux.resources().as_ref())?;
+        let asked = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty());
         // Below the caller's own, as other runtimes do it.
-        let default_path = Path::new(face.id);
-        let cgroup = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty()).unwrap_or(default_path);
+        let mut cgroup = Cgroup::in_hierarchies(asked.unwrap_or(Path::new(face.id)), face.hierarchies)?;
+        let may_lack_it = || face.may_lack_cgroup.unwrap_or_else(|| !is_host_root());
+        if asked.is_none() && may_lack_it() && !cgroup.can_be_made() {
+            ensure!(
+                limits == Limits::for_new(None)?,
+                "linux.resources needs a cgroup, and {cgroup} cannot be made: name one in linux.cgroupsPath that you own"
+            );
+            cgroup = Cgroup::nowhere();
+        }
         Ok(Plan {
             rootfs: bundle.join(root.path()),
             read_only_root: root.readonly().unwrap_or(false),
@@ -108,8 +121,8 @@ impl Plan {
             masked: paths(linux.masked_paths()),
             read_only: paths(linux.readonly_paths()),
             sysctls: sysctls(linux, &namespaces)?,
-            cgroup: Cgroup::in_hierarchies(cgroup, face.hierarchies)?,
-            limits: Limits::for_new(linux.resources().as_ref())?,
+            cgroup,
+            limits,
             process: ProcessPlan::from_spec(process)?.in_container(linux)?,
             hooks: Hooks::from_spec(spec)?,
             state: State {

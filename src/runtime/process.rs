@@ -79,6 +79,8 @@ pub struct Last<'a> {
     pub manner: Manner,
     /// Its parent has set its resource limits.
     pub limited: bool,
+    /// Its user namespace has given up changing supplementary groups.
+    pub groups_stay: bool,
     /// Where somebody will come and let it run; its parent does if there is none.
     pub door: Option<Listener>,
     /// To be run right before the program.
@@ -172,6 +174,13 @@ impl ProcessPlan {
         Ok(())
     }
 
+    /// The file through which the process sets its own OOM score adjustment, if it wants one: to be opened while `/proc`
+    /// is still the host's.
+    pub fn open_oom_score(&self) -> Result<Option<File>> {
+        let open = |_| ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
+        self.oom_score_adj.map(open).transpose().context("open /proc/self/oom_score_adj")
+    }
+
     /// Before a process that joins a container is in its cgroup.
     pub fn begin(&self) -> Result<()> {
         self.treatment.begin()
@@ -220,7 +229,7 @@ impl ProcessPlan {
             self.install_filter(parent).map_err(|e| (Stage::Identity, e))?;
         }
         let entered = self.enter_directory(Attempt::First).map_err(|e| (Stage::WorkingDirectory, e))?;
-        self.change_identity().map_err(|e| (Stage::Identity, e))?;
+        self.change_identity(last.groups_stay).map_err(|e| (Stage::Identity, e))?;
         if !entered {
             self.enter_directory(Attempt::Last).map_err(|e| (Stage::WorkingDirectory, e))?;
         }
@@ -258,11 +267,12 @@ impl ProcessPlan {
     }
 
     /// Bounding set while we still may, then groups and user, then the sets that the change of user emptied.
-    fn change_identity(&self) -> Result<()> {
+    fn change_identity(&self, groups_stay: bool) -> Result<()> {
         self.capabilities.limit()?;
         let keep = self.uid != 0 && self.capabilities.any_permitted();
         process::keep_capabilities(keep).context("keep capabilities over the change of user")?;
-        process::become_user(self.uid, self.gid, &self.groups)
+        let groups = Some(self.groups.as_slice()).filter(|groups| !(groups_stay && groups.is_empty()));
+        process::become_user(self.uid, self.gid, groups)
             .with_context(|| format!("become user {} in group {}", self.uid, self.gid))?;
         self.capabilities.apply()?;
         process::keep_capabilities(false).context("stop keeping capabilities")
@@ -350,10 +360,4 @@ pub fn rlimit_number(name: &str) -> Option<u32> {
         "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
         _ => return None,
     })
-}
-
-/// The file through which a process sets its own OOM score adjustment, opened while `/proc` is still the host's.
-pub fn open_oom_score() -> Result<File> {
-    let opened = ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
-    opened.context("open /proc/self/oom_score_adj")
 }

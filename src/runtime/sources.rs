@@ -20,6 +20,8 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
     let own_users = plan.namespaces.has(libc::CLONE_NEWUSER);
     let of_others =
         |op: &MountOp| matches!(&op.kind, MountKind::Bind { source, .. } if elsewhere::place(source).is_some());
+    // An ordinary user may mount nothing outside his own user namespace.
+    let own_users = own_users && rustix::process::geteuid().is_root();
     if !own_users && !plan.mounts.iter().any(of_others) && plan.mounts.iter().all(|op| op.idmap.is_none()) {
         return Ok(None);
     }

@@ -371,20 +371,39 @@ pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Replaces the supplementary groups, the group and the user of the process, for good.
+/// Leaves all supplementary groups, if the process may; `false` if nobody may, in a user namespace that has given up
+/// changing them for good, as that of an ordinary user must. To be called before any filter of system calls.
+pub fn leave_groups() -> io::Result<bool> {
+    match nix::unistd::setgroups(&[]) {
+        Err(nix::errno::Errno::EPERM) => {
+            // Nothing but that refuses it to those who have the right.
+            Ok(!caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETGID).map_err(io::Error::other)?)
+        }
+        other => Ok(other.map(|()| true)?),
+    }
+}
+
+/// Replaces the group and the user of the process, for good, and its supplementary groups if there are any given.
 ///
 /// # Errors
 /// The number that the kernel takes for "as it is".
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
     if uid == u32::MAX || gid == u32::MAX {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    setgroups(&groups)?;
+    if let Some(groups) = groups {
+        setgroups(&groups.iter().map(|g| Gid::from_raw(*g)).collect::<Vec<_>>())?;
+    }
     setresgid(gid, gid, gid)?;
     Ok(setresuid(uid, uid, uid)?)
+}
+
+/// Whether this process is root, and that of no user namespace but the host's.
+pub fn is_host_root() -> bool {
+    let all = |map: String| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    rustix::process::geteuid().is_root() && read_kernel_text("/proc/self/uid_map").is_ok_and(all)
 }
 
 /// Sets a resource limit, by its number, of the process `pid` (0 is the caller); both values in the kernel's units.
@@ -464,6 +483,20 @@ pub fn is_alive(process: ProcessId) -> bool {
     let mut fields = rest.split_ascii_whitespace();
     let ended = matches!(fields.next(), None | Some("Z" | "X"));
     !ended && fields.nth(18).and_then(|s| s.parse().ok()) == Some(process.start)
+}
+
+/// The numbers of the processes in the same namespace of that kind (its name in `/proc/PID/ns`) as a process; those
+/// that cannot be looked at are left out.
+///
+/// # Errors
+/// There is no such process, or it cannot be looked at.
+pub fn in_same_namespace(pid: i32, kind: &str) -> io::Result<Vec<i32>> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+    let wanted = namespace(pid)?;
+    let numbers = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut found: Vec<i32> = numbers.filter(|pid| namespace(*pid).is_ok_and(|other| other == wanted)).collect();
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Gives freed heap memory back to the kernel.

@@ -8,6 +8,7 @@ mod docker;
 mod interop;
 mod podman;
 mod registry;
+mod rootless;
 mod support;
 
 #[path = "../integration/support.rs"]

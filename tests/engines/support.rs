@@ -4,6 +4,7 @@ use crate::base::{Done, Terminal, done, eventually, fed, fixture, program};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -169,7 +170,12 @@ impl Engine {
 
     /// Brings the busybox tree in.
     pub fn import(&self) {
-        let done = done(&mut self.command(&["import", fixture("busybox.tar").to_str().unwrap(), IMAGE]));
+        self.import_from(&fixture("busybox.tar"));
+    }
+
+    /// Brings it in from a copy of its archive.
+    pub fn import_from(&self, archive: &Path) {
+        let done = done(&mut self.command(&["import", archive.to_str().unwrap(), IMAGE]));
         assert_eq!(done.code, 0, "{} cannot import: {done:?}", self.name);
     }
 }
@@ -186,7 +192,10 @@ impl Test {
     pub fn new(engine: &'static Engine) -> Test {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("t{}-", NUMBER.fetch_add(1, Ordering::Relaxed));
-        std::fs::create_dir(Room::get().path(&format!("{prefix}files"))).unwrap();
+        let files = Room::get().path(&format!("{prefix}files"));
+        std::fs::create_dir(&files).unwrap();
+        // Some engines are an ordinary user's.
+        std::fs::set_permissions(&files, PermissionsExt::from_mode(0o777)).unwrap();
         Test { engine, prefix, ids: RefCell::default() }
     }
 

@@ -22,6 +22,7 @@ mod logs;
 mod network;
 mod oci;
 mod registry;
+mod rootless;
 mod run;
 mod seccomp;
 mod smoke;

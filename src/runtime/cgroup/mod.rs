@@ -20,7 +20,7 @@ pub use limits::Limits;
 pub use stats::Stats;
 
 use crate::sys::file::read_kernel_text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use files::{explain, remove_directory, value_of};
 use host::{Hierarchy, MOUNT, UNIFIED};
 use std::collections::BTreeMap;
@@ -141,6 +141,25 @@ impl Cgroup {
         Cgroup { version: version(), which: Hierarchies::All, members }
     }
 
+    /// The cgroup of a container that stays in its starter's.
+    pub fn nowhere() -> Cgroup {
+        Cgroup::from_paths(&BTreeMap::new())
+    }
+
+    /// Whether it is one.
+    pub fn is_nowhere(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether the caller may make it where it is not there yet.
+    pub fn can_be_made(&self) -> bool {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        self.members.iter().filter(|m| !m.on_demand).all(|m| {
+            let there = m.dir.ancestors().find(|dir| dir.exists());
+            there.is_some_and(|dir| accessat(CWD, dir, Access::WRITE_OK, AtFlags::EACCESS).is_ok())
+        })
+    }
+
     /// Its directories by controller, as other runtimes record them: on version 2 one without a name.
     pub fn paths(&self) -> BTreeMap<String, PathBuf> {
         let there = self.members.iter().filter(|m| !m.on_demand || m.dir.exists());
@@ -166,7 +185,10 @@ impl Cgroup {
     /// # Errors
     /// The host has none.
     pub fn mount(&self) -> Result<&Path> {
-        Ok(&self.unified()?.hierarchy.mount)
+        match self.version {
+            Version::V2 => Ok(Path::new(MOUNT)),
+            _ => Ok(&self.unified()?.hierarchy.mount),
+        }
     }
 
     /// Whether it is there.
@@ -205,6 +227,7 @@ impl Cgroup {
             bail!("container's cgroup unexpectedly frozen");
         }
         let made = match self.version {
+            _ if self.is_nowhere() => return Ok(Entrance { into: None, tasks: Vec::new() }),
             Version::V2 => v2::create(self, limits, existed),
             _ => v1::create(self, limits, existed),
         };
@@ -217,6 +240,7 @@ impl Cgroup {
     /// Opens the way into the existing cgroup.
     pub fn open(&self) -> Result<Entrance> {
         let entrance = match self.version {
+            _ if self.is_nowhere() => return Ok(Entrance { into: None, tasks: Vec::new() }),
             Version::V2 => v2::open(&self.unified()?.dir),
             _ => v1::open(self),
         };
@@ -282,6 +306,7 @@ impl Cgroup {
 
     /// What it has used.
     pub fn stats(&self) -> Result<Stats> {
+        self.must_be_somewhere()?;
         match self.version {
             Version::V2 => stats::v2(&self.unified()?.dir),
             _ => stats::v1(|name| self.controller(name).ok().filter(|dir| dir.exists())),
@@ -302,6 +327,11 @@ impl Cgroup {
         result
     }
 
+    fn must_be_somewhere(&self) -> Result<()> {
+        ensure!(!self.is_nowhere(), "who started it may make no cgroups");
+        Ok(())
+    }
+
     /// A directory that lists the processes, if there is one.
     fn listing(&self) -> Option<&Path> {
         const ORDER: [&str; 6] = ["devices", "pids", "memory", "freezer", "cpu", UNIFIED];
@@ -316,11 +346,13 @@ impl Cgroup {
     }
 
     fn unified(&self) -> Result<&Member> {
+        self.must_be_somewhere()?;
         self.member(UNIFIED).context("the cgroup is in no version 2 hierarchy")
     }
 
     /// Its directory in the hierarchy of a controller.
     fn controller(&self, name: &str) -> Result<&Path> {
+        self.must_be_somewhere()?;
         let member = if self.version == Version::V2 { self.member(UNIFIED) } else { self.member(name) };
         let dir = member.map(|m| m.dir.as_path());
         dir.with_context(|| format!("this host has no {name} controller: it is not mounted below {MOUNT}"))
@@ -354,7 +386,7 @@ impl std::fmt::Display for Cgroup {
                 let below = m.dir.strip_prefix(&m.hierarchy.mount).unwrap_or(&m.dir);
                 write!(f, "/{}", below.display())
             }
-            None => f.write_str("that is in no hierarchy"),
+            None => f.write_str("of a container that has none"),
         }
     }
 }

@@ -86,3 +86,14 @@ fn sockets_of_a_service_manager_are_passed_on_by_those_they_were_meant_for() {
     let foreign = b.run_through(&format!("{open}; LISTEN_PID=1 exec \"$0\" \"$@\""), &print);
     assert!(foreign.code == 0 && foreign.out == "4\n" && foreign.err.contains("Bad file"), "{foreign:?}");
 }
+
+#[test]
+fn whom_a_filter_keeps_from_leaving_groups_does_not_run() {
+    let mut b = Bundle::new();
+    b.config["process"]["noNewPrivileges"] = json!(false);
+    b.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["setgroups"], "action": "SCMP_ACT_ERRNO"}]
+    });
+    let kept = b.run(&["id"]);
+    assert!(kept.code == 1 && kept.out.is_empty() && kept.err.contains("become user 0 in group 0"), "{kept:?}");
+}
