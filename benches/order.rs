@@ -175,15 +175,28 @@ fn trace(program: &str, out: &str, command: &[&str]) -> Outcome<()> {
     if code == 0 { Ok(()) } else { Err(format!("the command ended with status {code:#x}").into()) }
 }
 
-/// An archive, and which of its members a file is.
-fn archived(file: &str) -> Option<(&str, &str)> {
-    file.strip_suffix(')')?.rsplit_once('(')
+/// A pattern for a file of functions that are not Rust's: an object, or a member of an archive, without the hashes in
+/// their names.
+fn object(file: &str) -> String {
+    let plain = |name: &str| {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let is_hash = |word: &&str| word.len() == 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        let words = name.split_inclusive(['-', '.']).map(|word| match word.strip_suffix(['-', '.']) {
+            Some(hash) if is_hash(&hash) => format!("*{}", &word[hash.len()..]),
+            _ => word.to_owned(),
+        });
+        words.collect::<String>()
+    };
+    match file.strip_suffix(')').and_then(|f| f.rsplit_once('(')) {
+        Some((archive, member)) => format!("*{}:{}", plain(archive), plain(member)),
+        None => format!("*{}", plain(file)),
+    }
 }
 
 /// A pattern for the section of a Rust function, without what is another one after each change of a compiler or of
 /// the code: the hash of a crate, and of the unit that the function was compiled in.
 fn mangled(section: &str) -> Option<String> {
-    let (name, unit) = section.split_once(".llvm.").map_or((section, ""), |(name, _)| (name, ".llvm.*"));
+    let name = section.split_once(".llvm.").map_or(section, |(name, _)| name);
     let (name, rest) = name.split_once("_R").filter(|(name, _)| name.starts_with(SECTION))?;
     let mut parts = rest.split("Cs");
     let mut pattern = format!("{name}_R{}", parts.next()?);
@@ -191,7 +204,7 @@ fn mangled(section: &str) -> Option<String> {
         let hash = part.find('_').filter(|at| part[..*at].bytes().all(|b| b.is_ascii_alphanumeric()));
         pattern += &hash.map_or_else(|| format!("Cs{part}"), |at| format!("Cs*{}", &part[at..]));
     }
-    Some(pattern + unit)
+    Some(pattern + "*")
 }
 
 /// Whether a name is one of a pattern's; `*` stands for anything.
@@ -211,7 +224,8 @@ fn matches(pattern: &str, name: &str) -> bool {
 fn shortened(pattern: &str, names: &[&str]) -> String {
     let wanted = |short: &str| names.iter().all(|name| !matches(short, name) || matches(pattern, name));
     let ends = [8, 12, 16, 24, 32, 48, 64, 96].into_iter().filter(|end| pattern.len() > SECTION.len() + 2 * end + 1);
-    let short = ends.map(|end| format!("{}*{}", &pattern[..SECTION.len() + end], &pattern[pattern.len() - end..]));
+    let around = |end: usize| (&pattern[..SECTION.len() + end], &pattern[pattern.len() - end..]);
+    let short = ends.map(|end| format!("{}*{}", around(end).0, around(end).1).replace("**", "*"));
     short.into_iter().find(|short| wanted(short)).unwrap_or_else(|| pattern.to_owned())
 }
 
@@ -256,10 +270,12 @@ fn script(map: &str, groups: &[&[&str]]) -> Outcome<()> {
     let names: Vec<&str> = sections.values().map(|(_, _, section)| *section).collect();
     let (mut patterns, mut left) = (Vec::new(), 0);
     for (size, file, section) in found {
-        let pattern = match (archived(file), mangled(section)) {
-            (Some((archive, object)), _) if archive.ends_with("/libc.a") => format!("*libc.a:{object}({section})"),
-            (_, Some(pattern)) => format!("*({})", shortened(&pattern, &names)),
-            _ => {
+        let pattern = match mangled(section) {
+            Some(pattern) => format!("*({})", shortened(&pattern, &names)),
+            None if section.starts_with(".text") && file.ends_with([')', 'o']) => {
+                format!("{}({section})", object(file))
+            }
+            None => {
                 left += size;
                 continue;
             }
