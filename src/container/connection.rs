@@ -7,9 +7,8 @@ use crate::layout::Root;
 use crate::network::Networks;
 use crate::network::endpoint::{Attachment, Connection, Guest};
 use crate::sys::file::Ownership;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::path::PathBuf;
 
 /// The networks of a store.
@@ -120,21 +119,6 @@ impl Container {
     /// Gives up its places in networks. Can be repeated.
     pub(super) fn release_networks(&self) -> Result<()> {
         networks(&self.root).release(&self.record.id)
-    }
-
-    /// The network namespace of the running container whose network it shares.
-    pub(super) fn shared_network(&self) -> Result<Option<File>> {
-        let NetworkMode::Container(id) = &self.record.options.network else { return Ok(None) };
-        let owner = Containers::open(&self.root).find(id)?;
-        let what = || format!("join the network of the container {}", owner.record.name);
-        let Some(init) = owner.snapshot()?.init() else {
-            bail!("cannot join network of a non running container: {id}");
-        };
-        let alive = init.open().with_context(what)?;
-        let file = File::open(format!("/proc/{}/ns/net", init.pid)).with_context(what)?;
-        // Its number may have been given away before the file was opened.
-        crate::sys::process::pidfd_kill(&alive, 0).with_context(what)?;
-        Ok(Some(file))
     }
 
     /// Connects it to one more network, now if it is running, and whenever it starts.

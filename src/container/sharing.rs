@@ -1,10 +1,14 @@
 //! Namespaces that a container has not for itself.
 
 use super::containers::{Container, Containers};
-use super::options::RunOptions;
+use super::options::{NetworkMode, RunOptions};
+use crate::sys::process::pidfd_kill;
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// Whose namespace of one kind a container is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +72,74 @@ pub struct Joined {
     pub uts: Option<PathBuf>,
     /// The other container's `/dev/shm`.
     pub shm: Option<PathBuf>,
+}
+
+/// The namespaces of running containers that a container joins, held open: a number in a path may be another process's
+/// when the container is started again.
+#[derive(Debug)]
+pub struct Held {
+    namespaces: Vec<(LinuxNamespaceType, File)>,
+    shm: Option<PathBuf>,
+}
+
+impl Held {
+    /// Opens them as they are now.
+    ///
+    /// # Errors
+    /// A container that is gone or not running.
+    pub fn open(container: &Container) -> Result<Held> {
+        let containers = Containers::open(&container.root);
+        let options = &container.record.options;
+        let network = match &options.network {
+            NetworkMode::Container(id) => Sharing::Container(id.clone()),
+            _ => Sharing::Private,
+        };
+        let mut held = Held { namespaces: Vec::new(), shm: None };
+        for (kind, file, sharing) in [
+            (LinuxNamespaceType::Network, "net", &network),
+            (LinuxNamespaceType::Pid, "pid", &options.pid),
+            (LinuxNamespaceType::Ipc, "ipc", &options.ipc),
+            (LinuxNamespaceType::Uts, "uts", &options.uts),
+        ] {
+            let Sharing::Container(id) = sharing else { continue };
+            let what = || format!("join the {kind} namespace of the container {id}");
+            let Some(init) = containers.find(id).with_context(what)?.snapshot()?.init() else {
+                let called = if kind == LinuxNamespaceType::Network { "network" } else { file };
+                bail!("cannot join {called} of a non running container: {id}");
+            };
+            let alive = init.open().with_context(what)?;
+            let opened = File::open(format!("/proc/{}/ns/{file}", init.pid)).with_context(what)?;
+            // Its number may have been given away before the file was opened.
+            pidfd_kill(&alive, 0).with_context(what)?;
+            held.namespaces.push((kind, opened));
+            if kind == LinuxNamespaceType::Ipc {
+                held.shm = Some(format!("/proc/{}/root/dev/shm", init.pid).into());
+            }
+        }
+        Ok(held)
+    }
+
+    /// Puts them in the place of those that the specification names.
+    pub fn put_into(&self, spec: &mut Spec) {
+        let all = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+        for namespace in all.into_iter().flatten() {
+            if let Some((_, file)) = self.namespaces.iter().find(|(kind, _)| *kind == namespace.typ()) {
+                namespace.set_path(Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()));
+            }
+        }
+        let mounts = spec.mounts_mut().as_mut();
+        let is_shm = |mount: &&mut Mount| mount.destination() == Path::new("/dev/shm");
+        if let (Some(shm), Some(mount)) = (&self.shm, mounts.and_then(|all| all.iter_mut().find(is_shm))) {
+            // It may be a volume of the user's instead.
+            if mount
+                .source()
+                .as_ref()
+                .is_some_and(|source| source.starts_with("/proc") && source.ends_with("root/dev/shm"))
+            {
+                mount.set_source(Some(shm.clone()));
+            }
+        }
+    }
 }
 
 /// Puts ids in the place of the names that a user gave.

@@ -6,6 +6,7 @@ use super::log::Writer;
 use super::options::{LogDriver, NetworkMode, RestartPolicy, RunOptions};
 use super::protocol::Event;
 use super::session::{self, Ends, Manners, Session, Wishes};
+use super::sharing::Held;
 use super::start::{Start, stop_settings};
 use super::state::{Ended, Running, now};
 use super::task::{self, Waiting};
@@ -20,10 +21,8 @@ use crate::sys::file::Ownership;
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -279,10 +278,8 @@ fn create(
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
         process.set_console_size(Some(size));
     }
-    let shared = container.shared_network()?;
-    if let Some(shared) = &shared {
-        share_network(&mut spec, shared);
-    }
+    let held = Held::open(container)?;
+    held.put_into(&mut spec);
     let face = Face {
         id: &container.record.id,
         hierarchies: Hierarchies::Needed,
@@ -301,15 +298,6 @@ fn create(
     let (ends, streams) = session::pipes(container.record.options.interactive)?;
     let company = Company { streams: Some(streams), network, beside, ..Company::default() };
     Ok((launch::create(&plan, company)?, ends, plan.cgroup))
-}
-
-/// The open file of another container's network namespace takes the place of a new one.
-fn share_network(spec: &mut Spec, namespace: &File) {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
-    let all = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
-    for network in all.into_iter().flatten().filter(|n| n.typ() == LinuxNamespaceType::Network) {
-        network.set_path(Some(path.clone()));
-    }
 }
 
 fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {

@@ -4,6 +4,25 @@ use crate::support::{IMAGE, Store, done, eventually, facts, signal};
 use std::process::Command;
 
 #[test]
+fn a_restarted_guest_joins_its_host_as_it_is_then() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "host", "--ipc", "shareable", IMAGE, "sleep", "1000"]);
+    let joins = ["--ipc", "container:host", "--uts", "container:host", "--network", "container:host"];
+    store.ok(&[&["run", "-d", "--name", "guest", "--restart", "always"], &joins[..], &[IMAGE, "sleep", "1000"]].concat());
+    store.ok(&["restart", "-t", "0", "host"]);
+    store.ok(&["exec", "host", "sh", "-c", "echo anew >/dev/shm/file"]);
+    let pid = |name: &str| store.inspect(name, "{{.State.Pid}}").parse::<i32>().unwrap();
+    let first = pid("guest");
+    signal(first, libc::SIGKILL);
+    eventually("the guest to be started again", || ![0, first].contains(&pid("guest")));
+    for kind in ["ipc", "uts", "net"] {
+        let of = |name: &str| std::fs::read_link(format!("/proc/{}/ns/{kind}", pid(name))).unwrap();
+        assert_eq!(of("guest"), of("host"), "{kind}");
+    }
+    assert_eq!(store.ok(&["exec", "guest", "cat", "/dev/shm/file"]), "anew");
+}
+
+#[test]
 fn stats_tell_what_a_container_uses() {
     let store = Store::new();
     store.ok(&["run", "-d", "--name", "busy", "-m", "32m", IMAGE, "sh", "-c", "while :; do :; done"]);
