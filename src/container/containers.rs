@@ -170,13 +170,23 @@ impl Containers {
     /// # Errors
     /// Docker's conflict when another container has it.
     pub(super) fn claim_name(&self, name: &str, id: &str) -> Result<()> {
-        let link = self.root.join("names").join(name);
+        let _alone = self.lock_records()?;
+        self.claim_name_locked(name, id)
+    }
+
+    /// Names and records change under it.
+    fn lock_records(&self) -> Result<Lock> {
         let lock = self.root.join("names").join(".lock");
-        let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the names")?;
+        Lock::wait(&lock, LockMode::Exclusive).context("lock the records")
+    }
+
+    fn claim_name_locked(&self, name: &str, id: &str) -> Result<()> {
+        let link = self.root.join("names").join(name);
         if let Some(owner) = self.id_of_name(name)? {
-            let exists = self.root.join("containers").join(&owner).join("container.json").exists();
+            // A rename that was killed leaves the old name's link.
+            let has_it = self.read(&owner).map_or(true, |known| known.is_some_and(|c| c.record.name == name));
             let in_the_making = || Ownership::is_taken(&self.root.join("tmp").join(&owner).join("lock"));
-            if exists || in_the_making().unwrap_or(true) {
+            if has_it || in_the_making().unwrap_or(true) {
                 bail!(
                     "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have \
                      to remove (or rename) that container to be able to reuse that name."
@@ -252,8 +262,11 @@ impl Container {
 
     /// Changes its record on disk and here, unless `change` fails.
     pub(super) fn rewrite<T>(&mut self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
-        let lock = self.root.join("names").join(".lock");
-        let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the records")?;
+        let _alone = Containers::open(&self.root).lock_records()?;
+        self.rewrite_locked(change)
+    }
+
+    fn rewrite_locked<T>(&mut self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
         // Somebody may have changed something else of it.
         let known = Containers::open(&self.root).read(&self.record.id)?;
         let mut record = known.with_context(|| NoSuchContainer(self.record.name.clone()))?.record;
@@ -271,17 +284,16 @@ impl Container {
     /// A name that another container has.
     pub fn rename(&mut self, name: &str) -> Result<()> {
         let containers = Containers::open(&self.root);
-        let old = self.record.name.clone();
-        if old == name {
+        if self.record.name == name {
             bail!("Renaming a container with the same name as its current name");
         }
-        containers.claim_name(name, &self.record.id)?;
-        self.rewrite(|r| {
-            r.name = name.to_owned();
-            Ok(())
-        })?;
-        self.tell("rename", &[("oldName", format!("/{old}"))]);
-        containers.release_name(&old, &self.record.id)
+        let _alone = containers.lock_records()?;
+        containers.claim_name_locked(name, &self.record.id)?;
+        let renamed = self.rewrite_locked(|r| Ok(std::mem::replace(&mut r.name, name.to_owned())));
+        let free = if let Ok(old) = &renamed { old } else { name };
+        let freed = containers.release_name(free, &self.record.id);
+        self.tell("rename", &[("oldName", format!("/{}", renamed?))]);
+        freed
     }
 
     /// Removes everything of a container that is not up, its anonymous volumes too if asked. Can be repeated.

@@ -212,6 +212,27 @@ fn renaming_to_a_name_in_use_its_own_or_a_bad_one_is_refused() {
 }
 
 #[test]
+fn renames_at_once_and_a_killed_one_leave_no_name_behind() {
+    let store = Store::new();
+    store.ok(&["create", "--name", "one", IMAGE, "true"]);
+    let names = store.root().join("names");
+    let link = std::fs::read_link(names.join("one")).unwrap();
+    let all: Vec<String> = (0..8).map(|i| format!("new{i}")).collect();
+    let id = store.inspect_id("one");
+    let mut renames: Vec<_> = all.iter().map(|name| store.spawn(&["rename", &id, name])).collect();
+    assert!(renames.iter_mut().all(|rename| rename.wait().unwrap().success()));
+    let taken = || {
+        let entries = std::fs::read_dir(&names).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        entries.filter(|name| !name.starts_with('.')).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(), [store.inspect(&id, "{{.Name}}").trim_start_matches('/')]);
+    // As a rename leaves it that is killed before it has freed the old name.
+    std::os::unix::fs::symlink(&link, names.join("one")).unwrap();
+    store.ok(&["create", "--name", "one", IMAGE, "true"]);
+    assert_ne!(store.inspect_id("one"), id);
+}
+
+#[test]
 fn a_renamed_container_that_is_removed_at_its_end_frees_its_new_name() {
     let store = Store::new();
     trapper(&store, "before", &["--rm"]);
