@@ -12,7 +12,7 @@ use crate::image::union::Union;
 use crate::journal;
 use crate::layout::{Root, Scratch};
 use crate::sys::dir::{Dir, file_type};
-use crate::sys::file::{Lock, LockMode, read_limited};
+use crate::sys::file::{Durability, Lock, LockMode, read_limited, sync_parent, write_atomic};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
@@ -213,8 +213,11 @@ impl Volumes {
         let data = scratch.path().join("data");
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755))?;
-        std::fs::write(scratch.path().join("meta.json"), serde_json::to_vec(meta)?)?;
-        Ok(Draft { data: Dir::open(&data)?, scratch, _making: making })
+        // What is mounted for the volume must not be lost, or data would go to the wrong place.
+        let lasting = !meta.options.is_empty();
+        let durability = if lasting { Durability::Synced } else { Durability::Atomic };
+        write_atomic(&scratch.path().join("meta.json"), &serde_json::to_vec(meta)?, durability)?;
+        Ok(Draft { data: Dir::open(&data)?, scratch, lasting, _making: making })
     }
 
     /// Puts it in its place. False if there is a volume of this name.
@@ -223,6 +226,9 @@ impl Volumes {
             Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => Ok(false),
             other => {
                 other?;
+                if draft.lasting {
+                    sync_parent(&self.folder(name))?;
+                }
                 self.tell("create", name);
                 Ok(true)
             }
@@ -333,6 +339,8 @@ impl Volumes {
 struct Draft {
     data: Dir,
     scratch: Scratch,
+    /// It is to be on disk when it is there.
+    lasting: bool,
     /// Nobody sweeps it away.
     _making: Lock,
 }
