@@ -74,8 +74,8 @@ pub struct Joined {
     pub shm: Option<PathBuf>,
 }
 
-/// The namespaces of running containers that a container joins, held open: a number in a path may be another process's
-/// when the container is started again.
+/// What a container shares of running containers, as it is now: a number in a path may be another process's when the
+/// container is started again. Namespaces are held open.
 #[derive(Debug)]
 pub struct Held {
     namespaces: Vec<(LinuxNamespaceType, File)>,

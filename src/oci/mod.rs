@@ -45,9 +45,13 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// Whoever is not the host's root has a volatile folder of his own.
+/// Users have a volatile folder of their own, also as root of their user namespace; who calls himself root has not.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !process::is_host_root());
+    let is_roots = || match rustix::process::geteuid().is_root() {
+        true => std::env::var_os("USER").is_some_and(|user| user == "root") || process::is_host_root(),
+        false => false,
+    };
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !is_roots());
     own.map_or("/run".into(), PathBuf::from).join(NAMES[0])
 }
 

@@ -206,7 +206,7 @@ impl Container {
         }
         let init = self.init();
         match self.has_pid_namespace() {
-            true => process::in_same_namespace(init.pid, "pid"),
+            true => process::in_pid_namespace_of(init),
             false => Ok(Some(init.pid).filter(|_| process::is_alive(init)).into_iter().collect()),
         }
     }

@@ -49,9 +49,11 @@ fn send_all(container: &Container, signal: i32) -> Result<()> {
     let cgroup = container.cgroup();
     if cgroup.is_nowhere() {
         let others = container.processes().context("list the container's processes")?;
-        // Who has ended meanwhile has no use for it.
-        others.into_iter().for_each(|pid| drop(process::kill(pid, signal)));
-        return Ok(());
+        return others.into_iter().try_for_each(|pid| match process::kill(pid, signal) {
+            // Who has ended meanwhile has no use for it.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other.with_context(|| format!("signal process {pid}")),
+        });
     }
     cgroup.signal_all(signal)?;
     if signal == libc::SIGKILL && cgroup.is_frozen() {

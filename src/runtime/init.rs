@@ -44,7 +44,10 @@ struct Ready {
 
 fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Result<Ready, Failed> {
     // While our own files in /proc belong to us.
-    let oom = plan.process.open_oom_score().map_err(|e| (Stage::Isolation, e))?;
+    let oom = match inheritance.has_score {
+        true => None,
+        false => plan.process.open_oom_score().map_err(|e| (Stage::Isolation, e))?,
+    };
     let groups_stay = isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
     let opened = inheritance.sources.take();
     let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
@@ -68,7 +71,13 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<bool> 
     if let Some(offsets) = &n.time {
         namespaces::enter_time(offsets)?;
     }
-    let groups_stay = !process::leave_groups().context("leave supplementary groups")?;
+    // Until here an ordinary user's child needs its own files in /proc; his parent may take a listener from it only if it
+    // does not hide.
+    if plan.process.agent().is_none() {
+        process::forbid_inspection().context("hide from other containers")?;
+    }
+    let groups_stay =
+        !process::leave_groups(|| process::groups_are_fixed("self")).context("leave supplementary groups")?;
     if n.has(libc::CLONE_NEWUSER) {
         process::become_user(0, 0, None).context("become root of the user namespace")?;
     }

@@ -40,8 +40,15 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
     let foreign = namespaces::foreign(init.pid, kinds);
     let entrance = cgroup.open()?;
     plan.begin()?;
+    let groups_are_fixed = process::groups_are_fixed(&init.pid.to_string());
     let (user, mut joined) = (libc::CLONE_NEWUSER, 0);
-    if foreign & user != 0 && !rustix::process::geteuid().is_root() {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        plan.share_oom_score()?;
+    }
+    // From its first moment the child can be seen from inside the container.
+    process::forbid_inspection().context("hide from the container")?;
+    if foreign & user != 0 && !is_root {
         // Only there an ordinary user may join the others.
         process::join_namespaces(&target, user).context("join the container's user namespace")?;
         joined = user;
@@ -50,13 +57,12 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
         joined |= libc::CLONE_NEWPID;
         process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
     }
-    // From its first moment the child can be seen from inside the container.
-    process::forbid_inspection().context("hide from the container")?;
     let (parent, child_end) = handshake::pair()?;
     let child = match process::fork_into(0, entrance.clone_into()).context("make the process")? {
         Forked::Child => {
             drop(parent);
-            let entered = Entered { target, foreign, joined, entrance, plan, manner };
+            let entered =
+                Entered { target, foreign, joined, groups_are_fixed, has_score: !is_root, entrance, plan, manner };
             entered.run(streams.as_ref(), child_end)
         }
         Forked::Parent(child) => child,
@@ -73,6 +79,10 @@ struct Entered<'a> {
     foreign: i32,
     /// Those of them that are joined already.
     joined: i32,
+    /// In the container's user namespace.
+    groups_are_fixed: bool,
+    /// The OOM score is inherited.
+    has_score: bool,
     entrance: Entrance,
     plan: &'a ProcessPlan,
     manner: Manner,
@@ -105,7 +115,7 @@ impl Entered<'_> {
     /// The file for the OOM score, and whether supplementary groups stay what they are.
     fn isolate(&self) -> Result<(Option<File>, bool)> {
         self.entrance.enter().context("join the container's cgroup")?;
-        let oom = self.plan.open_oom_score()?;
+        let oom = if self.has_score { None } else { self.plan.open_oom_score()? };
         rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
         if !self.manner.keep_keyring {
             process::new_session_keyring().context("make a session keyring")?;
@@ -116,7 +126,7 @@ impl Entered<'_> {
         }
         process::join_namespaces(&self.target, self.foreign & !self.joined)
             .context("join the container's namespaces")?;
-        let groups_stay = !process::leave_groups().context("leave supplementary groups")?;
+        let groups_stay = !process::leave_groups(|| self.groups_are_fixed).context("leave supplementary groups")?;
         if self.in_user_namespace() {
             process::become_user(0, 0, None).context("become root of the container")?;
         }

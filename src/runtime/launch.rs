@@ -68,6 +68,8 @@ pub(super) struct Inheritance {
     pub door: Option<Listener>,
     pub sources: Option<Sources>,
     pub attended: bool,
+    /// The OOM score is inherited.
+    pub has_score: bool,
 }
 
 /// Creates the container of a plan up to the moment before its program runs.
@@ -84,7 +86,9 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
         true => plan.cgroup.create_or_share(&plan.limits),
     }?;
     let attended = company.attend.is_some() || plan.hooks.any_at_creation();
-    let inheritance = Inheritance { entrance, streams: company.streams, door: company.door, sources, attended };
+    let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
+    let (streams, door) = (company.streams, company.door);
+    let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score };
     let (beside, attend, is_ours) = (company.beside, company.attend, company.is_ours);
     let created = fork(plan, inheritance, &joined, company.network.as_ref()).and_then(|mut created| {
         match created.settle(plan, beside, attend) {
@@ -112,8 +116,12 @@ fn fork(
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
     let what = "make the container's first process";
-    // Its pid namespace may be another container's, whose processes see it from its first moment.
-    if rustix::process::geteuid().is_root() {
+    // Its pid namespace may be another container's, whose processes see it from its first moment. An ordinary user can
+    // map ids only for those who do not hide yet.
+    if inheritance.has_score {
+        plan.process.share_oom_score()?;
+    }
+    if rustix::process::geteuid().is_root() || plan.namespaces.maps.is_none() {
         process::forbid_inspection().context("hide from other containers")?;
     }
     let made = plan.namespaces.at_birth();

@@ -101,14 +101,14 @@ impl Plan {
         let limits = Limits::for_new(linux.resources().as_ref())?;
         let asked = linux.cgroups_path().as_deref().filter(|p| !p.as_os_str().is_empty());
         // Below the caller's own, as other runtimes do it.
-        let mut cgroup = Cgroup::in_hierarchies(asked.unwrap_or(Path::new(face.id)), face.hierarchies)?;
+        let mut cgroup = Cgroup::in_hierarchies(asked.unwrap_or(Path::new(face.id)), face.hierarchies);
         let may_lack_it = || face.may_lack_cgroup.unwrap_or_else(|| !is_host_root());
-        if asked.is_none() && may_lack_it() && !cgroup.can_be_made() {
+        if asked.is_none() && may_lack_it() && !cgroup.as_ref().is_ok_and(Cgroup::can_be_made) {
             ensure!(
                 limits == Limits::for_new(None)?,
-                "linux.resources needs a cgroup, and {cgroup} cannot be made: name one in linux.cgroupsPath that you own"
+                "linux.resources needs a cgroup, and none can be made: name one in linux.cgroupsPath that you own"
             );
-            cgroup = Cgroup::nowhere();
+            cgroup = Ok(Cgroup::nowhere());
         }
         Ok(Plan {
             rootfs: bundle.join(root.path()),
@@ -121,7 +121,7 @@ impl Plan {
             masked: paths(linux.masked_paths()),
             read_only: paths(linux.readonly_paths()),
             sysctls: sysctls(linux, &namespaces)?,
-            cgroup,
+            cgroup: cgroup?,
             limits,
             process: ProcessPlan::from_spec(process)?.in_container(linux)?,
             hooks: Hooks::from_spec(spec)?,

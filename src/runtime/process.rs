@@ -181,6 +181,13 @@ impl ProcessPlan {
         self.oom_score_adj.map(open).transpose().context("open /proc/self/oom_score_adj")
     }
 
+    /// Gives the caller the OOM score, for the process to inherit. That of a process that hides itself is only set by root.
+    pub fn share_oom_score(&self) -> Result<()> {
+        let Some(score) = self.oom_score_adj else { return Ok(()) };
+        let written = ProcFs::host().and_then(|proc| proc.write("self/oom_score_adj", score.to_string().as_bytes()));
+        written.with_context(|| format!("set the OOM score adjustment to {score}"))
+    }
+
     /// Before a process that joins a container is in its cgroup.
     pub fn begin(&self) -> Result<()> {
         self.treatment.begin()

@@ -4,7 +4,9 @@ use super::elsewhere;
 use super::mounts::{MountKind, MountOp};
 use super::plan::Plan;
 use crate::sys::dir::Dir;
+use crate::sys::errors;
 use crate::sys::mount::{self, Attributes, Propagation};
+use crate::sys::process::is_host_root;
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use std::io;
@@ -20,12 +22,15 @@ pub fn open_in_parent(plan: &Plan) -> Result<Option<Sources>> {
     let own_users = plan.namespaces.has(libc::CLONE_NEWUSER);
     let of_others =
         |op: &MountOp| matches!(&op.kind, MountKind::Bind { source, .. } if elsewhere::place(source).is_some());
-    // An ordinary user may mount nothing outside his own user namespace.
-    let own_users = own_users && rustix::process::geteuid().is_root();
-    if !own_users && !plan.mounts.iter().any(of_others) && plan.mounts.iter().all(|op| op.idmap.is_none()) {
+    let only_here = plan.mounts.iter().any(|op| of_others(op) || op.idmap.is_some());
+    if !own_users && !only_here {
         return Ok(None);
     }
-    let sources = open(&plan.mounts, &|_| true)?;
+    let sources = match open(&plan.mounts, &|_| true) {
+        // Who may not mount here may in the user namespace that he makes.
+        Err(e) if !only_here && errors::errno(&e) == Some(libc::EPERM) && !is_host_root() => return Ok(None),
+        other => other?,
+    };
     for (op, source) in plan.mounts.iter().zip(&sources) {
         let Some(source) = source else { continue };
         let none = Attributes::empty();

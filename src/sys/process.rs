@@ -371,16 +371,20 @@ pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Leaves all supplementary groups, if the process may; `false` if nobody may, in a user namespace that has given up
-/// changing them for good, as that of an ordinary user must. To be called before any filter of system calls.
-pub fn leave_groups() -> io::Result<bool> {
+/// Leaves all supplementary groups; `false` if they stay what they are for all processes of the user namespace, which
+/// `are_fixed` tells if it is refused.
+pub fn leave_groups(are_fixed: impl FnOnce() -> bool) -> io::Result<bool> {
     match nix::unistd::setgroups(&[]) {
-        Err(nix::errno::Errno::EPERM) => {
-            // Nothing but that refuses it to those who have the right.
-            Ok(!caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETGID).map_err(io::Error::other)?)
-        }
+        Err(nix::errno::Errno::EPERM) if are_fixed() => Ok(false),
         other => Ok(other.map(|()| true)?),
     }
+}
+
+/// Whether the user namespace of a process (its number, or `self`) has given up changing supplementary groups for good,
+/// as that of an ordinary user must.
+pub fn groups_are_fixed(process: &str) -> bool {
+    let said = read_kernel_text(format!("/proc/{process}/setgroups"));
+    said.is_ok_and(|word| word.trim() == "deny")
 }
 
 /// Replaces the group and the user of the process, for good, and its supplementary groups if there are any given.
@@ -485,14 +489,20 @@ pub fn is_alive(process: ProcessId) -> bool {
     !ended && fields.nth(18).and_then(|s| s.parse().ok()) == Some(process.start)
 }
 
-/// The numbers of the processes in the same namespace of that kind (its name in `/proc/PID/ns`) as a process; those
-/// that cannot be looked at are left out.
+/// The numbers of the processes in the same pid namespace as a process, which must not be the caller's; those that
+/// cannot be looked at are left out.
 ///
 /// # Errors
-/// There is no such process, or it cannot be looked at.
-pub fn in_same_namespace(pid: i32, kind: &str) -> io::Result<Vec<i32>> {
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
-    let wanted = namespace(pid)?;
+/// That process is gone, or cannot be looked at.
+pub fn in_pid_namespace_of(process: ProcessId) -> io::Result<Vec<i32>> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let alive = process.open()?;
+    let wanted = namespace(process.pid)?;
+    // Its number may have been given away before the link was read.
+    pidfd_kill(&alive, 0)?;
+    if wanted == std::fs::read_link("/proc/self/ns/pid")? {
+        return Err(io::Error::other("it is in the caller's own pid namespace"));
+    }
     let numbers = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found: Vec<i32> = numbers.filter(|pid| namespace(*pid).is_ok_and(|other| other == wanted)).collect();
     found.sort_unstable();

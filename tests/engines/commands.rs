@@ -329,11 +329,15 @@ pub fn limits_are_set(t: &Test) {
 }
 
 pub fn too_much_memory_ends_it(t: &Test) {
-    let name = t.start("greedy", &["-m", "16m", "--memory-swap", "16m"], &["tail", "/dev/zero"]);
-    t.reaches(&name, "exited");
-    assert_eq!(t.inspect(&name, "{{.State.ExitCode}}"), "137");
-    // Podman on cgroup v1 may hear of it too late.
-    assert!(t.engine.name == "podman" || t.inspect(&name, "{{.State.OOMKilled}}") == "true");
+    // Engines hear of the end by one way and of its reason by another. On a busy host the reason may come too late for
+    // them, with podman on cgroup v1 always.
+    let is_told = |name: &str| {
+        let name = t.start(name, &["-m", "16m", "--memory-swap", "16m"], &["tail", "/dev/zero"]);
+        t.reaches(&name, "exited");
+        assert_eq!(t.inspect(&name, "{{.State.ExitCode}}"), "137");
+        t.engine.name == "podman" || t.inspect(&name, "{{.State.OOMKilled}}") == "true"
+    };
+    assert!(["greedy", "greedier", "greediest"].into_iter().any(is_told));
 }
 
 pub fn restart_policies_are_followed(t: &Test) {

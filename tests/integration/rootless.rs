@@ -111,6 +111,7 @@ fn an_ordinary_user_is_root_of_his_container_alone() {
 #[test]
 fn an_ordinary_users_container_goes_through_its_states() {
     let mut p = Person::new();
+    p.config["process"]["oomScoreAdj"] = json!(100);
     let dir = p.save(&["sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait"]);
     // The container keeps the output of its creator.
     let mut words = p.words(&["create", "-b", &dir, "his"]);
@@ -120,6 +121,7 @@ fn an_ordinary_users_container_goes_through_its_states() {
     p.says(&["start", "his"]);
     assert_eq!(p.status(), "running");
     assert_eq!(p.says(&["exec", "his", "id", "-u"]), "0\n");
+    assert_eq!(p.says(&["exec", "his", "cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj"]), "100\n100\n");
     assert!(p.says(&["exec", "-t", "his", "tty"]).contains("/dev/pts/0"));
     assert_eq!(p.says(&["exec", "his", "sh", "-c", "kill -0 1 && hostname"]), "minirun\n");
     // Without a cgroup its processes are those of its pid namespace.
@@ -135,6 +137,44 @@ fn an_ordinary_users_container_goes_through_its_states() {
     eventually("the container to have stopped", || p.status() == "stopped");
     p.says(&["delete", "his"]);
     assert_eq!(p.says(&["list", "-q"]), "");
+}
+
+#[test]
+fn an_ordinary_users_containers_share_namespaces() {
+    let mut p = Person::new();
+    p.config["process"]["oomScoreAdj"] = json!(50);
+    let dir = p.save(&["sleep", "1000"]);
+    let mut words = p.words(&["run", "--detach", "-b", &dir, "his"]);
+    words.splice(0..0, ["sh", "-c", "exec \"$@\" >/dev/null 2>&1", "-"].map(OsString::from));
+    assert_eq!(done(Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null())).code, 0);
+    let state: Value = serde_json::from_str(&p.says(&["state", "his"])).unwrap();
+    let mut guest = Person::new();
+    for namespace in guest.config["linux"]["namespaces"].as_array_mut().unwrap() {
+        let kind = namespace["type"].as_str().unwrap();
+        if ["user", "pid", "ipc", "uts"].contains(&kind) {
+            namespace["path"] = json!(format!("/proc/{}/ns/{kind}", state["pid"]));
+        }
+    }
+    for map in ["uidMappings", "gidMappings"] {
+        guest.config["linux"].as_object_mut().unwrap().remove(map);
+    }
+    guest.config["process"]["oomScoreAdj"] = json!(60);
+    let seen = guest.run("id -u; cat /proc/self/oom_score_adj; pidof sleep; tail -n1 /proc/self/uid_map");
+    assert_eq!((seen.code, seen.out), (0, format!("0\n60\n1\n         0      {USER}          1\n")), "{}", seen.err);
+    p.says(&["delete", "--force", "his"]);
+}
+
+#[test]
+fn root_of_a_user_namespace_need_have_no_other_namespace() {
+    let mut p = Person::new();
+    p.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    p.config["linux"]["gidMappings"] = p.config["linux"]["uidMappings"].clone();
+    let dir = p.save(&["id", "-u"]);
+    let mut words = p.words(&["run", "-b", &dir, "his"]);
+    let at = words.iter().position(|word| word == "env").unwrap();
+    words.splice(at..at, ["unshare", "--map-root-user"].map(OsString::from));
+    let ran = done(Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "0\n"), "{ran:?}");
 }
 
 #[test]
