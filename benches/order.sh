@@ -11,10 +11,16 @@ cd "$repo"
 command -v jq >/dev/null || { echo "order: needs jq" >&2; exit 1; }
 [ -e "${MINIRUN_FIXTURES:=target/fixtures}/busybox.tar" ] || { echo "order: needs make fixtures" >&2; exit 1; }
 
+program=target/order/$triple/release/minirun
+engine=(--root "$tmp/store" --state "$tmp/state")
+runtime=(oci --root "$tmp/oci")
+plain=("$program" "${engine[@]}")
+ended() { "${plain[@]}" rm -f stays >/dev/null 2>&1 || true; rm -rf "$tmp"; }
+trap ended EXIT
+
 CARGO_PROFILE_RELEASE_STRIP=none cargo rustc --release --bin minirun --target-dir target/order -- \
     -C "link-arg=-Wl,-Map=$tmp/map"
 cargo build --release --bench order
-program=target/order/$triple/release/minirun
 order=$(find "target/$triple/release/deps" -name 'order-*' -executable -printf '%T@ %p\n' | sort -n | tail -n1 | cut -d' ' -f2)
 marked=$tmp/minirun
 "$order" mark "$program" "$marked"
@@ -25,11 +31,6 @@ follow() {
     case $1 in oci-*) runtimes+=("$tmp/$1") ;; *) engines+=("$tmp/$1") ;; esac
     "$order" trace "$program" "$tmp/$1" "${@:2}" </dev/null >>"$tmp/out"
 }
-engine=(--root "$tmp/store" --state "$tmp/state")
-runtime=(oci --root "$tmp/oci")
-plain=("$program" "${engine[@]}")
-ended() { "${plain[@]}" rm -f stays >/dev/null 2>&1 || true; rm -rf "$tmp"; }
-trap ended EXIT
 
 "${plain[@]}" import "$MINIRUN_FIXTURES/busybox.tar" order >/dev/null
 follow run "$marked" "${engine[@]}" run --rm --network none order true
@@ -58,7 +59,6 @@ wait
 follow rm "$marked" "${engine[@]}" rm stays
 follow bridge "$marked" "${engine[@]}" run --rm order true
 follow images "$marked" "${engine[@]}" images
-mkdir -p "$(dirname "$script")"
 "$order" script "$tmp/map" "${runtimes[@]}" -- "${engines[@]}" >"$tmp/order.ld"
 mv "$tmp/order.ld" "$script"
 ls -l "$script"

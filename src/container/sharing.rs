@@ -2,8 +2,8 @@
 
 use super::containers::{Container, Containers};
 use super::options::{NetworkMode, RunOptions};
-use crate::sys::process::pidfd_kill;
-use anyhow::{Context, Result, bail};
+use crate::sys::process::{ProcessId, pidfd_kill};
+use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -103,10 +103,8 @@ impl Held {
         ] {
             let Sharing::Container(id) = sharing else { continue };
             let what = || format!("join the {kind} namespace of the container {id}");
-            let Some(init) = containers.find(id).with_context(what)?.snapshot()?.init() else {
-                let called = if kind == LinuxNamespaceType::Network { "network" } else { file };
-                bail!("cannot join {called} of a non running container: {id}");
-            };
+            let called = if kind == LinuxNamespaceType::Network { "network" } else { file };
+            let init = running(&containers, id, called)?;
             let alive = init.open().with_context(what)?;
             let opened = File::open(format!("/proc/{}/ns/{file}", init.pid)).with_context(what)?;
             // Its number may have been given away before the file was opened.
@@ -131,15 +129,19 @@ impl Held {
         let is_shm = |mount: &&mut Mount| mount.destination() == Path::new("/dev/shm");
         if let (Some(shm), Some(mount)) = (&self.shm, mounts.and_then(|all| all.iter_mut().find(is_shm))) {
             // It may be a volume of the user's instead.
-            if mount
-                .source()
-                .as_ref()
-                .is_some_and(|source| source.starts_with("/proc") && source.ends_with("root/dev/shm"))
-            {
+            let of_container = |source: &PathBuf| source.starts_with("/proc") && source.ends_with("root/dev/shm");
+            if mount.source().as_ref().is_some_and(of_container) {
                 mount.set_source(Some(shm.clone()));
             }
         }
     }
+}
+
+/// The first process of a container whose namespace is joined; `called` names its kind.
+fn running(containers: &Containers, id: &str, called: &str) -> Result<ProcessId> {
+    let other = containers.find(id).with_context(|| format!("join {called} of another container"))?;
+    let init = other.snapshot()?.init();
+    init.with_context(|| format!("cannot join {called} of a non running container: {id}"))
 }
 
 /// Puts ids in the place of the names that a user gave.
@@ -163,11 +165,8 @@ pub fn find(container: &Container) -> Result<Joined> {
     let containers = Containers::open(&container.root);
     let file = |sharing: &Sharing, kind: &str| -> Result<Option<PathBuf>> {
         let Sharing::Container(id) = sharing else { return Ok(None) };
-        let other = containers.find(id).with_context(|| format!("join the {kind} namespace of another container"))?;
-        match other.snapshot()?.init() {
-            Some(init) => Ok(Some(PathBuf::from(format!("/proc/{}/{kind}", init.pid)))),
-            None => bail!("cannot join {} of a non running container: {id}", kind.rsplit('/').next().unwrap_or(kind)),
-        }
+        let init = running(&containers, id, kind.rsplit('/').next().unwrap_or(kind))?;
+        Ok(Some(PathBuf::from(format!("/proc/{}/{kind}", init.pid))))
     };
     let options = &container.record.options;
     Ok(Joined {

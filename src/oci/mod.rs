@@ -47,11 +47,10 @@ struct Cli {
 
 /// Users have a volatile folder of their own, also as root of their user namespace; who calls himself root has not.
 fn default_root() -> PathBuf {
-    let is_roots = || match rustix::process::geteuid().is_root() {
-        true => std::env::var_os("USER").is_some_and(|user| user == "root") || process::is_host_root(),
-        false => false,
-    };
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !is_roots());
+    let is_root = rustix::process::geteuid().is_root();
+    let called_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    let is_users = || !is_root || !called_root() && !process::is_host_root();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && is_users());
     own.map_or("/run".into(), PathBuf::from).join(NAMES[0])
 }
 

@@ -55,13 +55,13 @@ impl IdMaps {
             let path = format!("{pid}/{file}");
             proc.write(&path, text.as_bytes()).with_context(|| format!("write {text:?} to /proc/{path}"))
         };
-        if user.is_root() || only(&self.uids, user.as_raw()) {
-            put("uid_map", &text(&self.uids))?;
-        } else {
-            run_mapper("newuidmap", pid, &self.uids)?;
-        }
         if user.is_root() {
+            put("uid_map", &text(&self.uids))?;
             return put("gid_map", &text(&self.gids));
+        }
+        match only(&self.uids, user.as_raw()) {
+            true => put("uid_map", &text(&self.uids))?,
+            false => run_mapper("newuidmap", pid, &self.uids)?,
         }
         if !only(&self.gids, group.as_raw()) {
             return run_mapper("newgidmap", pid, &self.gids);

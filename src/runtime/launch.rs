@@ -116,11 +116,11 @@ fn fork(
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
     let what = "make the container's first process";
-    // Its pid namespace may be another container's, whose processes see it from its first moment. An ordinary user can
-    // map ids only for those who do not hide yet.
     if inheritance.has_score {
         plan.process.share_oom_score()?;
     }
+    // Its pid namespace may be another container's, whose processes see it from its first moment. An ordinary user can
+    // map ids only for those who do not hide yet.
     if rustix::process::geteuid().is_root() || plan.namespaces.maps.is_none() {
         process::forbid_inspection().context("hide from other containers")?;
     }

@@ -4,19 +4,21 @@ use crate::commands::behaviours;
 use crate::support::{Engine, IMAGE, Room, Test};
 use std::sync::OnceLock;
 
+/// Its settings: its own default limits are higher than what may be set everywhere.
+pub fn settings(of_containers: &str, runtime: &str) -> String {
+    format!(
+        "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:4096\"]\nlog_driver = \"k8s-file\"\n\
+         {of_containers}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"minirun\"\n\
+         [engine.runtimes]\nminirun = [\"{runtime}\"]\n"
+    )
+}
+
 /// Podman in the room, with storage of its own. It has no daemon: every command enters.
 pub fn podman() -> &'static Engine {
     static PODMAN: OnceLock<Engine> = OnceLock::new();
     PODMAN.get_or_init(|| {
         let room = Room::get();
-        // Its own default limits are higher than what root may set everywhere.
-        let settings = format!(
-            "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:4096\"]\nlog_driver = \"k8s-file\"\n\
-             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"minirun\"\n\
-             [engine.runtimes]\nminirun = [\"{}\"]\n",
-            room.runtime()
-        );
-        std::fs::write(room.path("containers.conf"), settings).unwrap();
+        std::fs::write(room.path("containers.conf"), settings("", &room.runtime())).unwrap();
         let mut words = room.words();
         words.extend(["env".into(), format!("CONTAINERS_CONF={}", room.text("containers.conf")).into()]);
         words.extend(["podman".into(), "--storage-driver".into(), "overlay".into()]);

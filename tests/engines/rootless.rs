@@ -3,6 +3,7 @@
 
 use crate::base::{done, fixture};
 use crate::commands::behaviours;
+use crate::podman::settings;
 use crate::support::{Engine, Room, Test};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,16 +22,7 @@ fn podman() -> &'static Engine {
         let write = |name: &str, text: String| std::fs::write(home.join(name), text).unwrap();
         write("passwd", format!("root:x:0:0::/root:/bin/sh\nhis:x:{USER}:{USER}::{}:/bin/sh\n", home.display()));
         write("subid", "his:700000:65536\n".to_owned());
-        write(
-            "containers.conf",
-            format!(
-                "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\nlog_driver = \"k8s-file\"\n\
-                 netns = \"none\"\n\
-                 [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"minirun\"\n\
-                 [engine.runtimes]\nminirun = [\"{}/minirun-oci\"]\n",
-                home.display()
-            ),
-        );
+        write("containers.conf", settings("netns = \"none\"", &format!("{}/minirun-oci", home.display())));
         let furnish = "cd \"$1\"; chown -R \"$2:$2\" .; chmod 700 run
             mount --bind passwd /etc/passwd; mount --bind subid /etc/subuid; mount --bind subid /etc/subgid";
         let words = room.words();
@@ -39,7 +31,8 @@ fn podman() -> &'static Engine {
         let furnished = done(&mut shell);
         assert_eq!(furnished.code, 0, "{furnished:?}");
         let mut words = room.words();
-        let of_him = ["env", "-C", room.dir.to_str().unwrap(), "setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"];
+        let of_him =
+            ["env", "-C", room.dir.to_str().unwrap(), "setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"];
         words.extend(of_him.map(Into::into));
         words.extend(["env".into(), "-i".into(), format!("PATH={}", std::env::var("PATH").unwrap()).into()]);
         words.push(format!("HOME={}", home.display()).into());

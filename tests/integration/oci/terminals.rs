@@ -104,7 +104,11 @@ fn a_terminal_works_in_a_user_namespace() {
     let mut b = Bundle::new();
     in_user_namespace(&mut b);
     b.config["process"]["terminal"] = json!(true);
-    b.set_args(&["sh", "-c", "sleep 0; tty; stat -c '%u:%g' $(tty) /dev/console; echo told > /dev/tty; sleep 1000"]);
+    b.set_args(&[
+        "sh",
+        "-c",
+        "sleep 0; tty; stat -c '%u:%g' $(tty) /dev/console; echo told > /dev/tty; touch /dev/shm/told; sleep 1000",
+    ]);
     b.save();
     let taker = Taker::new(&b);
     let dir = b.dir();
@@ -113,6 +117,7 @@ fn a_terminal_works_in_a_user_namespace() {
     let mut exec = Terminal::spawn(b.oci(&["exec", "-t", b.id(), "sh", "-c", "tty; stat -c '%u:%g' $(tty)"]));
     exec.expect("/dev/pts/1\r\n0:5\r\n");
     assert_eq!(exec.wait(), 0);
+    eventually("all to be told", || done(&mut b.oci(&["exec", b.id(), "test", "-e", "/dev/shm/told"])).code == 0);
     b.delete();
     assert_eq!(all_of(&master), "/dev/pts/0\r\n0:5\r\n0:5\r\ntold\r\n");
 }
