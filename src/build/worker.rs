@@ -360,8 +360,8 @@ fn run(
         stderr: output.try_clone().context("open the output twice")?,
         stdout: output,
     };
-    let created =
-        launch::create(plan, Company { streams: Some(streams), beside: Some(&mut beside), ..Company::default() })?;
+    let (streams, beside) = (Some(streams), Some(&mut beside as &mut dyn FnMut(i32) -> Result<()>));
+    let created = launch::create(plan, Company { streams, beside, at_once: true, ..Company::default() })?;
     drop(to_user);
     created.start()?;
     let pidfd = &created.child.pidfd;

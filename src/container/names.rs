@@ -44,9 +44,12 @@ pub fn generate(random: [u8; 8], attempt: u32) -> String {
     if attempt < 3 { name } else { format!("{name}{}", g % 10) }
 }
 
+/// The word that some byte of the list belongs to, or the next one.
 fn pick(words: &'static str, number: u32) -> &'static str {
-    let count = words.split_whitespace().count();
-    words.split_whitespace().nth(number as usize % count.max(1)).unwrap_or_default()
+    let before = &words[..number as usize % words.len()];
+    let begun = before.rsplit(char::is_whitespace).next().map_or(0, str::len);
+    let from_there = words[before.len() - begun..].split_whitespace().next();
+    from_there.or_else(|| words.split_whitespace().next()).unwrap_or_default()
 }
 
 #[cfg(test)]

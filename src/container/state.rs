@@ -5,7 +5,7 @@
 
 use super::containers::{Container, NoSuchContainer};
 use crate::runtime::cgroup::Cgroup;
-use crate::sys::file::{Durability, Ownership, read_limited, write_atomic};
+use crate::sys::file::{Aside, Durability, Ownership, read_limited, write_atomic};
 use crate::sys::process::ProcessId;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
@@ -208,9 +208,14 @@ impl Container {
 
     /// Writes `run.json`.
     pub(super) fn record_running(&self, running: &Running) -> Result<()> {
+        self.stage_running(running)?.publish().context("write down its processes")
+    }
+
+    /// The same for nobody to see yet.
+    pub(super) fn stage_running(&self, running: &Running) -> Result<Aside> {
         let path = self.state_dir().join("run.json");
         let json = serde_json::to_vec(running).context("write down its processes")?;
-        write_atomic(&path, &json, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+        Aside::holding(&path, &json).with_context(|| format!("write {}", path.display()))
     }
 
     /// Removes the volatile state, its bundle with it. Can be repeated.

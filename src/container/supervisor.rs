@@ -17,11 +17,12 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan, specification};
 use crate::runtime::process::Manner;
-use crate::sys::file::Ownership;
+use crate::sys::file::{Aside, Ownership};
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -225,16 +226,13 @@ fn run_once(
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
-    let (created, ends, cgroup) = create(container, &container.bundle(), resources, size)?;
+    running.started_at = now();
+    running.last_exit = None;
+    let (created, ends, cgroup) = create(container, resources, running, size)?;
     for text in resources.connection.warnings.drain(..) {
         session.announce(&Event::Warning(&text));
     }
-    running.init = Some(ProcessId::of(created.child.pid).context("find the container's first process")?);
-    running.started_at = now();
-    running.last_exit = None;
-    let recorded = container.record_running(running).and_then(|()| container.mark_up(&running.started_at));
-    let started = recorded.and_then(|()| created.start());
-    if let Err(error) = started {
+    if let Err(error) = created.start() {
         let _ = cgroup.remove();
         return Err(error);
     }
@@ -267,13 +265,14 @@ pub const MANNER: Manner = Manner { tied: true, preserved_fds: 0, keep_keyring: 
 /// Everything that is only needed to begin is gone when this returns.
 fn create(
     container: &Container,
-    bundle: &std::path::Path,
     resources: &mut Resources,
+    running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<(Created, Ends, Cgroup)> {
     let Resources { connection, network } = resources;
     let network = network.take();
-    let mut spec = specification(bundle)?;
+    let bundle = container.bundle();
+    let mut spec = specification(&bundle)?;
     if let (Some((rows, columns)), Some(process)) = (size, spec.process_mut()) {
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build()?;
         process.set_console_size(Some(size));
@@ -286,18 +285,28 @@ fn create(
         may_lack_cgroup: Some(false),
         manner: MANNER,
     };
-    let plan = Plan::resolve(&spec, bundle, &face)?;
-    let mut connect = |pid| container.connect_networks(pid, connection);
-    let connect: &mut dyn FnMut(i32) -> Result<()> = &mut connect;
-    let beside = (!container.record.networks.is_empty()).then_some(connect);
+    let plan = Plan::resolve(&spec, &bundle, &face)?;
+    let staged = Cell::new(None);
+    let mut beside = |pid| {
+        if !container.record.networks.is_empty() {
+            container.connect_networks(pid, connection)?;
+        }
+        running.init = Some(ProcessId::of(pid).context("find the container's first process")?);
+        container.mark_up(&running.started_at)?;
+        staged.set(Some(container.stage_running(running)?));
+        Ok(())
+    };
+    // Not before it is there: nobody may enter what has not yet left the host's root.
+    let mut attend = || staged.take().map_or(Ok(()), Aside::publish).context("write down its processes");
+    let (beside, attend) = (Some(&mut beside as &mut dyn FnMut(i32) -> Result<()>), Some(&mut attend as _));
+    let company = Company { network, beside, attend, at_once: true, ..Company::default() };
     if plan.process.terminal {
-        let mut created = launch::create(&plan, Company { network, beside, ..Company::default() })?;
+        let mut created = launch::create(&plan, company)?;
         let master = created.console.take().context("the container made no terminal")?;
         return Ok((created, Ends::terminal(master)?, plan.cgroup));
     }
     let (ends, streams) = session::pipes(container.record.options.interactive)?;
-    let company = Company { streams: Some(streams), network, beside, ..Company::default() };
-    Ok((launch::create(&plan, company)?, ends, plan.cgroup))
+    Ok((launch::create(&plan, Company { streams: Some(streams), ..company })?, ends, plan.cgroup))
 }
 
 fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::Stat;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -91,7 +92,7 @@ pub fn create(store: &Store, args: &CreateArgs, rootless: Option<bool>, log: &Lo
     let order = Order::of(&args.common, true, rootless, log)?;
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
-    hand_over(&args.common, &created, &order).inspect_err(|_| delete::abandon(&container, log)).context(failed)
+    hand_over(&args.common, &created).inspect_err(|_| delete::abandon(&container, log)).context(failed)
 }
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end.
@@ -100,7 +101,7 @@ pub fn run(store: &Store, args: &RunArgs, rootless: Option<bool>, log: &Log) -> 
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
     let (container, created) = order.carry_out(store, &args.common, false, log).context(failed)?;
-    let ended = hand_over(&args.common, &created, &order).and_then(|()| {
+    let ended = hand_over(&args.common, &created).and_then(|()| {
         // The terminal is ready before anybody writes to it.
         let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
         start::begin(&container, &created, log).map_err(starting)?;
@@ -119,7 +120,6 @@ struct Order {
     spec: Spec,
     bundle: PathBuf,
     manner: Manner,
-    terminal: bool,
     /// Whether the caller may lack privileges; to be found out if it is not said.
     rootless: Option<bool>,
 }
@@ -134,10 +134,10 @@ impl Order {
         pass_listening_on(process);
         let preserved_fds = args.preserved_fds();
         let manner = Manner { tied: false, preserved_fds, keep_keyring: args.no_new_keyring, no_pivot: args.no_pivot };
-        Ok(Order { spec, bundle, manner, terminal, rootless })
+        Ok(Order { spec, bundle, manner, rootless })
     }
 
-    fn carry_out(&self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
+    fn carry_out(self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
         let hierarchies = Hierarchies::All;
         let face = Face { id: &args.id, hierarchies, may_lack_cgroup: self.rootless, manner: self.manner };
         let plan = Plan::resolve(&self.spec, &self.bundle, &face)?;
@@ -157,7 +157,7 @@ impl Order {
     }
 
     fn launch(
-        &self,
+        self,
         plan: &Plan,
         dir: &Path,
         waits: bool,
@@ -169,19 +169,34 @@ impl Order {
         if !shares_cgroup {
             note_cgroup(dir, &plan.cgroup)?;
         }
-        let mut container = None;
-        // Written before any hook runs: whoever is asked to delete a container that is being made finds it.
-        let mut attend = |pid: i32| {
-            log.debug(&format!("nsexec container setup: process {pid} has its namespaces and mounts"));
-            let made = Container::new(dir.to_owned(), self.record(plan, pid)?);
-            made.save()?;
-            container = Some(made);
+        let (staged, container) = (Cell::new(None), Cell::new(None));
+        let mut spec = Some(self.spec);
+        let mut beside = |pid: i32| {
+            let record = record(plan, self.bundle.clone(), spec.take().unwrap_or_default(), pid)?;
+            let made = Container::new(dir.to_owned(), record);
+            staged.set(Some((made.stage()?, made)));
             Ok(())
         };
-        let company =
-            Company { door, shares_cgroup, is_ours: Some(is_ours), attend: Some(&mut attend), ..Company::default() };
+        // Published before any hook runs: whoever is asked to delete a container that is being made finds it. Not before
+        // it is there: nobody may enter what has not yet left the host's root.
+        let mut attend = || {
+            let (record, made) = staged.take().context("there is no record")?;
+            log.debug(&format!("nsexec container setup: process {} has its namespaces and mounts", made.init().pid));
+            record.publish().context("write the container's record")?;
+            container.set(Some(made));
+            Ok(())
+        };
+        let company = Company {
+            door,
+            shares_cgroup,
+            is_ours: Some(is_ours),
+            beside: Some(&mut beside),
+            attend: Some(&mut attend),
+            at_once: !waits,
+            ..Company::default()
+        };
         let created = launch::create(plan, company).map_err(starting);
-        match (created, container) {
+        match (created, container.take()) {
             (Ok(created), Some(container)) => {
                 log.debug("child process in init(): it is set up, and waits to be started");
                 Ok((container, created))
@@ -197,20 +212,20 @@ impl Order {
             }
         }
     }
+}
 
-    fn record(&self, plan: &Plan, pid: i32) -> Result<Record> {
-        let init = ProcessId::of(pid).context("find the container's first process")?;
-        Ok(Record {
-            id: plan.state.id.clone(),
-            init_process_pid: init.pid,
-            init_process_start: init.start,
-            created: jiff::Timestamp::now().to_string(),
-            bundle: self.bundle.clone(),
-            rootfs: plan.rootfs.canonicalize().unwrap_or_else(|_| plan.rootfs.clone()),
-            cgroup_paths: plan.cgroup.paths(),
-            config: self.spec.clone(),
-        })
-    }
+fn record(plan: &Plan, bundle: PathBuf, config: Spec, pid: i32) -> Result<Record> {
+    let init = ProcessId::of(pid).context("find the container's first process")?;
+    Ok(Record {
+        id: plan.state.id.clone(),
+        init_process_pid: init.pid,
+        init_process_start: init.start,
+        created: jiff::Timestamp::now().to_string(),
+        bundle,
+        rootfs: plan.rootfs.canonicalize().unwrap_or_else(|_| plan.rootfs.clone()),
+        cgroup_paths: plan.cgroup.paths(),
+        config,
+    })
 }
 
 /// Other runtimes have always let containers share a cgroup, and some count on it.
@@ -223,10 +238,8 @@ fn shares_cgroup(plan: &Plan, log: &Log) -> bool {
 }
 
 /// Terminal and number go where the caller wants them.
-fn hand_over(args: &Common, created: &Created, order: &Order) -> Result<()> {
-    if let (true, Some(master)) = (order.terminal, &created.console)
-        && let Some(socket) = &args.console_socket
-    {
+fn hand_over(args: &Common, created: &Created) -> Result<()> {
+    if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
         console::send(socket, master)?;
     }
     args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))

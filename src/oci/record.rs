@@ -2,7 +2,7 @@
 
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{Hooks, State};
-use crate::sys::file::{Durability, read_limited, write_atomic};
+use crate::sys::file::{Aside, read_limited};
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, bail};
@@ -140,7 +140,8 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => bail!("container does not exist"),
             other => other.with_context(|| format!("read {}", path.display()))?,
         };
-        let record = serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))?;
+        let record = std::str::from_utf8(&text).context("it is not text").and_then(|t| Ok(serde_json::from_str(t)?));
+        let record = record.with_context(|| format!("understand {}", path.display()))?;
         Ok(Container { dir, record })
     }
 
@@ -182,9 +183,15 @@ impl Container {
 
     /// Writes the record down.
     pub fn save(&self) -> Result<()> {
+        let staged = self.stage()?;
+        staged.publish().with_context(|| format!("write {}", self.dir.join(RECORD).display()))
+    }
+
+    /// Writes the record down for nobody to see yet.
+    pub fn stage(&self) -> Result<Aside> {
         let path = self.dir.join(RECORD);
         let text = serde_json::to_vec(&self.record).context("write the state")?;
-        write_atomic(&path, &text, Durability::Atomic).with_context(|| format!("write {}", path.display()))
+        Aside::holding(&path, &text).with_context(|| format!("write {}", path.display()))
     }
 
     /// The folder.

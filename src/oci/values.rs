@@ -14,11 +14,13 @@ pub fn capability(name: &str) -> Result<Capability> {
 /// A specification, and the capabilities in it that are unknown: it may be meant for a newer kernel than ours, and is
 /// carried out without them. What other runtimes let be left out may be left out.
 pub fn spec(text: &[u8]) -> Result<(Spec, Vec<String>)> {
-    let error = match serde_json::from_slice(text) {
+    // As text, whose strings need not be checked one by one.
+    let text = std::str::from_utf8(text).context("it is not text")?;
+    let error = match serde_json::from_str(text) {
         Ok(spec) => return Ok((spec, Vec::new())),
         Err(error) => error,
     };
-    let mut value: Value = serde_json::from_slice(text)?;
+    let mut value: Value = serde_json::from_str(text)?;
     let Some(process) = value.get_mut("process") else { return Err(error.into()) };
     let unknown = take_unknown(process);
     fill_in(process);

@@ -84,9 +84,11 @@ impl Hooks {
         })
     }
 
-    /// Whether any is to be run while the container is created.
+    /// Whether it matters to any of them that the container is there, whatever becomes of it afterwards: they are run
+    /// then, or undo what it may have done.
     pub fn any_at_creation(&self) -> bool {
-        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+        let moments = [&self.prestart, &self.create_runtime, &self.create_container, &self.poststop];
+        !moments.iter().all(|hooks| hooks.is_empty())
     }
 }
 

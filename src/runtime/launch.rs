@@ -42,11 +42,12 @@ pub struct Company<'a> {
     /// Called with the first process as soon as it has its namespaces, while it goes on setting itself up; its program
     /// runs only when this has succeeded.
     pub beside: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
-    /// Called with the first process when the container is there, before any hook.
-    pub attend: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
+    /// Called when the container is there, before any hook.
+    pub attend: Option<&'a mut dyn FnMut() -> Result<()>>,
+    /// Nothing is left to do between its creation and its start: where nobody else has a say, the program runs as soon
+    /// as it can, and does not wait for [`Created::start`].
+    pub at_once: bool,
 }
-
-type Visit<'a> = Option<&'a mut dyn FnMut(i32) -> Result<()>>;
 
 /// A first process that is all set up and waits for the word to run the program.
 #[derive(Debug)]
@@ -56,9 +57,19 @@ pub struct Created {
     /// The master of its pseudo-terminal, if it has one.
     pub console: Option<OwnedFd>,
     parent: ParentEnd,
-    /// Whether the child was found at a door, where others may have come, too.
-    is_visited: bool,
+    word: Word,
     agent: Option<(Agent, State)>,
+}
+
+/// How the child hears that it may run the program.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    /// From us, in [`Created::start`].
+    Unsaid,
+    /// It has heard it from us.
+    Said,
+    /// At its door, where others may have come, too.
+    AtDoor,
 }
 
 /// What the child is given.
@@ -85,13 +96,22 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
         false => plan.cgroup.create(&plan.limits),
         true => plan.cgroup.create_or_share(&plan.limits),
     }?;
-    let attended = company.attend.is_some() || plan.hooks.any_at_creation();
+    let attended = plan.hooks.any_at_creation();
+    // Whoever has a message for the child on its way sends it first.
+    let at_once = company.at_once && !attended && !plan.process.terminal && plan.process.agent().is_none();
     let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
     let (streams, door) = (company.streams, company.door);
     let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score };
     let (beside, attend, is_ours) = (company.beside, company.attend, company.is_ours);
     let created = fork(plan, inheritance, &joined, company.network.as_ref()).and_then(|mut created| {
-        match created.settle(plan, beside, attend) {
+        let settled = created.prepare(plan, beside).and_then(|()| {
+            // If it is dead by now, its last words are read next.
+            if at_once && created.parent.go().is_ok() {
+                created.word = Word::Said;
+            }
+            created.settle(plan, attend)
+        });
+        match settled {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
@@ -141,7 +161,7 @@ fn fork(
             }
         }
         Forked::Parent(child) if joined.is_empty() => {
-            Ok(Created { child, console: None, parent, is_visited: false, agent })
+            Ok(Created { child, console: None, parent, word: Word::Unsaid, agent })
         }
         Forked::Parent(helper) => {
             // Only the child may hold its end, or its death would go unnoticed.
@@ -151,7 +171,7 @@ fn fork(
             match born? {
                 Report::Born(pid) => {
                     let pidfd = process::pidfd_open(pid).context(what)?;
-                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, is_visited: false, agent })
+                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, word: Word::Unsaid, agent })
                 }
                 other => bail!("the helper said {other:?} instead of making the container's first process"),
             }
@@ -191,8 +211,8 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
 impl Created {
     /// A child made elsewhere that keeps to the same protocol.
     pub(super) fn joined(child: Child, parent: ParentEnd, agent: Option<(Agent, State)>) -> Result<Created> {
-        let mut created = Created { child, console: None, parent, is_visited: false, agent };
-        match created.wait_until_ready(&mut |_| Ok(())) {
+        let mut created = Created { child, console: None, parent, word: Word::Unsaid, agent };
+        match created.wait_until_ready(&mut || Ok(())) {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
@@ -206,38 +226,43 @@ impl Created {
     /// # Errors
     /// Nobody waits there.
     pub fn at_door(child: Child, dir: &Path, name: &str, agent: Option<(Agent, State)>) -> std::io::Result<Created> {
-        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, is_visited: true, agent })
+        Ok(Created { child, console: None, parent: ParentEnd::visit(dir, name)?, word: Word::AtDoor, agent })
     }
 
-    fn settle(&mut self, plan: &Plan, beside: Visit<'_>, attend: Visit<'_>) -> Result<()> {
+    /// What the child waits for first, and what is done while it sets itself up.
+    fn prepare(&mut self, plan: &Plan, beside: Option<&mut dyn FnMut(i32) -> Result<()>>) -> Result<()> {
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.child.pid)?;
             plan.process.limit(self.child.pid)?;
             self.parent.mapped()?;
         }
-        if let Some(beside) = beside
-            && let Err(error) = beside(self.child.pid)
-        {
+        match beside.map_or(Ok(()), |beside| beside(self.child.pid)) {
             // What happened to a child that has ended is the reason for what could not be done to it.
-            return Err(self.wait_until_ready(&mut |_| Ok(())).err().unwrap_or(error));
+            Err(error) => Err(self.wait_until_ready(&mut || Ok(())).err().unwrap_or(error)),
+            Ok(()) => Ok(()),
         }
-        let mut nobody = |_| Ok(());
-        let attend = attend.unwrap_or(&mut nobody);
-        self.wait_until_ready(&mut |pid| {
-            attend(pid)?;
+    }
+
+    fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut() -> Result<()>>) -> Result<()> {
+        let pid = self.child.pid;
+        let mut attend = attend;
+        let mut attend = || attend.take().map_or(Ok(()), |attend| attend());
+        self.wait_until_ready(&mut || {
+            attend()?;
             let state = State { pid, ..plan.state.clone() };
             hooks::run("prestart", &plan.hooks.prestart, &state)?;
             hooks::run("createRuntime", &plan.hooks.create_runtime, &state)
-        })
+        })?;
+        attend()
     }
 
-    /// `attend` is called when the container is there, but nothing in it has seen its root yet.
-    fn wait_until_ready(&mut self, attend: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
+    /// `hooks` are run when the container is there, but nothing in it has seen its root yet.
+    fn wait_until_ready(&mut self, hooks: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         loop {
             match self.parent.next()? {
                 Report::Console(master) => self.console = Some(master),
                 Report::Attend => {
-                    attend(self.child.pid)?;
+                    hooks()?;
                     self.parent.attended(self.child.pid)?;
                 }
                 Report::Listener(number) => self.take_listener(number)?,
@@ -254,9 +279,10 @@ impl Created {
     /// A [`handshake::Failure`]; the process is gone and, if it is the caller's child, reaped then. The cgroup is the
     /// caller's to remove.
     pub fn start(&self) -> Result<()> {
-        let begun = match self.is_visited {
-            true => Ok(self.enter()?),
-            false => self.parent.go(),
+        let begun = match self.word {
+            Word::AtDoor => Ok(self.enter()?),
+            Word::Unsaid => self.parent.go(),
+            Word::Said => Ok(()),
         };
         let result = begun.and_then(|()| {
             loop {

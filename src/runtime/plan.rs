@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 /// There is none, or it is not one.
 pub fn specification(bundle: &Path) -> Result<Spec> {
     let path = bundle.join("config.json");
-    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
+    // As text, whose strings need not be checked one by one.
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))
 }
 
 /// What a container is to be, with nothing left to look up.

@@ -70,6 +70,13 @@ impl Aside {
         Ok(Aside { file, path: path.to_owned(), aside, has_name })
     }
 
+    /// The same with all its content.
+    pub fn holding(path: &Path, data: &[u8]) -> io::Result<Aside> {
+        let mut aside = Aside::new(path)?;
+        aside.file.write_all(data)?;
+        Ok(aside)
+    }
+
     /// The file, to be written to.
     pub fn file(&self) -> &File {
         &self.file

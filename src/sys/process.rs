@@ -518,12 +518,15 @@ pub fn trim_heap() {
 /// Asks for the heap and the stack that reading a specification takes, at once: it is a page fault for each page
 /// otherwise. No harm is done where the kernel does not know how.
 pub fn take_memory() {
-    const MORE_HEAP: i32 = 160 << 10;
+    const MORE_HEAP: i32 = 32 << 10;
     const STACK: usize = 96 << 10;
     // More than is left of what the heap begins with, less than what gets a mapping of its own.
     const BEYOND: usize = 127 << 10;
-    // SAFETY: sets a parameter of the allocator.
-    unsafe { libc::mallopt(libc::M_TOP_PAD, MORE_HEAP) };
+    // SAFETY: sets parameters of the allocator: more at once, and nothing given back in between.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, MORE_HEAP);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
     let more = std::hint::black_box(Vec::<u8>::with_capacity(BEYOND));
     let top = more.as_ptr().addr();
     drop(more);

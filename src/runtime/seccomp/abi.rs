@@ -77,11 +77,40 @@ impl Abi {
 
 const ABSENT: u32 = u32::MAX;
 
+/// A call that does the work of many.
+#[derive(Clone, Copy, Debug)]
+pub enum Multiplexer {
+    /// That of sockets.
+    Socketcall,
+    /// That of System V's message queues, semaphores and shared memory.
+    Ipc,
+}
+
+impl Multiplexer {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Multiplexer::Socketcall => "socketcall",
+            Multiplexer::Ipc => "ipc",
+        }
+    }
+
+    /// The bits of the first argument that tell the operation; the rest of that of `ipc` is a version.
+    pub fn mask(self) -> u64 {
+        match self {
+            Multiplexer::Socketcall => u64::MAX,
+            Multiplexer::Ipc => 0xffff,
+        }
+    }
+}
+
 /// A system call: its number in every ABI.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     name: &'static str,
     numbers: [u32; 5],
+    /// Through which other call 32-bit x86 can also make it, and what that one's first argument is then.
+    pub multiplexed: Option<(Multiplexer, u64)>,
 }
 
 impl Call {
@@ -160,7 +189,7 @@ const fn count_lines(text: &[u8]) -> usize {
 }
 
 const fn parse(text: &'static [u8]) -> [Call; COUNT] {
-    let mut calls = [Call { name: "", numbers: [ABSENT; 5] }; COUNT];
+    let mut calls = [Call { name: "", numbers: [ABSENT; 5], multiplexed: None }; COUNT];
     let (mut rest, mut count) = (text, 0);
     while !rest.is_empty() {
         let (line, after) = split(rest, b'\n');
@@ -173,6 +202,7 @@ const fn parse(text: &'static [u8]) -> [Call; COUNT] {
             Ok(name) => name,
             Err(_) => panic!("a name that is not text"),
         };
+        calls[count].multiplexed = multiplexed(name);
         let mut column = 0;
         while column < 5 {
             let (field, after) = split(fields, b' ');
@@ -210,3 +240,59 @@ const fn number(field: &[u8]) -> u32 {
     }
     value
 }
+
+const fn multiplexed(name: &[u8]) -> Option<(Multiplexer, u64)> {
+    let mut i = 0;
+    while i < MULTIPLEXED.len() {
+        let (candidate, by, operation) = MULTIPLEXED[i];
+        if is_same(candidate.as_bytes(), name) {
+            return Some((by, operation));
+        }
+        i += 1;
+    }
+    None
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+/// The names of those calls, with the numbers of their operations.
+const MULTIPLEXED: [(&str, Multiplexer, u64); 32] = [
+    ("socket", Multiplexer::Socketcall, 1),
+    ("bind", Multiplexer::Socketcall, 2),
+    ("connect", Multiplexer::Socketcall, 3),
+    ("listen", Multiplexer::Socketcall, 4),
+    ("accept", Multiplexer::Socketcall, 5),
+    ("getsockname", Multiplexer::Socketcall, 6),
+    ("getpeername", Multiplexer::Socketcall, 7),
+    ("socketpair", Multiplexer::Socketcall, 8),
+    ("send", Multiplexer::Socketcall, 9),
+    ("recv", Multiplexer::Socketcall, 10),
+    ("sendto", Multiplexer::Socketcall, 11),
+    ("recvfrom", Multiplexer::Socketcall, 12),
+    ("shutdown", Multiplexer::Socketcall, 13),
+    ("setsockopt", Multiplexer::Socketcall, 14),
+    ("getsockopt", Multiplexer::Socketcall, 15),
+    ("sendmsg", Multiplexer::Socketcall, 16),
+    ("recvmsg", Multiplexer::Socketcall, 17),
+    ("accept4", Multiplexer::Socketcall, 18),
+    ("recvmmsg", Multiplexer::Socketcall, 19),
+    ("sendmmsg", Multiplexer::Socketcall, 20),
+    ("semop", Multiplexer::Ipc, 1),
+    ("semget", Multiplexer::Ipc, 2),
+    ("semctl", Multiplexer::Ipc, 3),
+    ("semtimedop", Multiplexer::Ipc, 4),
+    ("msgsnd", Multiplexer::Ipc, 11),
+    ("msgrcv", Multiplexer::Ipc, 12),
+    ("msgget", Multiplexer::Ipc, 13),
+    ("msgctl", Multiplexer::Ipc, 14),
+    ("shmat", Multiplexer::Ipc, 21),
+    ("shmdt", Multiplexer::Ipc, 22),
+    ("shmget", Multiplexer::Ipc, 23),
+    ("shmctl", Multiplexer::Ipc, 24),
+];

@@ -75,31 +75,15 @@ pub enum Test {
 /// What a specification says about one name, in the order of the specification.
 struct Rule {
     call: &'static abi::Call,
-    multiplexed: Option<(Multiplexer, u64)>,
     case: Case,
 }
 
-/// A call that does the work of many.
-#[derive(Clone, Copy)]
-enum Multiplexer {
-    Socketcall,
-    Ipc,
-}
-
-impl Multiplexer {
-    fn name(self) -> &'static str {
-        match self {
-            Multiplexer::Socketcall => "socketcall",
-            Multiplexer::Ipc => "ipc",
-        }
-    }
-
-    /// The bits of the first argument that tell the operation; the rest of that of `ipc` is a version.
-    fn mask(self) -> u64 {
-        match self {
-            Multiplexer::Socketcall => u64::MAX,
-            Multiplexer::Ipc => 0xffff,
-        }
+impl Rule {
+    /// The case of the call itself, or of the one through which it is made.
+    fn case(&self, through: bool) -> Case {
+        let Some((by, operation)) = self.call.multiplexed.filter(|_| through) else { return self.case.clone() };
+        let test = Test::Masked(by.mask(), operation);
+        Case { conditions: vec![Condition { argument: 0, test, negated: false }], action: self.case.action }
     }
 }
 
@@ -157,10 +141,7 @@ fn add_rules(
         if action == default {
             continue;
         }
-        let multiplexed = MULTIPLEXED.iter().find(|(n, ..)| n == name).map(|(_, by, operation)| (*by, *operation));
-        let mut add = |conditions: Vec<Condition>| {
-            rules.push(Rule { call, multiplexed, case: Case { conditions, action } });
-        };
+        let mut add = |conditions| rules.push(Rule { call, case: Case { conditions, action } });
         if compares_one_twice(&conditions) {
             conditions.iter().for_each(|one| add(vec![*one]));
         } else {
@@ -176,30 +157,50 @@ fn compares_one_twice(conditions: &[Condition]) -> bool {
 }
 
 fn verdicts(abi: Abi, rules: &[Rule]) -> Vec<(u32, Verdict)> {
-    let mut found: Vec<(u32, Case)> = Vec::with_capacity(rules.len());
-    for rule in rules {
-        if let Some(number) = rule.call.number(abi) {
-            found.push((number, rule.case.clone()));
-        }
-        if let (Abi::I386, Some((by, operation))) = (abi, rule.multiplexed)
+    let mut found: Vec<Found> = Vec::with_capacity(rules.len());
+    for (place, rule) in (0..).zip(rules) {
+        found.extend(rule.call.number(abi).map(|number| Found::new(number, place, false)));
+        if let (Abi::I386, Some((by, _))) = (abi, rule.call.multiplexed)
             && rule.case.holds_for_multiplexer()
         {
-            let test = Test::Masked(by.mask(), operation);
-            let conditions = vec![Condition { argument: 0, test, negated: false }];
             let number = abi::find(by.name()).and_then(|call| call.number(abi));
-            found.extend(number.map(|n| (n, Case { conditions, action: rule.case.action })));
+            found.extend(number.map(|number| Found::new(number, place, true)));
         }
     }
-    found.sort_by_key(|(number, _)| *number);
-    let groups = found.chunk_by(|a, b| a.0 == b.0);
-    groups.map(|group| (group[0].0, verdict(group.iter().map(|(_, case)| case)))).collect()
+    found.sort_unstable();
+    let groups = found.chunk_by(|a, b| a.number() == b.number());
+    groups.map(|group| (group[0].number(), verdict(rules, group))).collect()
+}
+
+/// A number for which there is a rule: that of the rule's call or of its multiplexer, which rule, and whether it is the
+/// multiplexer's. One word, because hundreds of them are sorted whenever a container starts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found(u64);
+
+impl Found {
+    fn new(number: u32, rule: u32, through: bool) -> Found {
+        Found(u64::from(number) << 32 | u64::from(rule) << 1 | u64::from(through))
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn rule(self) -> usize {
+        (self.0 as u32 >> 1) as usize
+    }
+
+    fn is_through(self) -> bool {
+        self.0 & 1 != 0
+    }
 }
 
 /// A rule without conditions makes all others of its call void.
-fn verdict<'a>(cases: impl Iterator<Item = &'a Case> + Clone) -> Verdict {
-    match cases.clone().find(|case| case.conditions.is_empty()) {
+fn verdict(rules: &[Rule], group: &[Found]) -> Verdict {
+    let mut plain = group.iter().filter(|f| !f.is_through()).map(|f| &rules[f.rule()].case);
+    match plain.find(|case| case.conditions.is_empty()) {
         Some(case) => Verdict::Always(case.action),
-        None => Verdict::Cases(cases.cloned().collect()),
+        None => Verdict::Cases(group.iter().map(|f| rules[f.rule()].case(f.is_through())).collect()),
     }
 }
 
@@ -239,39 +240,3 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActAllow => ALLOW,
     })
 }
-
-/// Calls that 32-bit x86 can also make through another one, and what that one's first argument is then.
-const MULTIPLEXED: [(&str, Multiplexer, u64); 32] = [
-    ("socket", Multiplexer::Socketcall, 1),
-    ("bind", Multiplexer::Socketcall, 2),
-    ("connect", Multiplexer::Socketcall, 3),
-    ("listen", Multiplexer::Socketcall, 4),
-    ("accept", Multiplexer::Socketcall, 5),
-    ("getsockname", Multiplexer::Socketcall, 6),
-    ("getpeername", Multiplexer::Socketcall, 7),
-    ("socketpair", Multiplexer::Socketcall, 8),
-    ("send", Multiplexer::Socketcall, 9),
-    ("recv", Multiplexer::Socketcall, 10),
-    ("sendto", Multiplexer::Socketcall, 11),
-    ("recvfrom", Multiplexer::Socketcall, 12),
-    ("shutdown", Multiplexer::Socketcall, 13),
-    ("setsockopt", Multiplexer::Socketcall, 14),
-    ("getsockopt", Multiplexer::Socketcall, 15),
-    ("sendmsg", Multiplexer::Socketcall, 16),
-    ("recvmsg", Multiplexer::Socketcall, 17),
-    ("accept4", Multiplexer::Socketcall, 18),
-    ("recvmmsg", Multiplexer::Socketcall, 19),
-    ("sendmmsg", Multiplexer::Socketcall, 20),
-    ("semop", Multiplexer::Ipc, 1),
-    ("semget", Multiplexer::Ipc, 2),
-    ("semctl", Multiplexer::Ipc, 3),
-    ("semtimedop", Multiplexer::Ipc, 4),
-    ("msgsnd", Multiplexer::Ipc, 11),
-    ("msgrcv", Multiplexer::Ipc, 12),
-    ("msgget", Multiplexer::Ipc, 13),
-    ("msgctl", Multiplexer::Ipc, 14),
-    ("shmat", Multiplexer::Ipc, 21),
-    ("shmdt", Multiplexer::Ipc, 22),
-    ("shmget", Multiplexer::Ipc, 23),
-    ("shmctl", Multiplexer::Ipc, 24),
-];
