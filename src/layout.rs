@@ -139,7 +139,7 @@ impl Root {
         // While it is being made nobody sweeps.
         let _making = self.lock_for_making()?;
         let mut scratch = self.scratch()?;
-        let held = Lock::attempt_folder(&scratch.path).context("hold a scratch folder")?;
+        let held = Lock::attempt_folder(&scratch.path, LockMode::Exclusive).context("hold a scratch folder")?;
         scratch._held = Some(held.context("a new scratch folder is held by somebody else")?);
         Ok(scratch)
     }
@@ -198,7 +198,7 @@ impl Root {
         for name in tmp.names().unwrap_or_default() {
             let path = self.path.join("tmp").join(name);
             // Somebody works in there without the store's lock.
-            if path.is_dir() && matches!(Lock::attempt_folder(&path), Ok(None)) {
+            if path.is_dir() && matches!(Lock::attempt_folder(&path, LockMode::Exclusive), Ok(None)) {
                 continue;
             }
             if !is_owned(&path) {

@@ -232,7 +232,7 @@ fn run_once(
     for text in resources.connection.warnings.drain(..) {
         session.announce(&Event::Warning(&text));
     }
-    if let Err(error) = created.start() {
+    if let Err(error) = container.mark_up(&running.started_at).and_then(|()| created.start()) {
         let _ = cgroup.remove();
         return Err(error);
     }
@@ -292,14 +292,15 @@ fn create(
             container.connect_networks(pid, connection)?;
         }
         running.init = Some(ProcessId::of(pid).context("find the container's first process")?);
-        container.mark_up(&running.started_at)?;
         staged.set(Some(container.stage_running(running)?));
         Ok(())
     };
     // Not before it is there: nobody may enter what has not yet left the host's root.
     let mut attend = || staged.take().map_or(Ok(()), Aside::publish).context("write down its processes");
     let (beside, attend) = (Some(&mut beside as &mut dyn FnMut(i32) -> Result<()>), Some(&mut attend as _));
-    let company = Company { network, beside, attend, at_once: true, ..Company::default() };
+    // Its mark comes between the two, if there is one.
+    let at_once = container.record.options.restart == RestartPolicy::No;
+    let company = Company { network, beside, attend, at_once, ..Company::default() };
     if plan.process.terminal {
         let mut created = launch::create(&plan, company)?;
         let master = created.console.take().context("the container made no terminal")?;

@@ -11,7 +11,7 @@ use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
 use crate::sys::dir::Dir;
 use crate::sys::errors;
-use crate::sys::file::{Durability, write_atomic};
+use crate::sys::file::{Durability, Lock, LockMode, write_atomic};
 use crate::sys::process::ProcessId;
 use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
@@ -147,13 +147,16 @@ impl Order {
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
         // As long as it is open no other folder is this one.
         let held = Dir::open(&dir).context("open the container's folder")?;
+        let lock = Lock::attempt_folder(&dir, LockMode::Exclusive).context("lock the container's folder")?;
         let number = |stat: std::io::Result<Stat>| stat.map_or(None, |stat| Some((stat.st_dev, stat.st_ino)));
         let is_ours = || number(Dir::open(&dir).and_then(|dir| dir.stat_self())) == number(held.stat_self());
-        self.launch(&plan, &dir, waits, shares, &is_ours, log).inspect_err(|_| {
+        let launched = self.launch(&plan, &dir, waits, shares, &is_ours, log).inspect_err(|_| {
             if is_ours() {
                 let _ = std::fs::remove_dir_all(&dir);
             }
-        })
+        })?;
+        lock.map_or(Ok(()), Lock::free).context("unlock the container's folder")?;
+        Ok(launched)
     }
 
     fn launch(
@@ -177,8 +180,7 @@ impl Order {
             staged.set(Some((made.stage()?, made)));
             Ok(())
         };
-        // Published before any hook runs: whoever is asked to delete a container that is being made finds it. Not before
-        // it is there: nobody may enter what has not yet left the host's root.
+        // Published before any hook runs: whoever is asked to delete a container that is being made finds it.
         let mut attend = || {
             let (record, made) = staged.take().context("there is no record")?;
             log.debug(&format!("nsexec container setup: process {} has its namespaces and mounts", made.init().pid));
@@ -192,7 +194,6 @@ impl Order {
             is_ours: Some(is_ours),
             beside: Some(&mut beside),
             attend: Some(&mut attend),
-            at_once: !waits,
             ..Company::default()
         };
         let created = launch::create(plan, company).map_err(starting);

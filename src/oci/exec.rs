@@ -99,6 +99,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
         Status::Paused if !args.ignore_paused => {
             bail!("cannot exec in a paused container (use --ignore-paused to override)")
         }
+        _ if container.is_being_made()? => bail!("cannot exec in a container that is being created"),
         _ => {}
     }
     let process = compose(&container, args, log)?;

@@ -2,7 +2,7 @@
 
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{Hooks, State};
-use crate::sys::file::{Aside, read_limited};
+use crate::sys::file::{Aside, Lock, LockMode, read_limited};
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, bail};
@@ -216,6 +216,12 @@ impl Container {
             true => process::in_pid_namespace_of(init),
             false => Ok(Some(init.pid).filter(|_| process::is_alive(init)).into_iter().collect()),
         }
+    }
+
+    /// Whether it is known, but not whole: its first process may still be in the host's root.
+    pub fn is_being_made(&self) -> Result<bool> {
+        let lock = Lock::attempt_folder(&self.dir, LockMode::Shared).context("look whether somebody is making it")?;
+        Ok(lock.is_none())
     }
 
     /// Its first process.

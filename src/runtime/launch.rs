@@ -96,9 +96,11 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
         false => plan.cgroup.create(&plan.limits),
         true => plan.cgroup.create_or_share(&plan.limits),
     }?;
-    let attended = plan.hooks.any_at_creation();
-    // Whoever has a message for the child on its way sends it first.
-    let at_once = company.at_once && !attended && !plan.process.terminal && plan.process.agent().is_none();
+    // Who waits at a door is not left there by a parent that has died before it told anybody.
+    let attended = plan.hooks.any_at_creation() || company.door.is_some();
+    // Whoever has a message for the child on its way sends it first; a child that outlives us waits until all is done.
+    let is_free = !attended && !plan.process.terminal && plan.process.agent().is_none();
+    let at_once = company.at_once && is_free && plan.manner.tied;
     let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
     let (streams, door) = (company.streams, company.door);
     let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score };
@@ -236,11 +238,14 @@ impl Created {
             plan.process.limit(self.child.pid)?;
             self.parent.mapped()?;
         }
-        match beside.map_or(Ok(()), |beside| beside(self.child.pid)) {
-            // What happened to a child that has ended is the reason for what could not be done to it.
-            Err(error) => Err(self.wait_until_ready(&mut || Ok(())).err().unwrap_or(error)),
-            Ok(()) => Ok(()),
-        }
+        let Err(error) = beside.map_or(Ok(()), |beside| beside(self.child.pid)) else { return Ok(()) };
+        // What happened to a child that has ended is the reason for what could not be done to it.
+        let mut lives = false;
+        let reason = self.wait_until_ready(&mut || {
+            lives = true;
+            bail!("it lives")
+        });
+        Err(reason.err().filter(|_| !lives).unwrap_or(error))
     }
 
     fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut() -> Result<()>>) -> Result<()> {

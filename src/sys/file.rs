@@ -70,11 +70,13 @@ impl Aside {
         Ok(Aside { file, path: path.to_owned(), aside, has_name })
     }
 
-    /// The same with all its content.
+    /// The same with all its content, under a name: it is in a directory that goes as a whole.
     pub fn holding(path: &Path, data: &[u8]) -> io::Result<Aside> {
-        let mut aside = Aside::new(path)?;
-        aside.file.write_all(data)?;
-        Ok(aside)
+        let aside = aside(path)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
+        let written = file.write_all(data);
+        let aside = Aside { file, path: path.to_owned(), aside, has_name: true };
+        written.map(|()| aside)
     }
 
     /// The file, to be written to.
@@ -188,9 +190,14 @@ impl Lock {
         Lock::attempt_on(open_lock(path)?, mode)
     }
 
-    /// The same, alone, for a folder that is there.
-    pub fn attempt_folder(path: &Path) -> io::Result<Option<Lock>> {
-        Lock::attempt_on(open_folder(path)?, LockMode::Exclusive)
+    /// The same for a folder that is there.
+    pub fn attempt_folder(path: &Path, mode: LockMode) -> io::Result<Option<Lock>> {
+        Lock::attempt_on(open_folder(path)?, mode)
+    }
+
+    /// Frees the lock, also where children have inherited it.
+    pub fn free(self) -> io::Result<()> {
+        Ok(rustix::fs::flock(&self.0, FlockOperation::Unlock)?)
     }
 
     /// Whether `file` is the one that is locked: a name may have got another file meanwhile.

@@ -57,6 +57,40 @@ fn a_container_that_cannot_be_handed_over_is_taken_away() {
 }
 
 #[test]
+fn nothing_of_a_container_that_cannot_be_handed_over_has_run() {
+    let mut b = Bundle::new();
+    b.set_args(&["sh", "-c", "echo > /mark"]);
+    b.save();
+    let dir = b.dir();
+    for detach in [&[][..], &["--detach"]] {
+        let args = [&["run", "--pid-file", "/nosuch/file", "-b", dir.to_str().unwrap()], detach, &[b.id()]].concat();
+        let result = done(&mut b.oci(&args));
+        assert!(result.code == 1 && result.err.contains("/nosuch/file"), "{args:?}: {result:?}");
+        assert!(!b.rootfs().join("mark").exists(), "{args:?}");
+    }
+    assert_eq!(b.run(&["sh", "-c", "echo > /mark"]).code, 0);
+    assert!(b.rootfs().join("mark").exists());
+}
+
+/// Its first process may still be in the host's root.
+#[test]
+fn nobody_enters_a_container_that_is_being_created() {
+    let mut b = Bundle::new();
+    let log = b.store.path("entered");
+    let exec = b.oci(&["exec", b.id(), "cat", "/etc/hostname"]);
+    let words = [exec.get_program()].into_iter().chain(exec.get_args()).map(|word| word.to_str().unwrap());
+    let script = format!("{} > {} 2>&1; true", words.collect::<Vec<_>>().join(" "), log.display());
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        b.config["hooks"] = json!({kind: [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]});
+        create(&mut b, &["sleep", "1000"]);
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.contains("cannot exec in a container that is being created"), "{kind}: {text}");
+        assert_eq!(says(&b, &["exec", b.id(), "echo", "in"]), "in\n", "{kind}");
+        b.delete();
+    }
+}
+
+#[test]
 fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
     let mut b = Bundle::new();
     let mark = b.store.path("mark");
