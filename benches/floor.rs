@@ -4,6 +4,7 @@
 //! ```text
 //! floor LOWERDIR WORKDIR [N]   N runs of LOWERDIR's /bin/true; microseconds of each
 //! floor bundle ROOTFS WORKDIR  the same for a runtime on a bundle: no overlay, but every cgroup hierarchy there is
+//! floor exec PID               a further process, /bin/true, in the container of a runtime whose first process PID is
 //! floor peak COMMAND [ARG..]   the most memory that the command, or any child that it waited for, had; kB
 //! floor time COMMAND [ARG..]   one run of a command, its output dropped; microseconds
 //! ```
@@ -82,11 +83,12 @@ fn main() {
     match args[..] {
         ["time", program, ref rest @ ..] => time(program, rest),
         ["peak", program, ref rest @ ..] => peak(program, rest),
+        ["exec", pid] => exec(pid),
         ["bundle", rootfs, work] => repeat(rootfs, work, 1, true),
         [lower, work] => repeat(lower, work, 1, false),
         [lower, work, n] => repeat(lower, work, n.parse().unwrap_or(1), false),
         // `cargo bench` names no directory: nothing to measure there.
-        _ => eprintln!("usage: floor [bundle] LOWERDIR WORKDIR [N] | floor time COMMAND [ARG..]"),
+        _ => eprintln!("usage: floor [bundle] LOWERDIR WORKDIR [N] | floor exec PID | floor time|peak COMMAND [ARG..]"),
     }
 }
 
@@ -152,6 +154,49 @@ fn run(lower: &Path, dir: &Path, name: &str, bundle: bool) {
     fs::remove_dir_all(dir).unwrap_or_else(|e| die(&format!("remove {}: {e}", dir.display())));
 }
 
+/// A further process in a container: its cgroups, its namespaces, and what confines it.
+fn exec(pid: &str) {
+    let number: libc::pid_t = pid.parse().unwrap_or_else(|_| die("exec takes the number of a process"));
+    let started = Instant::now();
+    let target = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+    check("pidfd_open", target);
+    let groups = groups_of(pid);
+    let into = groups.unified.as_ref().map(|group| fs::File::open(group).expect("open the cgroup"));
+    let enter = |kinds| check("setns", unsafe { libc::setns(target as c_int, kinds) } as i64);
+    enter(libc::CLONE_NEWPID);
+    let (child, pidfd) = clone_into(0, into.as_ref().map(AsRawFd::as_raw_fd));
+    if child == 0 {
+        for group in &groups.v1 {
+            fs::write(group.join("tasks"), "0").expect("join a cgroup");
+        }
+        check("setsid", unsafe { libc::setsid() } as i64);
+        enter(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP);
+        become_true();
+    }
+    wait(pidfd);
+    println!("{}", started.elapsed().as_micros());
+}
+
+fn groups_of(pid: &str) -> Groups {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_else(|e| die(&format!("{pid}: {e}")));
+    let mut groups = Groups { v1: Vec::new(), unified: None };
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (name, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or("/"));
+        let below = path.trim_start_matches('/');
+        match name.trim_start_matches("name=") {
+            "" => {
+                groups.unified = [V1, "/sys/fs/cgroup/unified"]
+                    .map(|top| Path::new(top).join(below))
+                    .into_iter()
+                    .find(|d| d.join("cgroup.procs").exists())
+            }
+            name => groups.v1.extend(Some(Path::new(V1).join(name).join(below)).filter(|d| d.join("tasks").exists())),
+        }
+    }
+    groups
+}
+
 /// A directory in each hierarchy that is joined.
 struct Groups {
     v1: Vec<PathBuf>,
@@ -203,9 +248,13 @@ fn remove_group(group: &Path) {
 }
 
 fn clone_all(cgroup: Option<c_int>) -> (i64, c_int) {
-    let mut pidfd: c_int = -1;
     let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+    clone_into(namespaces, cgroup)
+}
+
+fn clone_into(namespaces: c_int, cgroup: Option<c_int>) -> (i64, c_int) {
+    let mut pidfd: c_int = -1;
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces as u64 | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
@@ -259,9 +308,14 @@ fn child(groups: &Groups, overlay: Option<&CString>, root: &CString) -> ! {
         check("pivot_root", libc::syscall(libc::SYS_pivot_root, here, here));
         check("umount", libc::umount2(here, libc::MNT_DETACH) as i64);
         check("chdir", libc::chdir(c"/".as_ptr()) as i64);
+    }
+    become_true()
+}
 
-        filter();
-        capabilities();
+fn become_true() -> ! {
+    filter();
+    capabilities();
+    unsafe {
         check("close_range", libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0));
         let arg = [c"true".as_ptr(), null()];
         let env = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), null()];
