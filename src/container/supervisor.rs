@@ -233,6 +233,7 @@ fn run_once(
         session.announce(&Event::Warning(&text));
     }
     if let Err(error) = container.mark_up(&running.started_at).and_then(|()| created.start()) {
+        created.abandon();
         let _ = cgroup.remove();
         return Err(error);
     }

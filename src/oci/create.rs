@@ -146,8 +146,10 @@ impl Order {
         let dir = store.claim(&args.id)?;
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
         // As long as it is open no other folder is this one.
-        let held = Dir::open(&dir).context("open the container's folder")?;
-        let lock = Lock::attempt_folder(&dir, LockMode::Exclusive).context("lock the container's folder")?;
+        let held = Dir::open(&dir).and_then(|held| Ok((held, Lock::attempt_folder(&dir, LockMode::Exclusive)?)));
+        let (held, lock) = held.context("hold the container's folder").inspect_err(|_| {
+            let _ = std::fs::remove_dir(&dir);
+        })?;
         let number = |stat: std::io::Result<Stat>| stat.map_or(None, |stat| Some((stat.st_dev, stat.st_ino)));
         let is_ours = || number(Dir::open(&dir).and_then(|dir| dir.stat_self())) == number(held.stat_self());
         let launched = self.launch(&plan, &dir, waits, shares, &is_ours, log).inspect_err(|_| {

@@ -5,7 +5,7 @@
 //! child  ◀─ mapped ───────────────────────────  parent     only with a user namespace: its ids mean something
 //! child  ── console (with the pty's master) ──▶ parent     only with a terminal
 //! child  ── attend ───────────────────────────▶ parent     only when asked for: everything is mounted
-//! child  ◀─ attended (pid) ───────────────────  parent     hooks have run; the child's number for its own hooks
+//! child  ◀─ attended ─────────────────────────  parent     hooks have run
 //! child  ── listener (number) ────────────────▶ parent     only with a seccomp listener, written with write(2)
 //! child  ◀─ taken ────────────────────────────  parent     the parent has a copy of it
 //! child  ── ready ────────────────────────────▶ parent     everything is set up
@@ -142,13 +142,12 @@ impl ChildEnd {
         }
     }
 
-    /// Has the parent do what is to be done when the container is there, but not yet entered: this process's number
-    /// as the parent sees it.
-    pub fn ask_attendance(&self) -> Result<i32> {
+    /// Has the parent do what is to be done when the container is there, but not yet entered.
+    pub fn ask_attendance(&self) -> Result<()> {
         self.0.send(&[ATTEND]).context("report to the parent")?;
-        let mut word = [0; 5];
+        let mut word = [0];
         match self.hear(&mut word) {
-            Some(5) if word[0] == ATTENDED => Ok(number(&word[1..])),
+            Some(_) if word[0] == ATTENDED => Ok(()),
             _ => bail!("the parent is gone"),
         }
     }
@@ -265,9 +264,9 @@ impl ParentEnd {
         self.0.send(&[MAPPED]).context("answer the container's first process")
     }
 
-    /// Says that what was to be done for the container is done, and tells the child its number.
-    pub fn attended(&self, pid: i32) -> Result<()> {
-        self.0.send(&numbered(ATTENDED, pid)).context("answer the container's first process")
+    /// Says that what was to be done for the container is done.
+    pub fn attended(&self) -> Result<()> {
+        self.0.send(&[ATTENDED]).context("answer the container's first process")
     }
 
     /// Says that the seccomp listener is in good hands.

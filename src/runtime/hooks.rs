@@ -85,10 +85,10 @@ impl Hooks {
     }
 
     /// Whether it matters to any of them that the container is there, whatever becomes of it afterwards: they are run
-    /// then, undo what it may have done, or are told its number from inside.
+    /// then, or undo what it may have done.
     pub fn any_at_creation(&self) -> bool {
-        let at_creation = [&self.prestart, &self.create_runtime, &self.create_container];
-        at_creation.into_iter().chain([&self.start_container, &self.poststop]).any(|hooks| !hooks.is_empty())
+        let moments = [&self.prestart, &self.create_runtime, &self.create_container, &self.poststop];
+        moments.iter().any(|hooks| !hooks.is_empty())
     }
 }
 

@@ -120,11 +120,13 @@ fn connect(plan: &Plan, root: &Rootfs, inheritance: &Inheritance, parent: &Child
     parent.send_console(pair.master)
 }
 
-/// The container is there; its hooks are run before anything of it is entered.
+/// The container is there; its hooks are run before anything of it is entered. They are told the number that this process
+/// has in the container (runtime-spec, "State").
 fn attend(plan: &Plan, root: &Rootfs, attended: bool, parent: &ChildEnd) -> Result<State> {
-    let mut state = plan.state.clone();
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut state = State { pid, ..plan.state.clone() };
     if attended {
-        state.pid = parent.ask_attendance()?;
+        parent.ask_attendance()?;
         // What these name relatively, they look for in the container.
         rustix::process::fchdir(&root.root).map_err(std::io::Error::from).context("change to the root file system")?;
         hooks::run("createContainer", &plan.hooks.create_container, &state)?;

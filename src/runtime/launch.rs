@@ -268,7 +268,7 @@ impl Created {
                 Report::Console(master) => self.console = Some(master),
                 Report::Attend => {
                     hooks()?;
-                    self.parent.attended(self.child.pid)?;
+                    self.parent.attended()?;
                 }
                 Report::Listener(number) => self.take_listener(number)?,
                 Report::Ready => return Ok(()),
