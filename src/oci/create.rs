@@ -9,7 +9,6 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
-use crate::sys::dir::Dir;
 use crate::sys::errors;
 use crate::sys::file::{Durability, Lock, LockMode, write_atomic};
 use crate::sys::process::ProcessId;
@@ -18,8 +17,9 @@ use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Process, Spec};
-use rustix::fs::Stat;
 use std::cell::Cell;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -145,19 +145,19 @@ impl Order {
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
         log.debug(&format!("container {}: {} mounts in {}", args.id, plan.mounts.len(), plan.rootfs.display()));
-        // As long as it is open no other folder is this one.
-        let held = Dir::open(&dir).and_then(|held| Ok((held, Lock::attempt_folder(&dir, LockMode::Exclusive)?)));
-        let (held, lock) = held.context("hold the container's folder").inspect_err(|_| {
+        // As long as it is held no other folder is this one, and nobody enters the container.
+        let lock =
+            Lock::attempt_folder(&dir, LockMode::Exclusive).and_then(|lock| lock.ok_or(ErrorKind::WouldBlock.into()));
+        let lock = lock.context("hold the container's folder").inspect_err(|_| {
             let _ = std::fs::remove_dir(&dir);
         })?;
-        let number = |stat: std::io::Result<Stat>| stat.map_or(None, |stat| Some((stat.st_dev, stat.st_ino)));
-        let is_ours = || number(Dir::open(&dir).and_then(|dir| dir.stat_self())) == number(held.stat_self());
+        let is_ours = || File::open(&dir).and_then(|folder| lock.is_on(&folder)).unwrap_or(false);
         let launched = self.launch(&plan, &dir, waits, shares, &is_ours, log).inspect_err(|_| {
             if is_ours() {
                 let _ = std::fs::remove_dir_all(&dir);
             }
         })?;
-        lock.map_or(Ok(()), Lock::free).context("unlock the container's folder")?;
+        lock.free().context("let go of the container's folder")?;
         Ok(launched)
     }
 
@@ -268,7 +268,7 @@ pub fn starting(error: anyhow::Error) -> anyhow::Error {
 fn load(bundle: &Path, log: &Log) -> Result<Spec> {
     let path = bundle.join("config.json");
     let text = match std::fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             bail!("JSON specification file config.json not found in {}", bundle.display())
         }
         other => other.with_context(|| format!("read {}", path.display()))?,

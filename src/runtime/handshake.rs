@@ -14,7 +14,8 @@
 //! child  ── failed (stage, errno, text) ──────▶ that one   instead of any of its messages
 //! ```
 //!
-//! The listener's messages may come after the word to go: a filter that is installed late has its listener late.
+//! The word to go may be there before the child is ready, if none of the other messages to it is to come. The listener's
+//! messages may come after the word to go: a filter that is installed late has its listener late.
 
 use crate::sys::errors;
 use crate::sys::poll::{self, Interest};

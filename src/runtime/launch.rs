@@ -98,7 +98,8 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     }?;
     // Who waits at a door is not left there by a parent that has died before it told anybody.
     let attended = plan.hooks.any_at_creation() || company.door.is_some();
-    // Whoever has a message for the child on its way sends it first; a child that outlives us waits until all is done.
+    // The child takes its messages in their order, so that none may follow this word; and one that outlives us waits until
+    // all is done.
     let is_free = !attended && !plan.process.terminal && plan.process.agent().is_none();
     let at_once = company.at_once && is_free && plan.manner.tied;
     let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
@@ -248,9 +249,8 @@ impl Created {
         Err(reason.err().filter(|_| !lives).unwrap_or(error))
     }
 
-    fn settle(&mut self, plan: &Plan, attend: Option<&mut dyn FnMut() -> Result<()>>) -> Result<()> {
+    fn settle(&mut self, plan: &Plan, mut attend: Option<&mut dyn FnMut() -> Result<()>>) -> Result<()> {
         let pid = self.child.pid;
-        let mut attend = attend;
         let mut attend = || attend.take().map_or(Ok(()), |attend| attend());
         self.wait_until_ready(&mut || {
             attend()?;
