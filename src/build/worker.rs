@@ -20,6 +20,7 @@ use crate::layout::{Root, Workshop, mkdir_all};
 use crate::runtime::cgroup::{Cgroup, Hierarchies};
 use crate::runtime::launch::{self, Company, Streams};
 use crate::runtime::plan::{Face, Plan, specification};
+use crate::runtime::seccomp::Filter;
 use crate::sys::file::{Lock, Ownership, in_memory, read_all_limited};
 use crate::sys::mount::{self, Attributes, Overlay, Propagation};
 use crate::sys::poll::{self, Interest};
@@ -212,9 +213,8 @@ impl Workers {
 
     /// Waits for the end of a task whose output has ended.
     pub fn finish(&self, running: Running) -> Result<Ended> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        let (length, _) = running.socket.receive(&mut buffer).context("hear from the worker")?;
-        if length == 0 {
+        let (message, _) = running.socket.receive_message().context("hear from the worker")?;
+        if message.is_empty() {
             bail!("the process that ran the command was killed");
         }
         if running.is_last {
@@ -222,7 +222,7 @@ impl Workers {
         } else {
             self.idle().push((running.socket, running.child));
         }
-        match serde_json::from_slice(&buffer[..length]).context("understand the worker")? {
+        match serde_json::from_slice(&message).context("understand the worker")? {
             Answer::Ended(ended) => Ok(ended),
             Answer::Failed(status, text) => Err(NotRun { status, text }.into()),
         }
@@ -325,7 +325,7 @@ fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<End
         process.set_env(Some(env));
     }
     let face = Face { id: &task.id, hierarchies: Hierarchies::Needed, may_lack_cgroup: Some(false), manner: MANNER };
-    let plan = Plan::resolve(&spec, &task.bundle, &face)?;
+    let plan = Plan::resolve(&mut spec, &task.bundle, &face)?;
     let note = Note::leave(&task.state, &task.id, spec.linux().as_ref().and_then(|l| l.cgroups_path().clone()))?;
     let root = Root::open(&task.root, &task.state)?;
     let result = run(&plan, output, socket, |pid| match &task.network {
@@ -349,7 +349,7 @@ fn run(
     connect: impl Fn(i32) -> Result<Vec<String>>,
 ) -> Result<Option<Ended>> {
     let mut to_user = File::from(output.try_clone().context("open the output once more")?);
-    let mut beside = |pid| {
+    let mut beside = |pid, _: Option<&Filter>| {
         let warnings = connect(pid)?;
         // If nobody listens any more, nobody needs to know.
         warnings.iter().for_each(|text| drop(writeln!(to_user, "WARNING: {text}")));
@@ -360,7 +360,7 @@ fn run(
         stderr: output.try_clone().context("open the output twice")?,
         stdout: output,
     };
-    let (streams, beside) = (Some(streams), Some(&mut beside as &mut dyn FnMut(i32) -> Result<()>));
+    let (streams, beside) = (Some(streams), Some(&mut beside as &mut launch::Beside<'_>));
     let created = launch::create(plan, Company { streams, beside, at_once: true, ..Company::default() })?;
     drop(to_user);
     created.start()?;

@@ -127,7 +127,6 @@ fn follow(
 ) -> Result<()> {
     const LOOK_AGAIN: Duration = Duration::from_millis(50);
     supervisor.set_nonblocking().context("listen to the supervisor")?;
-    let mut buffer = vec![0; crate::sys::socket::MAX_MESSAGE];
     let mut over = false;
     loop {
         let is_late = until.is_some_and(|until| Timestamp::now() > until);
@@ -139,7 +138,7 @@ fn follow(
         }
         let ready = poll::wait(&[Interest { fd: supervisor.as_fd(), read: true, write: false }], Some(LOOK_AGAIN))?;
         // It tells of every end; only when it is gone itself will there be no more.
-        over = ready[0].read && supervisor.receive(&mut buffer).is_ok_and(|(n, _)| n == 0);
+        over = ready[0].read && supervisor.receive_message().is_ok_and(|(message, _)| message.is_empty());
     }
 }
 

@@ -64,14 +64,18 @@ mod update;
 mod values;
 mod volume;
 
+use crate::container::options::RunOptions;
+use crate::container::supervisor;
+use crate::container::task::Waiting;
 use crate::layout::Root;
-use crate::sys::signal;
+use crate::sys::{process, signal};
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 /// Containers without a daemon.
 #[derive(Debug, Parser)]
@@ -97,12 +101,18 @@ struct Places {
     unpack_limit: Option<u64>,
 }
 
-/// The command line of `run` alone, without that of thirty other commands to build first.
+/// The command line of `run` alone, without that of thirty other commands to build first: what comes before the word,
 #[derive(Debug, Parser)]
 #[command(name = "minirun", disable_help_flag = true)]
-struct RunAlone {
+struct BeforeRun {
     #[command(flatten)]
     places: Places,
+}
+
+/// and what comes after it.
+#[derive(Debug, Parser)]
+#[command(name = "minirun", disable_help_flag = true)]
+struct AfterRun {
     #[command(flatten)]
     run: run::RunArgs,
 }
@@ -314,6 +324,18 @@ enum SystemGroup {
 struct App {
     root: Root,
     program: PathBuf,
+    /// One that waits for a container already.
+    supervisor: Mutex<Option<Waiting>>,
+}
+
+impl App {
+    /// A supervisor that gets ready for a container with these options.
+    fn supervisor(&self, options: &RunOptions) -> Result<Waiting> {
+        let waiting = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let supervisor = waiting.map_or_else(|| supervisor::begin(self.root.path()), Ok)?;
+        supervisor::foretell(&supervisor, options)?;
+        Ok(supervisor)
+    }
 }
 
 /// Runs the command line of this process and returns its exit status.
@@ -325,8 +347,8 @@ pub fn main() -> ExitCode {
     }
     // Like any program in a pipeline: when nobody reads our output, we end.
     signal::default_pipe();
-    let cli = match run_alone(&arguments).map_or_else(|| parse(&arguments), Ok) {
-        Ok(cli) => cli,
+    let (cli, supervisor) = match run_alone(&arguments).map_or_else(|| Ok((parse(&arguments)?, None)), Ok) {
+        Ok(understood) => understood,
         Err(error) => return usage(&error),
     };
     // A face of its own, with stores of its own: none of ours is opened for it.
@@ -337,7 +359,7 @@ pub fn main() -> ExitCode {
         return status.map_or_else(|error| fail(1, &error), ExitCode::from);
     }
     disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
-    let status = app(&cli).and_then(|app| cli.command.run(&app));
+    let status = app(&cli, supervisor).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(run::status_of(&error), &error),
@@ -350,7 +372,9 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 
 /// The most frequent command by a short cut of half a millisecond. Whatever is not plainly right takes the long way,
 /// which knows how to complain.
-fn run_alone(arguments: &[OsString]) -> Option<Cli> {
+///
+/// Its supervisor is made before the line is read: there is hardly any memory yet that a fork would have to copy.
+fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
     let mut at = 1;
     while let Some(word) = arguments.get(at).and_then(|a| a.to_str()) {
         match word {
@@ -365,20 +389,23 @@ fn run_alone(arguments: &[OsString]) -> Option<Cli> {
     if rest.iter().any(|a| [&b"--root"[..], b"--state"].iter().any(|p| a.as_encoded_bytes().starts_with(p))) {
         return None;
     }
-    let definition = switches_with_values(RunAlone::command());
-    let matches = definition.try_get_matches_from(before.iter().chain(rest)).ok()?;
-    let RunAlone { places, run } = RunAlone::from_arg_matches(&matches).ok()?;
-    Some(Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) })
+    let BeforeRun { places } = BeforeRun::try_parse_from(before).ok()?;
+    let supervisor = std::path::absolute(&places.root).ok().and_then(|root| supervisor::begin(&root).ok());
+    process::keep_memory();
+    let definition = switches_with_values(AfterRun::command());
+    let matches = definition.try_get_matches_from(before.iter().take(1).chain(rest)).ok()?;
+    let AfterRun { run } = AfterRun::from_arg_matches(&matches).ok()?;
+    Some((Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) }, supervisor))
 }
 
 fn unpack_limit(text: &str) -> Result<u64> {
     u64::try_from(values::bytes(text)?).context("a limit cannot be negative")
 }
 
-fn app(cli: &Cli) -> Result<App> {
+fn app(cli: &Cli, supervisor: Option<Waiting>) -> Result<App> {
     let program = std::env::current_exe().context("find this program's file")?;
     let root = Root::open(&cli.places.root, &cli.places.state)?.with_unpack_limit(cli.places.unpack_limit);
-    Ok(App { root, program })
+    Ok(App { root, program, supervisor: Mutex::new(supervisor) })
 }
 
 impl Command {

@@ -10,7 +10,6 @@ use crate::container::options::RunOptions;
 use crate::container::protocol::Request;
 use crate::container::start::{Start, start as start_container, wait_until_started};
 use crate::container::state::Status;
-use crate::container::supervisor;
 use crate::image::{Reference, Store, Wanted};
 use crate::runtime::handshake::Failure;
 use crate::sys::socket::Socket;
@@ -119,7 +118,7 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
         return Ok(1);
     }
     // It gets ready while we make the container.
-    let supervisor = supervisor::begin(&app.root, &options)?;
+    let supervisor = app.supervisor(&options)?;
     let container = make(app, &args.container, options)?;
     let how = Start { attached: !args.detach, feeds, terminal_size: terminal_size(args.container.tty) };
     let tty = container.record.options.tty;
@@ -337,7 +336,7 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     }
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
-    let supervisor = supervisor::begin(&app.root, &container.record.options)?;
+    let supervisor = app.supervisor(&container.record.options)?;
     warn(&wait_until_started(&start_container(&container, how, &app.program, supervisor)?)?);
     Ok(())
 }
@@ -354,7 +353,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
     let keys = values::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: true, detach_keys: keys };
-    let supervisor = supervisor::begin(&app.root, options)?;
+    let supervisor = app.supervisor(options)?;
     let socket = start_container(container, how, &app.program, supervisor)?;
     conclude(converse(&socket, &terms)?)
 }

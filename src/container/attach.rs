@@ -62,7 +62,7 @@ pub fn converse(socket: &Socket, terms: &Terms) -> Result<Outcome> {
         to_stderr: false,
         reading: terms.stdin,
         keys: Detacher { keys: terms.detach_keys.clone(), matched: 0 },
-        buffer: vec![0; MAX_MESSAGE],
+        buffer: Vec::new(),
         lost: false,
         refused: None,
     };
@@ -158,7 +158,8 @@ impl Conversation<'_> {
     }
 
     fn take_input(&mut self) -> Option<Outcome> {
-        match rustix::io::read(stdin(), &mut self.buffer[..MAX_MESSAGE - 1]) {
+        self.buffer.resize(MAX_MESSAGE - 1, 0);
+        match rustix::io::read(stdin(), &mut self.buffer[..]) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(0) | Err(_) => {
                 self.reading = false;
@@ -184,15 +185,15 @@ impl Conversation<'_> {
     }
 
     fn take_event(&mut self) -> Result<Option<Outcome>> {
-        let n = match self.socket.receive(&mut self.buffer) {
-            Ok((n, _)) => n,
+        let message = match self.socket.receive_message() {
+            Ok((message, _)) => message,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(e) => return Err(e).context("hear from the supervisor"),
         };
-        if n == 0 {
+        if message.is_empty() {
             anyhow::bail!("the container's supervisor is gone");
         }
-        match Event::decode(&self.buffer[..n]) {
+        match Event::decode(&message) {
             Some(Event::Output(data)) => {
                 self.output = data.to_vec();
                 self.to_stderr = false;

@@ -15,7 +15,7 @@ use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::State;
 use crate::runtime::join::{self, Visit};
 use crate::runtime::launch::Created;
-use crate::runtime::namespaces;
+use crate::runtime::namespaces::Kinds;
 use crate::runtime::plan::specification;
 use crate::runtime::process::ProcessPlan;
 use crate::sys::dir::Dir;
@@ -57,14 +57,14 @@ pub struct ExecOptions {
 /// A container that is not running, a user that it does not have.
 pub fn exec(container: &Container, options: &ExecOptions) -> Result<Socket> {
     let task = task(container, options, Some(Actor::of(&container.record)))?;
-    Waiting::start(NAME, &container.root, main)?.0.give(&task, &[])
+    Waiting::start(NAME, container.root.path(), main)?.0.give(&task, &[])
 }
 
 /// The same for a check of the container's health, of which the journal does not tell; also for the container's own
 /// supervisor, whose child the command's supervisor is then.
 pub fn exec_quietly(container: &Container, options: &ExecOptions) -> Result<(Socket, Child)> {
     let task = task(container, options, None)?;
-    let (waiting, child) = Waiting::start(NAME, &container.root, main)?;
+    let (waiting, child) = Waiting::start(NAME, container.root.path(), main)?;
     Ok((waiting.give(&task, &[])?, child))
 }
 
@@ -101,7 +101,7 @@ struct Task {
 /// The supervisor of a command, with its end of the connection to the client; returns its exit status.
 pub fn main(client: OwnedFd) -> i32 {
     process::set_name(c"minirun-exec");
-    let done = task::take::<Task>(client).and_then(|taken| match taken {
+    let done = task::take::<Task>(client, || {}).and_then(|taken| match taken {
         Some((task, client, _)) => supervise(&task, client),
         None => Ok(()),
     });
@@ -194,20 +194,21 @@ impl Teller<'_> {
 }
 
 fn begin(task: &Task) -> Result<(Created, Ends)> {
-    let spec = specification(&task.bundle)?;
-    let linux = spec.linux().as_ref().context("the bundle's config.json has no linux part")?;
-    let plan = ProcessPlan::from_spec(&task.process)?.in_container(linux)?;
+    let mut spec = specification(&task.bundle)?;
+    let linux = spec.linux_mut().as_mut().context("the bundle's config.json has no linux part")?;
+    let seccomp = linux.seccomp_mut().take();
+    let plan = ProcessPlan::from_spec(&task.process)?.in_container(linux, seccomp)?;
     let cgroup = Cgroup::at(&task.cgroup)?;
     let state = State::default();
-    let kinds = namespaces::kinds(linux);
+    let kinds = Kinds::of(linux);
     let visit = Visit { init: task.init, kinds, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
     let (created, ends) = if plan.terminal {
-        let mut created = join::create(visit, None)?;
+        let mut created = join::create(visit, None, &mut |_| Ok(()))?;
         let master = created.console.take().context("the command made no terminal")?;
         (created, Ends::terminal(master)?)
     } else {
         let (ends, streams) = session::pipes(task.interactive && !task.detach)?;
-        (join::create(visit, Some(streams))?, ends)
+        (join::create(visit, Some(streams), &mut |_| Ok(()))?, ends)
     };
     created.start()?;
     Ok((created, ends))

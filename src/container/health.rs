@@ -11,7 +11,7 @@ use super::record::Record;
 use super::state::{now, read_json};
 use crate::sys::file::{Durability, write_atomic};
 use crate::sys::process::{self, Child};
-use crate::sys::socket::{MAX_MESSAGE, Socket};
+use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -242,15 +242,14 @@ impl<'a> Monitor<'a> {
 
     /// Hears what the check has to say.
     pub fn hear(&mut self) {
-        let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let Some(asked) = &mut self.asked else { return };
-            let n = match asked.socket.receive(&mut buffer) {
-                Ok((n, _)) => n,
+            let message = match asked.socket.receive_message() {
+                Ok((message, _)) => message,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => 0,
+                Err(_) => Vec::new(),
             };
-            match Event::decode(&buffer[..n]) {
+            match Event::decode(&message) {
                 Some(Event::Output(data) | Event::ErrorOutput(data)) => {
                     let room = OUTPUT_KEPT - asked.output.len().min(OUTPUT_KEPT);
                     asked.output.extend(&data[..data.len().min(room)]);
@@ -261,7 +260,7 @@ impl<'a> Monitor<'a> {
                     self.conclude(status, Some(text));
                 }
                 Some(Event::Started | Event::Warning(_)) => {}
-                None if n == 0 => self.conclude(-1, Some("the check was killed".into())),
+                None if message.is_empty() => self.conclude(-1, Some("the check was killed".into())),
                 None => {}
             }
         }
@@ -339,7 +338,7 @@ pub fn check_now(container: &Container) -> Result<Answer> {
     let start = now();
     let (socket, supervisor) = exec_quietly(container, &options)?;
     let until = Instant::now() + check.timeout;
-    let (mut output, mut buffer) = (Vec::new(), vec![0; MAX_MESSAGE]);
+    let mut output = Vec::new();
     let mut exit_code = -1;
     loop {
         let interest = [crate::sys::poll::Interest { fd: socket.as_fd(), read: true, write: false }];
@@ -351,8 +350,8 @@ pub fn check_now(container: &Container) -> Result<Answer> {
             }
             continue;
         }
-        let (n, _) = socket.receive(&mut buffer).context("hear from the check")?;
-        match Event::decode(&buffer[..n]) {
+        let (message, _) = socket.receive_message().context("hear from the check")?;
+        match Event::decode(&message) {
             Some(Event::Output(data) | Event::ErrorOutput(data)) => output.extend(data),
             Some(Event::Exited(status)) => {
                 exit_code = status;
@@ -363,7 +362,7 @@ pub fn check_now(container: &Container) -> Result<Answer> {
                 output.extend(text.as_bytes());
                 break;
             }
-            _ if n == 0 => break,
+            _ if message.is_empty() => break,
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use super::start::{not_running, require_running, stop_settings};
 use super::state::Status;
 use crate::runtime::cgroup::Cgroup;
 use crate::sys::file::Ownership;
-use crate::sys::socket::{MAX_MESSAGE, Socket};
+use crate::sys::socket::Socket;
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -152,12 +152,11 @@ impl Container {
 
 /// Listens until the supervisor says that it has ended, or is gone.
 fn wait_for_end(socket: &Socket) -> Result<Option<i32>> {
-    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        let (n, _) = socket.receive(&mut buffer).context("hear from the supervisor")?;
-        match Event::decode(&buffer[..n]) {
+        let (message, _) = socket.receive_message().context("hear from the supervisor")?;
+        match Event::decode(&message) {
             Some(Event::Exited(status) | Event::Failed(status, _)) => return Ok(Some(status)),
-            _ if n == 0 => return Ok(None),
+            _ if message.is_empty() => return Ok(None),
             _ => {}
         }
     }

@@ -21,6 +21,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// What is read at once from a container that says little, in bytes.
+const LITTLE: usize = 4095;
+
 /// A process that is still there after this is worth giving back the memory that its start took.
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -159,7 +162,7 @@ impl Session {
         self.input.clear();
         self.input_ends = false;
         self.wishes = Wishes::default();
-        self.buffer.resize(MAX_MESSAGE - 1, 0);
+        self.buffer.resize(LITTLE, 0);
         let mut settle_at = Some(Instant::now() + SETTLING);
         let exit = loop {
             let mut patience = self.wishes.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -336,6 +339,7 @@ impl Session {
                 return false;
             }
         };
+        let is_full = n == self.buffer.len();
         let data = &self.buffer[..n];
         if let Some(log) = &mut self.log {
             // A full disk must stop neither the container nor its clients; there may be room again for the next piece.
@@ -345,6 +349,9 @@ impl Session {
         let mut packet = None;
         for client in self.clients.iter_mut().filter(|c| c.attached) {
             client.queue.push_back(packet.get_or_insert_with(|| event.encode()).clone());
+        }
+        if is_full {
+            self.buffer.resize((2 * n).min(MAX_MESSAGE - 1), 0);
         }
         true
     }
@@ -381,13 +388,11 @@ impl Session {
 
     fn hear_clients(&mut self, readable: &[bool], created: Option<&Created>) {
         let mut gone = Vec::new();
-        let mut packet = vec![0u8; 0];
         for (index, _) in readable.iter().enumerate().filter(|(_, r)| **r) {
-            packet.resize(MAX_MESSAGE, 0);
             let Some(client) = self.clients.get(index) else { continue };
-            match client.socket.receive(&mut packet) {
-                Ok((0, _)) => gone.push((index, true)),
-                Ok((n, _)) => match Request::decode(&packet[..n]) {
+            match client.socket.receive_message() {
+                Ok((packet, _)) if packet.is_empty() => gone.push((index, true)),
+                Ok((packet, _)) => match Request::decode(&packet) {
                     Some(Request::Detach) => gone.push((index, false)),
                     Some(request) => self.heed(index, request, created),
                     None => {}

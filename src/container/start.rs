@@ -22,7 +22,7 @@ use crate::runtime::handshake::{Failure, Stage};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::Ownership;
 use crate::sys::signal;
-use crate::sys::socket::{MAX_MESSAGE, Socket};
+use crate::sys::socket::Socket;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::FileType;
@@ -83,14 +83,13 @@ fn take_when_free(container: &Container) -> Result<Ownership> {
 /// Why it does not, as a [`Failure`] with the exit status of `run`.
 pub fn wait_until_started(supervisor: &Socket) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        let (n, _) = supervisor.receive(&mut buffer).context("hear from the supervisor")?;
-        match Event::decode(&buffer[..n]) {
+        let (message, _) = supervisor.receive_message().context("hear from the supervisor")?;
+        match Event::decode(&message) {
             Some(Event::Started | Event::Exited(_)) => return Ok(warnings),
             Some(Event::Failed(status, text)) => return Err(failure(status, text)),
             Some(Event::Warning(text)) => warnings.push(text.to_owned()),
-            _ if n == 0 => bail!("the container's supervisor died"),
+            _ if message.is_empty() => bail!("the container's supervisor died"),
             _ => {}
         }
     }

@@ -17,14 +17,16 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan, specification};
 use crate::runtime::process::Manner;
+use crate::runtime::seccomp::Filter;
 use crate::sys::file::{Aside, Ownership};
 use crate::sys::process::{self, Exit, ProcessId};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The name that this program runs under as a supervisor.
@@ -43,29 +45,33 @@ pub struct Task {
     pub start: Start,
 }
 
-/// Starts a supervisor that waits for its task: a container with these options.
-///
-/// While it waits it makes what takes the kernel longest, if there will be need of it: a network namespace.
-pub fn begin(root: &Root, options: &RunOptions) -> Result<Waiting> {
-    let has_network = !matches!(options.network, NetworkMode::Host | NetworkMode::Container(_));
-    Ok(Waiting::start(NAME, root, |client| work(client, has_network))?.0)
+/// Starts a supervisor that waits for its task: a container of the store in this folder.
+pub fn begin(root: &Path) -> Result<Waiting> {
+    Ok(Waiting::start(NAME, root, main)?.0)
+}
+
+/// Has a supervisor that waits make what takes the kernel longest, if a container with these options will need it: a
+/// network namespace.
+pub fn foretell(supervisor: &Waiting, options: &RunOptions) -> Result<()> {
+    match options.network {
+        NetworkMode::Host | NetworkMode::Container(_) => Ok(()),
+        _ => supervisor.foretell_network(),
+    }
 }
 
 /// The supervisor process, with its end of the connection to the client; returns its exit status.
 pub fn main(client: OwnedFd) -> i32 {
-    work(client, false)
-}
-
-fn work(client: OwnedFd, has_network: bool) -> i32 {
     process::set_name(c"minirun-super");
-    // Without it the namespace is made with the others, and whatever is in the way is told there.
-    let network = if has_network { process::new_network().ok() } else { None };
+    process::keep_memory();
     // There is nobody to tell: the client hears of failures over its connection.
-    i32::from(take_task(client, network).is_err())
+    i32::from(take_task(client).is_err())
 }
 
-fn take_task(client: OwnedFd, network: Option<OwnedFd>) -> Result<()> {
-    let Some((task, client, mut fds)) = task::take::<Task>(client)? else { return Ok(()) };
+fn take_task(client: OwnedFd) -> Result<()> {
+    let mut network = None;
+    // Without it the namespace is made with the others, and whatever is in the way is told there.
+    let taken = task::take::<Task>(client, || network = process::new_network().ok())?;
+    let Some((task, client, mut fds)) = taken else { return Ok(()) };
     let ownership = fds.next().context("the supervisor was given no lock")?;
     let root = Root::open(&task.root, &task.state)?;
     let container = Containers::open(&root).find(&task.id)?;
@@ -194,8 +200,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A run of this length makes the next pause a short one again.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// A user may have changed it meanwhile.
+/// A user may have changed it meanwhile, but for a container that is removed when it ends.
 fn policy_now(container: &Container) -> RestartPolicy {
+    if container.record.options.remove {
+        return RestartPolicy::No;
+    }
     let known = Containers::open(&container.root).find(&container.record.id);
     known.map_or(container.record.options.restart, |c| c.record.options.restart)
 }
@@ -228,7 +237,7 @@ fn run_once(
 ) -> Result<Ended> {
     running.started_at = now();
     running.last_exit = None;
-    let (created, ends, cgroup) = create(container, resources, running, size)?;
+    let Made { created, ends, cgroup, spent } = create(container, resources, running, size)?;
     for text in resources.connection.warnings.drain(..) {
         session.announce(&Event::Warning(&text));
     }
@@ -239,6 +248,8 @@ fn run_once(
     }
     container.tell("start", &[]);
     session.announce(&Event::Started);
+    // Not before the program runs: until then the child shares it, and it would be copied to be taken apart.
+    drop(spent);
     let began = Instant::now();
     session.set_cgroup(cgroup.clone());
     let mut monitor = Monitor::new(container);
@@ -263,13 +274,21 @@ fn run_once(
 /// A container does not outlive its supervisor: only one that has died is ever found and cleaned up.
 pub const MANNER: Manner = Manner { tied: true, preserved_fds: 0, keep_keyring: false, no_pivot: false };
 
-/// Everything that is only needed to begin is gone when this returns.
+/// A container that waits to be started.
+struct Made {
+    created: Created,
+    ends: Ends,
+    cgroup: Cgroup,
+    /// What was only needed to make it.
+    spent: Box<(Spec, Plan)>,
+}
+
 fn create(
     container: &Container,
     resources: &mut Resources,
     running: &mut Running,
     size: Option<(u16, u16)>,
-) -> Result<(Created, Ends, Cgroup)> {
+) -> Result<Made> {
     let Resources { connection, network } = resources;
     let network = network.take();
     let bundle = container.bundle();
@@ -286,9 +305,9 @@ fn create(
         may_lack_cgroup: Some(false),
         manner: MANNER,
     };
-    let plan = Plan::resolve(&spec, &bundle, &face)?;
+    let plan = Plan::resolve(&mut spec, &bundle, &face)?;
     let staged = Cell::new(None);
-    let mut beside = |pid| {
+    let mut beside = |pid, _: Option<&Filter>| {
         if !container.record.networks.is_empty() {
             container.connect_networks(pid, connection)?;
         }
@@ -298,17 +317,19 @@ fn create(
     };
     // Not before it is there: nobody may enter what has not yet left the host's root.
     let mut attend = || staged.take().map_or(Ok(()), Aside::publish).context("write down its processes");
-    let (beside, attend) = (Some(&mut beside as &mut dyn FnMut(i32) -> Result<()>), Some(&mut attend as _));
+    let (beside, attend) = (Some(&mut beside as &mut launch::Beside<'_>), Some(&mut attend as _));
     // Its mark comes between the two, if there is one.
     let at_once = container.record.options.restart == RestartPolicy::No;
     let company = Company { network, beside, attend, at_once, ..Company::default() };
-    if plan.process.terminal {
+    let (created, ends) = if plan.process.terminal {
         let mut created = launch::create(&plan, company)?;
         let master = created.console.take().context("the container made no terminal")?;
-        return Ok((created, Ends::terminal(master)?, plan.cgroup));
-    }
-    let (ends, streams) = session::pipes(container.record.options.interactive)?;
-    Ok((launch::create(&plan, Company { streams: Some(streams), ..company })?, ends, plan.cgroup))
+        (created, Ends::terminal(master)?)
+    } else {
+        let (ends, streams) = session::pipes(container.record.options.interactive)?;
+        (launch::create(&plan, Company { streams: Some(streams), ..company })?, ends)
+    };
+    Ok(Made { created, ends, cgroup: plan.cgroup.clone(), spent: Box::new((spec, plan)) })
 }
 
 fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {

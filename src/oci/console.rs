@@ -119,8 +119,8 @@ impl Flow {
     /// Takes in what is there, gives out what is taken.
     fn move_on(&mut self, from: impl AsFd, to: impl AsFd, readable: bool, writable: bool) {
         if readable {
-            let mut buffer = [0u8; 16 * 1024];
-            match rustix::io::read(from, &mut buffer) {
+            let mut buffer = vec![0u8; 16 * 1024];
+            match rustix::io::read(from, &mut buffer[..]) {
                 Ok(n @ 1..) if !self.gone => self.waiting.extend(&buffer[..n]),
                 Ok(1..) | Err(Errno::AGAIN | Errno::INTR) => {}
                 // A terminal that nobody has open any more says so by an error.

@@ -9,15 +9,17 @@ use crate::runtime::handshake::Failure;
 use crate::runtime::launch::{self, Company, Created};
 use crate::runtime::plan::{Face, Plan};
 use crate::runtime::process::Manner;
+use crate::runtime::seccomp::Filter;
 use crate::sys::errors;
 use crate::sys::file::{Durability, Lock, LockMode, write_atomic};
-use crate::sys::process::ProcessId;
+use crate::sys::process::{self, ProcessId};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Process, Spec};
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -95,8 +97,8 @@ pub fn create(store: &Store, args: &CreateArgs, rootless: Option<bool>, log: &Lo
     hand_over(&args.common, &created).inspect_err(|_| delete::abandon(&container, log)).context(failed)
 }
 
-/// Creates a container, runs its program, and without `--detach` stays with it to its end.
-pub fn run(store: &Store, args: &RunArgs, rootless: Option<bool>, log: &Log) -> Result<u8> {
+/// Creates a container, runs its program, and without `--detach` stays with it to its end. Ends the program.
+pub fn run(store: &Store, args: &RunArgs, rootless: Option<bool>, log: &Log) -> Result<Infallible> {
     let order = Order::of(&args.common, args.detach, rootless, log)?;
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let failed = "minirun-oci run failed";
@@ -108,11 +110,11 @@ pub fn run(store: &Store, args: &RunArgs, rootless: Option<bool>, log: &Log) -> 
         relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
     });
     let ended = ended.inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
-    let Some(exit) = ended else { return Ok(0) };
-    if !args.keep {
+    if ended.is_some() && !args.keep {
         delete::destroy(&container, Status::Stopped, log)?;
     }
-    Ok(exit.status() as u8)
+    // To take apart first what the child shared would copy it page by page.
+    process::exit_now(ended.map_or(0, |exit| exit.status()))
 }
 
 /// A specification that is checked against how it is asked for.
@@ -137,10 +139,10 @@ impl Order {
         Ok(Order { spec, bundle, manner, rootless })
     }
 
-    fn carry_out(self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
+    fn carry_out(mut self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
         let hierarchies = Hierarchies::All;
         let face = Face { id: &args.id, hierarchies, may_lack_cgroup: self.rootless, manner: self.manner };
-        let plan = Plan::resolve(&self.spec, &self.bundle, &face)?;
+        let plan = Plan::resolve(&mut self.spec, &self.bundle, &face)?;
         check_descriptors(self.manner.preserved_fds)?;
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
@@ -176,8 +178,9 @@ impl Order {
         }
         let (staged, container) = (Cell::new(None), Cell::new(None));
         let mut spec = Some(self.spec);
-        let mut beside = |pid: i32| {
-            let record = record(plan, self.bundle.clone(), spec.take().unwrap_or_default(), pid)?;
+        let mut beside = |pid: i32, filter: Option<&Filter>| {
+            let config = spec.take().unwrap_or_default();
+            let record = Record { filter: filter.cloned(), ..record(plan, self.bundle.clone(), config, pid)? };
             let made = Container::new(dir.to_owned(), record);
             staged.set(Some((made.stage()?, made)));
             Ok(())
@@ -228,6 +231,7 @@ fn record(plan: &Plan, bundle: PathBuf, config: Spec, pid: i32) -> Result<Record
         rootfs: plan.rootfs.canonicalize().unwrap_or_else(|_| plan.rootfs.clone()),
         cgroup_paths: plan.cgroup.paths(),
         config,
+        filter: None,
     })
 }
 

@@ -7,15 +7,18 @@ use super::record::{Container, Status, Store};
 use super::values::{self, capability, user};
 use crate::runtime::cgroup::{Cgroup, Hierarchies, Version};
 use crate::runtime::join::{self, Visit};
-use crate::runtime::namespaces;
+use crate::runtime::launch::Created;
+use crate::runtime::namespaces::Kinds;
 use crate::runtime::plan::refuse_labels;
 use crate::runtime::process::{Manner, ProcessPlan};
 use crate::sys::dir::clean;
+use crate::sys::process::{self, Exit};
 use crate::sys::signal::Signals;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Process};
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::path::{Component, Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -91,12 +94,12 @@ impl ExecArgs {
     }
 }
 
-/// Runs a further process in a container; its exit status, unless it is left alone.
-pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
-    let container = store.find(&args.id)?;
-    match container.status() {
-        Status::Stopped => bail!("cannot exec in a stopped container"),
-        Status::Paused if !args.ignore_paused => {
+/// Runs a further process in a container, and ends the program with its exit status, unless it is left alone.
+pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
+    let mut container = store.find(&args.id)?;
+    match container.halted() {
+        Some(Status::Stopped) => bail!("cannot exec in a stopped container"),
+        Some(Status::Paused) if !args.ignore_paused => {
             bail!("cannot exec in a paused container (use --ignore-paused to override)")
         }
         _ if container.is_being_made()? => bail!("cannot exec in a container that is being created"),
@@ -108,7 +111,11 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
     check_descriptors(args.preserve_fds)?;
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
-    let plan = ProcessPlan::from_spec(&process)?.in_container(linux)?;
+    let plan = ProcessPlan::from_spec(&process)?.in_container(linux, linux.seccomp().clone())?;
+    let plan = match container.record.filter.take() {
+        Some(filter) => plan.with_filter(filter),
+        None => plan,
+    };
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
     let cgroup = match container.cgroup().version() {
         // Its first process has moved on then.
@@ -120,24 +127,41 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<u8> {
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
-    let kinds = namespaces::kinds(linux);
+    let kinds = Kinds::of(linux);
     let visit = Visit { init: container.init(), kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
-    let created = join::create(visit, None).map_err(starting).context("exec failed")?;
-    log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
-    log.debug("child process in init(): it is set up, and waits to be started");
+    // Who reads it has waited for our end before: it can still be taken back.
+    let mut pid_file = None;
+    let mut beside = |pid| {
+        let Some(path) = args.pid_file.as_deref() else { return Ok(()) };
+        write_pid(path, pid)?;
+        pid_file = Some(path);
+        Ok(())
+    };
+    let joined = join::create(visit, None, &mut beside).map_err(starting);
+    let ended = joined.and_then(|created| {
+        log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
+        log.debug("child process in init(): it is set up, and starts");
+        follow(created, args.console_socket.as_deref(), signals.as_ref(), log)
+    });
+    let exit = ended.inspect_err(|_| pid_file.map_or((), |path| drop(std::fs::remove_file(path))));
+    let exit = exit.context("exec failed")?;
+    // The program ends with it. To take apart first what the child shared would copy it page by page.
+    process::exit_now(exit.map_or(0, |exit| exit.status()))
+}
+
+/// Stays with a process to its end if there are signals to pass on to it.
+fn follow(created: Created, socket: Option<&Path>, signals: Option<&Signals>, log: &Log) -> Result<Option<Exit>> {
     let ended = (|| {
-        if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
+        if let (Some(master), Some(socket)) = (&created.console, socket) {
             console::send(socket, master)?;
         }
-        args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))?;
         // The terminal is ready before anybody writes to it.
         let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
         log.debug("setns_init: about to exec");
         created.start().map_err(starting)?;
-        relay.zip(signals.as_ref()).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
+        relay.zip(signals).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
     })();
-    let exit = ended.inspect_err(|_| created.abandon()).context("exec failed")?;
-    Ok(exit.map_or(0, |exit| exit.status() as u8))
+    ended.inspect_err(|_| created.abandon())
 }
 
 fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {
@@ -213,6 +237,9 @@ fn with(sets: Option<&LinuxCapabilities>, more: &HashSet<Capability>) -> Result<
 
 /// The container's cgroup, or one below it, in all hierarchies or in some.
 fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
+    if wishes.is_empty() {
+        return Ok(container.cgroup());
+    }
     let mut paths: BTreeMap<String, PathBuf> = container.record.cgroup_paths.clone();
     for wish in wishes {
         let (controllers, path) = match wish.split_once(':') {

@@ -186,7 +186,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     let name = arguments.first().map(PathBuf::from).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     let name = name.unwrap_or_else(|| NAMES[0].to_owned());
     if arguments.iter().any(|a| a == "create" || a == "run" || a == "exec") {
-        process::take_memory();
+        process::keep_memory();
         // Before anything else is done: what has been used of the program so far has to be found again afterwards.
         if let Err(error) = protect::own_program() {
             complain(&format!("protect the own executable: {error}"));
@@ -278,11 +278,11 @@ impl Command {
         match self {
             Command::Create(a) => done(create::create(&store, &a, rootless, log)),
             Command::Start(a) => done(start::start(&store, &a, log)),
-            Command::Run(a) => create::run(&store, &a, rootless, log),
+            Command::Run(a) => create::run(&store, &a, rootless, log).map(|never| match never {}),
             Command::State(a) => done(list::state(&store, &a)),
             Command::Kill(a) => done(signal::kill(&store, &a)),
             Command::Delete(a) => done(delete::delete(&store, &a, log)),
-            Command::Exec(a) => exec::exec(&store, &a, log),
+            Command::Exec(a) => exec::exec(&store, &a, log).map(|never| match never {}),
             Command::Ps(a) => done(list::ps(&store, &a)),
             Command::List(a) => done(list::list(&store, &a)),
             Command::Pause(a) => done(signal::pause(&store, &a)),

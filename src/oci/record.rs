@@ -2,6 +2,7 @@
 
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{Hooks, State};
+use crate::runtime::seccomp::Filter;
 use crate::sys::file::{Aside, Lock, LockMode, read_limited};
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
@@ -38,8 +39,11 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// Its cgroup's directories by controller.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
-    /// The specification that it was made from, with what was changed since.
+    /// The specification that it was made from, with what was changed since, and without what is below.
     pub config: Spec,
+    /// Its filter of system calls as it was compiled: for every further process, too.
+    #[serde(default)]
+    pub filter: Option<Filter>,
 }
 
 /// What a container is doing.
@@ -234,13 +238,18 @@ impl Container {
         self.init().open().context("container not running")
     }
 
+    /// Whether it is stopped or paused; nothing if it is about to do something, or does.
+    pub fn halted(&self) -> Option<Status> {
+        match process::is_alive(self.init()) {
+            false => Some(Status::Stopped),
+            true => self.cgroup().is_frozen().then_some(Status::Paused),
+        }
+    }
+
     /// What it is doing.
     pub fn status(&self) -> Status {
-        if !process::is_alive(self.init()) {
-            return Status::Stopped;
-        }
-        if self.cgroup().is_frozen() {
-            return Status::Paused;
+        if let Some(halted) = self.halted() {
+            return halted;
         }
         // A `start` that was killed may have left a door that nobody is behind. Who comes and says nothing is let go.
         match Listener::is_at(&self.dir, DOOR) {

@@ -5,7 +5,7 @@ use super::log::Log;
 use super::record::{Container, DOOR, Status, Store};
 use crate::runtime::hooks;
 use crate::runtime::launch::Created;
-use crate::runtime::seccomp::Agent;
+use crate::runtime::seccomp::Filter;
 use crate::sys::process::{self, Child};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -26,8 +26,7 @@ pub fn start(store: &Store, args: &StartArgs, log: &Log) -> Result<()> {
         Status::Running | Status::Paused => bail!("cannot start an already running container"),
     }
     let child = Child { pid: container.record.init_process_pid, pidfd: container.pidfd()? };
-    let seccomp = container.record.config.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    let agent = seccomp.map(Agent::from_spec).transpose()?.flatten();
+    let agent = container.record.filter.as_ref().and_then(Filter::agent).cloned();
     let agent = agent.map(|agent| (agent, container.state(Status::Created)));
     let created = match Created::at_door(child, container.dir(), DOOR, agent) {
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {

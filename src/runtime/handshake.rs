@@ -240,9 +240,8 @@ impl ParentEnd {
     /// # Errors
     /// A [`Failure`] that the child reported.
     pub fn next(&self) -> Result<Report> {
-        let mut buffer = vec![0u8; 17 * 1024];
-        let (n, mut fds) = self.0.receive(&mut buffer).context("hear from the container's first process")?;
-        match (&buffer[..n], fds.pop()) {
+        let (message, mut fds) = self.0.receive_message().context("hear from the container's first process")?;
+        match (message.as_slice(), fds.pop()) {
             ([], _) => Ok(Report::End),
             ([READY], None) => Ok(Report::Ready),
             ([LET_IN], None) => Ok(Report::LetIn),

@@ -24,6 +24,7 @@ pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -
                 limited: plan.namespaces.has(libc::CLONE_NEWUSER),
                 groups_stay,
                 door: inheritance.door.take(),
+                filter: inheritance.filter.take(),
                 hooks: (!hooks.is_empty()).then_some((hooks, &state)),
             };
             plan.process.become_it(oom.as_ref(), parent, last)

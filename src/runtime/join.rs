@@ -4,13 +4,15 @@ use super::cgroup::{Cgroup, Entrance};
 use super::console;
 use super::handshake::{self, ChildEnd, Stage};
 use super::hooks::State;
-use super::launch::{Created, Streams};
+use super::launch::{self, Created, Streams};
+use super::namespaces::Kinds;
 use super::process::{Last, Manner, ProcessPlan};
-use super::{namespaces, streams as standard};
+use super::streams as standard;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked, ProcessId};
 use anyhow::{Context, Result};
 use std::fs::File;
+use std::io::PipeReader;
 use std::os::fd::OwnedFd;
 
 /// Where a further process goes, and as what.
@@ -19,7 +21,7 @@ pub struct Visit<'a> {
     /// The container's first process.
     pub init: ProcessId,
     /// The kinds of namespaces that its specification speaks of.
-    pub kinds: i32,
+    pub kinds: Kinds,
     /// The container's cgroup.
     pub cgroup: &'a Cgroup,
     /// What it is to be.
@@ -33,11 +35,18 @@ pub struct Visit<'a> {
 /// Creates a process inside a container, up to the moment before its program runs. Without a terminal and without
 /// streams of its own it gets the caller's.
 ///
+/// `beside` is called with its number while it goes on setting itself up; where nobody else has a say, its program runs
+/// as soon as it can afterwards, and does not wait for [`Created::start`].
+///
 /// The calling process's further children will be in the container's pid namespace too.
-pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
+pub fn create(
+    visit: Visit<'_>,
+    streams: Option<Streams>,
+    beside: &mut dyn FnMut(i32) -> Result<()>,
+) -> Result<Created> {
     let Visit { init, kinds, cgroup, plan, manner, state } = visit;
     let target = init.open().context("the container is not running")?;
-    let foreign = namespaces::foreign(init.pid, kinds);
+    let foreign = kinds.foreign(init.pid);
     let entrance = cgroup.open()?;
     plan.begin()?;
     let groups_are_fixed = process::groups_are_fixed(&init.pid.to_string());
@@ -57,19 +66,24 @@ pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
         joined |= libc::CLONE_NEWPID;
         process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
     }
+    let (filter, writer) = launch::filter_pipe(plan)?;
     let (parent, child_end) = handshake::pair()?;
     let child = match process::fork_into(0, entrance.clone_into()).context("make the process")? {
         Forked::Child => {
-            drop(parent);
+            drop((parent, writer));
             let entered =
                 Entered { target, foreign, joined, groups_are_fixed, has_score: !is_root, entrance, plan, manner };
-            entered.run(streams.as_ref(), child_end)
+            entered.run(streams.as_ref(), filter, child_end)
         }
         Forked::Parent(child) => child,
     };
-    drop((child_end, streams));
+    drop((child_end, streams, filter));
     let agent = plan.agent().map(|agent| (agent.clone(), state.clone()));
-    Created::joined(child, parent, agent)
+    let is_free = !plan.terminal && agent.is_none();
+    Created::joined(child, parent, agent, is_free, |pid| {
+        plan.send_filter(writer)?;
+        beside(pid)
+    })
 }
 
 /// What the child works with.
@@ -89,7 +103,7 @@ struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    fn run(&self, streams: Option<&Streams>, parent: ChildEnd) -> ! {
+    fn run(&self, streams: Option<&Streams>, filter: Option<PipeReader>, parent: ChildEnd) -> ! {
         let entered = self.isolate().map_err(|e| (Stage::Isolation, e));
         let connected = entered.and_then(|oom| match self.connect(streams, &parent) {
             Ok(()) => Ok(oom),
@@ -98,7 +112,7 @@ impl Entered<'_> {
         match connected {
             Ok((oom, groups_stay)) => {
                 let limited = self.in_user_namespace();
-                let last = Last { manner: self.manner, limited, groups_stay, ..Last::default() };
+                let last = Last { manner: self.manner, limited, groups_stay, filter, ..Last::default() };
                 self.plan.become_it(oom.as_ref(), parent, last)
             }
             Err((stage, error)) => {

@@ -4,14 +4,15 @@ use super::cgroup::Entrance;
 use super::handshake::{self, ChildEnd, ParentEnd, Report};
 use super::hooks::State;
 use super::plan::Plan;
-use super::seccomp::Agent;
+use super::process::ProcessPlan;
+use super::seccomp::{Agent, Filter};
 use super::sources::{self, Sources};
 use super::{hooks, init, namespaces};
 use crate::sys::process::{self, Child, Forked};
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::pipe::PipeFlags;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -41,13 +42,16 @@ pub struct Company<'a> {
     pub is_ours: Option<&'a dyn Fn() -> bool>,
     /// Called with the first process as soon as it has its namespaces, while it goes on setting itself up; its program
     /// runs only when this has succeeded.
-    pub beside: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
+    pub beside: Option<&'a mut Beside<'a>>,
     /// Called when the container is there, before any hook.
     pub attend: Option<&'a mut dyn FnMut() -> Result<()>>,
     /// Nothing is left to do between its creation and its start: where nobody else has a say, the program runs as soon
     /// as it can, and does not wait for [`Created::start`].
     pub at_once: bool,
 }
+
+/// What is done beside a child that sets itself up: with its number, and the filter that was compiled for it.
+pub type Beside<'a> = dyn FnMut(i32, Option<&Filter>) -> Result<()> + 'a;
 
 /// A first process that is all set up and waits for the word to run the program.
 #[derive(Debug)]
@@ -81,6 +85,8 @@ pub(super) struct Inheritance {
     pub attended: bool,
     /// The OOM score is inherited.
     pub has_score: bool,
+    /// Where the filter comes from that it awaits.
+    pub filter: Option<PipeReader>,
 }
 
 /// Creates the container of a plan up to the moment before its program runs.
@@ -104,13 +110,14 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     let at_once = company.at_once && is_free && plan.manner.tied;
     let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
     let (streams, door) = (company.streams, company.door);
-    let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score };
+    let (filter, writer) = filter_pipe(&plan.process)?;
+    let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score, filter };
     let (beside, attend, is_ours) = (company.beside, company.attend, company.is_ours);
-    let created = fork(plan, inheritance, &joined, company.network.as_ref()).and_then(|mut created| {
-        let settled = created.prepare(plan, beside).and_then(|()| {
-            // If it is dead by now, its last words are read next.
-            if at_once && created.parent.go().is_ok() {
-                created.word = Word::Said;
+    let forked = fork(plan, inheritance, &joined, company.network.as_ref(), writer);
+    let created = forked.and_then(|(mut created, writer)| {
+        let settled = created.prepare(plan, writer, beside).and_then(|()| {
+            if at_once {
+                created.go_at_once();
             }
             created.settle(plan, attend)
         });
@@ -129,12 +136,20 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     created
 }
 
+/// Both ends of the way for the filter that a process awaits, if it does.
+pub(super) fn filter_pipe(process: &ProcessPlan) -> Result<(Option<PipeReader>, Option<PipeWriter>)> {
+    let made = process.awaits_filter().then(io::pipe).transpose().context("make a pipe for the seccomp filter")?;
+    Ok(made.unzip())
+}
+
+/// The child, and in its parent the way for its filter.
 fn fork(
     plan: &Plan,
     inheritance: Inheritance,
     joined: &[(i32, OwnedFd)],
     network: Option<&OwnedFd>,
-) -> Result<Created> {
+    writer: Option<PipeWriter>,
+) -> Result<(Created, Option<PipeWriter>)> {
     let (parent, child_end) = handshake::pair()?;
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
@@ -157,14 +172,15 @@ fn fork(
     };
     match forked {
         Forked::Child => {
-            drop(parent);
+            // Who holds it himself would never see its end.
+            drop((parent, writer));
             match joined {
                 [] => init::run(plan, inheritance, child_end),
                 _ => helper(plan, inheritance, joined, child_end),
             }
         }
         Forked::Parent(child) if joined.is_empty() => {
-            Ok(Created { child, console: None, parent, word: Word::Unsaid, agent })
+            Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, writer))
         }
         Forked::Parent(helper) => {
             // Only the child may hold its end, or its death would go unnoticed.
@@ -174,7 +190,8 @@ fn fork(
             match born? {
                 Report::Born(pid) => {
                     let pidfd = process::pidfd_open(pid).context(what)?;
-                    Ok(Created { child: Child { pid, pidfd }, console: None, parent, word: Word::Unsaid, agent })
+                    let child = Child { pid, pidfd };
+                    Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, writer))
                 }
                 other => bail!("the helper said {other:?} instead of making the container's first process"),
             }
@@ -212,15 +229,34 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
 }
 
 impl Created {
-    /// A child made elsewhere that keeps to the same protocol.
-    pub(super) fn joined(child: Child, parent: ParentEnd, agent: Option<(Agent, State)>) -> Result<Created> {
+    /// A child made elsewhere that keeps to the same protocol; it is told beforehand that it may go if it is free to.
+    pub(super) fn joined(
+        child: Child,
+        parent: ParentEnd,
+        agent: Option<(Agent, State)>,
+        is_free: bool,
+        beside: impl FnOnce(i32) -> Result<()>,
+    ) -> Result<Created> {
         let mut created = Created { child, console: None, parent, word: Word::Unsaid, agent };
-        match created.wait_until_ready(&mut || Ok(())) {
+        let settled = beside(created.child.pid).and_then(|()| {
+            if is_free {
+                created.go_at_once();
+            }
+            created.wait_until_ready(&mut || Ok(()))
+        });
+        match settled {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
                 Err(error)
             }
+        }
+    }
+
+    /// If it is dead by now, its last words are read next.
+    fn go_at_once(&mut self) {
+        if self.parent.go().is_ok() {
+            self.word = Word::Said;
         }
     }
 
@@ -233,13 +269,15 @@ impl Created {
     }
 
     /// What the child waits for first, and what is done while it sets itself up.
-    fn prepare(&mut self, plan: &Plan, beside: Option<&mut dyn FnMut(i32) -> Result<()>>) -> Result<()> {
+    fn prepare(&mut self, plan: &Plan, to: Option<PipeWriter>, beside: Option<&mut Beside<'_>>) -> Result<()> {
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.child.pid)?;
             plan.process.limit(self.child.pid)?;
             self.parent.mapped()?;
         }
-        let Err(error) = beside.map_or(Ok(()), |beside| beside(self.child.pid)) else { return Ok(()) };
+        let filter = plan.process.send_filter(to)?;
+        let done = beside.map_or(Ok(()), |beside| beside(self.child.pid, filter.as_ref()));
+        let Err(error) = done else { return Ok(()) };
         // What happened to a child that has ended is the reason for what could not be done to it.
         let mut lives = false;
         let reason = self.wait_until_ready(&mut || {

@@ -210,16 +210,34 @@ fn name(flag: i32) -> &'static str {
 }
 
 /// The kinds of namespace that a specification speaks of, as `CLONE_NEW*` flags.
-pub fn kinds(linux: &Linux) -> i32 {
-    linux.namespaces().iter().flatten().fold(0, |all, namespace| all | flag(namespace.typ()))
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kinds {
+    /// All of them.
+    all: i32,
+    /// Those that were made for the container: nobody else begins in them.
+    made: i32,
 }
 
-/// Those among `kinds` in which a process is elsewhere than the caller. Into others it went by itself.
-pub fn foreign(pid: i32, kinds: i32) -> i32 {
-    let differs = |name: &str| {
-        let of = |who: &str| std::fs::read_link(Path::new("/proc").join(who).join("ns").join(name)).ok();
-        let theirs = of(&pid.to_string());
-        theirs.is_some() && theirs != of("self")
-    };
-    KINDS.iter().filter(|(name, flag)| kinds & flag != 0 && differs(name)).fold(0, |all, (_, flag)| all | flag)
+impl Kinds {
+    /// Those of a specification.
+    pub fn of(linux: &Linux) -> Kinds {
+        linux.namespaces().iter().flatten().fold(Kinds::default(), |kinds, namespace| {
+            let flag = flag(namespace.typ());
+            let is_made = namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty());
+            // To join the own user namespace is an error, to join another own one is not.
+            let is_certain = is_made && flag != libc::CLONE_NEWUSER;
+            Kinds { all: kinds.all | flag, made: if is_certain { kinds.made | flag } else { kinds.made } }
+        })
+    }
+
+    /// Those in which a process is elsewhere than the caller. Into others it went by itself.
+    pub fn foreign(self, pid: i32) -> i32 {
+        let differs = |name: &str| {
+            let of = |who: &str| std::fs::read_link(Path::new("/proc").join(who).join("ns").join(name)).ok();
+            let theirs = of(&pid.to_string());
+            theirs.is_some() && theirs != of("self")
+        };
+        let looked_at = KINDS.iter().filter(|(name, flag)| self.all & !self.made & flag != 0 && differs(name));
+        looked_at.fold(self.made, |all, (_, flag)| all | flag)
+    }
 }

@@ -6,7 +6,7 @@ use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
 use super::hooks::{self, Hook, State};
 use super::scheduling::Treatment;
-use super::seccomp::{Agent, Filter};
+use super::seccomp::{Agent, Draft, Filter};
 use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
@@ -14,11 +14,12 @@ use crate::sys::procfs::ProcFs;
 use crate::sys::socket::Listener;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::{Linux, Process};
+use oci_spec::runtime::{Linux, LinuxSeccomp, Process};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ pub struct ProcessPlan {
     umask: u32,
     capabilities: Capabilities,
     no_new_privs: bool,
-    filter: Option<Filter>,
+    filter: Confinement,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
     treatment: Treatment,
@@ -42,6 +43,15 @@ pub struct ProcessPlan {
     pub terminal: bool,
     /// Rows and columns that the terminal starts with.
     pub console_size: Option<(u16, u16)>,
+}
+
+/// Its filter of system calls.
+#[derive(Clone, Debug)]
+enum Confinement {
+    None,
+    /// To be compiled, and sent to the process while it sets itself up.
+    Draft(Draft),
+    Ready(Filter),
 }
 
 /// Whether there will be another one.
@@ -83,6 +93,8 @@ pub struct Last<'a> {
     pub groups_stay: bool,
     /// Where somebody will come and let it run; its parent does if there is none.
     pub door: Option<Listener>,
+    /// Where the filter comes from that it awaits.
+    pub filter: Option<PipeReader>,
     /// To be run right before the program.
     pub hooks: Option<(&'a [Hook], &'a State)>,
 }
@@ -129,7 +141,7 @@ impl ProcessPlan {
             umask: spec.user().umask().unwrap_or(0o022),
             capabilities,
             no_new_privs: spec.no_new_privileges().unwrap_or(false),
-            filter: None,
+            filter: Confinement::None,
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
             treatment: Treatment::from_spec(spec)?,
@@ -138,19 +150,57 @@ impl ProcessPlan {
         })
     }
 
-    /// With what a container's specification says of all its processes: filter of system calls, execution domain.
+    /// With what a container's specification says of all its processes: execution domain, filter of system calls.
     ///
     /// # Errors
     /// What the kernel does not have.
-    pub fn in_container(mut self, linux: &Linux) -> Result<ProcessPlan> {
+    pub fn in_container(mut self, linux: &Linux, seccomp: Option<LinuxSeccomp>) -> Result<ProcessPlan> {
         self.treatment = self.treatment.with_personality(linux.personality().as_ref())?;
-        self.filter = linux.seccomp().as_ref().map(Filter::compile).transpose().context("linux.seccomp")?;
+        if let Some(seccomp) = seccomp {
+            self.filter = Confinement::Draft(Draft::of(seccomp).context("linux.seccomp")?);
+        }
         Ok(self)
+    }
+
+    /// With a filter that was compiled before.
+    pub fn with_filter(self, filter: Filter) -> ProcessPlan {
+        ProcessPlan { filter: Confinement::Ready(filter), ..self }
+    }
+
+    /// Whether its filter is yet to be compiled, and sent to it.
+    pub fn awaits_filter(&self) -> bool {
+        matches!(self.filter, Confinement::Draft(_))
+    }
+
+    /// Compiles the filter that the process awaits, if it does, and sends it there.
+    ///
+    /// # Errors
+    /// What the kernel cannot carry out.
+    pub fn send_filter(&self, to: Option<PipeWriter>) -> Result<Option<Filter>> {
+        let (Confinement::Draft(draft), Some(to)) = (&self.filter, to) else { return Ok(None) };
+        let filter = draft.compile().context("linux.seccomp")?;
+        match filter.send(to) {
+            // Why it is gone will be heard from it.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("send the seccomp filter"),
+            _ => Ok(Some(filter)),
+        }
+    }
+
+    fn take_filter(&self, from: Option<PipeReader>) -> Result<Option<Cow<'_, Filter>>> {
+        Ok(match (&self.filter, from) {
+            (Confinement::None, _) => None,
+            (Confinement::Draft(draft), from) => Some(Cow::Owned(draft.receive(from.context("no filter is sent")?)?)),
+            (Confinement::Ready(filter), _) => Some(Cow::Borrowed(filter)),
+        })
     }
 
     /// Who is asked about system calls that the filter does not decide.
     pub fn agent(&self) -> Option<&Agent> {
-        self.filter.as_ref().and_then(Filter::agent)
+        match &self.filter {
+            Confinement::None => None,
+            Confinement::Draft(draft) => draft.agent(),
+            Confinement::Ready(filter) => filter.agent(),
+        }
     }
 
     /// Its user.
@@ -201,7 +251,11 @@ impl ProcessPlan {
     }
 
     fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
-        let program = match self.prepare(oom, &last, parent) {
+        let filter = match self.take_filter(last.filter.take()) {
+            Err(error) => return (Stage::Identity, error),
+            Ok(filter) => filter,
+        };
+        let program = match self.prepare(oom, &last, filter.as_deref(), parent) {
             Err(failure) => return failure,
             Ok(program) => program,
         };
@@ -211,7 +265,7 @@ impl ProcessPlan {
         let env = self.environment();
         // As late as can be: a strict filter may allow hardly more than the program itself needs.
         if self.no_new_privs
-            && let Err(error) = self.install_filter(parent)
+            && let Err(error) = install(filter.as_deref(), parent)
         {
             return (Stage::Identity, error);
         }
@@ -226,6 +280,7 @@ impl ProcessPlan {
         &self,
         oom: Option<&File>,
         last: &Last<'_>,
+        filter: Option<&Filter>,
         parent: &ChildEnd,
     ) -> Result<CString, (Stage, anyhow::Error)> {
         let streams = streams::refuse_directories().and_then(|()| streams::replace_null());
@@ -233,7 +288,7 @@ impl ProcessPlan {
         self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
         // Without no_new_privs it takes a capability that may be gone afterwards.
         if !self.no_new_privs {
-            self.install_filter(parent).map_err(|e| (Stage::Identity, e))?;
+            install(filter, parent).map_err(|e| (Stage::Identity, e))?;
         }
         let entered = self.enter_directory(Attempt::First).map_err(|e| (Stage::WorkingDirectory, e))?;
         self.change_identity(last.groups_stay).map_err(|e| (Stage::Identity, e))?;
@@ -242,14 +297,6 @@ impl ProcessPlan {
         }
         self.finish(last, parent).map_err(|e| (Stage::Identity, e))?;
         program::find(&self.args, &self.env).map_err(|e| (Stage::Exec, e))
-    }
-
-    fn install_filter(&self, parent: &ChildEnd) -> Result<()> {
-        let Some(filter) = &self.filter else { return Ok(()) };
-        match filter.install()? {
-            Some(listener) => parent.hand_listener(&listener),
-            None => Ok(()),
-        }
     }
 
     /// Programs count on a home.
@@ -316,6 +363,13 @@ impl ProcessPlan {
         // Closed and not only marked: the program is yet to be looked up, by a path that may lead through them.
         process::close_all_but(first, &kept).context("close inherited descriptors")?;
         process::close_on_exec_from(first).context("have the last descriptors closed")
+    }
+}
+
+fn install(filter: Option<&Filter>, parent: &ChildEnd) -> Result<()> {
+    match filter.map_or(Ok(None), Filter::install)? {
+        Some(listener) => parent.hand_listener(&listener),
+        None => Ok(()),
     }
 }
 

@@ -329,18 +329,37 @@ pub fn unshare(flags: i32) -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?)
 }
 
-/// Drops capabilities from this number on from the bounding set, as far as the kernel has them.
-pub fn drop_capabilities_from(first: u32) -> io::Result<()> {
-    for number in first..64 {
-        // SAFETY: it takes numbers only.
-        let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
-        match io::Error::last_os_error() {
-            _ if rc == 0 => {}
-            e if e.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
-            e => return Err(e),
+/// Drops what is not in a set of capabilities, a bit for each number, from the bounding set, as far as the kernel has it.
+pub fn limit_capabilities(bounding: u64) -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
+    for number in (0..64).filter(|number| bounding >> number & 1 == 0) {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => return Ok(()),
+            // Who may not drop it may be without it already.
+            Err(e) if capability_is_in_bounding_set(capability)? => return Err(e.into()),
+            Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// Sets three of the caller's sets of capabilities, as far as its permitted set allows, which is the result.
+pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io::Result<u64> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let reachable = capabilities(None)?.permitted;
+    let within = |set| CapabilitySet::from_bits_retain(set) & reachable;
+    let sets =
+        CapabilitySets { effective: within(effective), permitted: within(permitted), inheritable: within(inheritable) };
+    set_capabilities(None, sets)?;
+    Ok(reachable.bits())
+}
+
+/// Adds a capability to the ambient set.
+pub fn raise_ambient_capability(number: u32) -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, configure_capability_in_ambient_set};
+    Ok(configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)?)
 }
 
 /// Forbids other processes without CAP_SYS_PTRACE to look into this one until its next execve.
@@ -515,30 +534,11 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Asks for the heap and the stack that reading a specification takes, at once: it is a page fault for each page
-/// otherwise. No harm is done where the kernel does not know how.
-pub fn take_memory() {
-    const MORE_HEAP: i32 = 32 << 10;
-    const STACK: usize = 96 << 10;
-    // More than is left of what the heap begins with, less than what gets a mapping of its own.
-    const BEYOND: usize = 127 << 10;
-    // SAFETY: sets parameters of the allocator: more at once, and nothing given back in between.
-    unsafe {
-        libc::mallopt(libc::M_TOP_PAD, MORE_HEAP);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
-    }
-    let more = std::hint::black_box(Vec::<u8>::with_capacity(BEYOND));
-    let top = more.as_ptr().addr();
-    drop(more);
-    // SAFETY: asks where the heap ends.
-    let end = unsafe { libc::sbrk(0) }.addr();
-    let here = (&raw const top).addr();
-    for (from, to) in [(top, end), (here.saturating_sub(STACK), here)] {
-        let from = from & !4095;
-        let length = to.saturating_sub(from) & !4095;
-        // SAFETY: gives pages to what is mapped there, and changes no content.
-        unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_POPULATE_WRITE) };
-    }
+/// Has the heap keep what is freed, for a process that soon needs it again: each page costs a fault anew, and two
+/// microseconds. [`trim_heap`] gives it back nevertheless.
+pub fn keep_memory() {
+    // SAFETY: sets a parameter of the allocator.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX) };
 }
 
 /// Drops this process's mappings of its program's file; pages come back from the page cache when they are used.

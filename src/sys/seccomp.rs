@@ -17,6 +17,27 @@ pub struct Instruction {
     pub operand: u32,
 }
 
+impl Instruction {
+    /// Its length as bytes.
+    pub const LENGTH: usize = 8;
+
+    /// As the kernel has it in memory.
+    pub fn to_bytes(self) -> [u8; Instruction::LENGTH] {
+        let mut bytes = [0; Instruction::LENGTH];
+        bytes[..2].copy_from_slice(&self.code.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&[self.jump_true, self.jump_false]);
+        bytes[4..].copy_from_slice(&self.operand.to_ne_bytes());
+        bytes
+    }
+
+    /// From [`Instruction::to_bytes`].
+    pub fn from_bytes(bytes: [u8; Instruction::LENGTH]) -> Instruction {
+        let [c0, c1, jump_true, jump_false, operand @ ..] = bytes;
+        let (code, operand) = (u16::from_ne_bytes([c0, c1]), u32::from_ne_bytes(operand));
+        Instruction { code, jump_true, jump_false, operand }
+    }
+}
+
 /// `SECCOMP_FILTER_FLAG_TSYNC`: all threads of the process get the filter.
 pub const TSYNC: u32 = 1;
 /// `SECCOMP_FILTER_FLAG_LOG`: every action but "allow" may be logged.

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -73,6 +73,21 @@ impl Socket {
                 other => return Ok(other.map(drop)?),
             }
         }
+    }
+
+    /// Receives one message (an empty one when the other end is gone) and its descriptors. It takes no more memory than
+    /// the message needs: most are a few bytes long.
+    pub fn receive_message(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let length = loop {
+            match recv(&self.0, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+                Err(Errno::INTR | Errno::CONNRESET) => continue,
+                other => break other?.1,
+            }
+        };
+        let mut message = vec![0; length];
+        let (n, fds) = self.receive(&mut message)?;
+        message.truncate(n);
+        Ok((message, fds))
     }
 
     /// Receives one message into `buffer`: its length (0 when the other end is gone) and its descriptors.

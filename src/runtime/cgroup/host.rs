@@ -4,6 +4,7 @@ use crate::sys::file::read_kernel_text;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Where the kernel's cgroup file systems are mounted, by convention of every distribution.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -57,8 +58,13 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Looks which cgroups this host has.
+/// Which cgroups this host has, looked up once.
 pub fn version() -> Version {
+    static VERSION: OnceLock<Version> = OnceLock::new();
+    *VERSION.get_or_init(look)
+}
+
+fn look() -> Version {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
     let is_v2 = |path: &Path| {
         let dir = File::open(path);

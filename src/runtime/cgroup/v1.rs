@@ -5,6 +5,7 @@ use super::limits::{BlockIo, Limits, Rate};
 use super::rules::{self, Access};
 use super::{Cgroup, Entrance, Member, UNIFIED};
 use crate::sys::bpf::DeviceRule;
+use crate::sys::errors::errno;
 use anyhow::{Context, Error, Result, bail, ensure};
 use std::fs::File;
 use std::io;
@@ -37,10 +38,18 @@ pub fn create(cgroup: &Cgroup, limits: &Limits, existed: bool) -> Result<Entranc
 
 pub fn open(cgroup: &Cgroup) -> Result<Entrance> {
     let mut entrance = Entrance { into: None, tasks: Vec::new() };
-    for member in cgroup.members.iter().filter(|m| m.dir.exists()) {
-        add_entrance(member, &mut entrance)?;
+    let mut missing = None;
+    for member in &cgroup.members {
+        match add_entrance(member, &mut entrance) {
+            // It may be in some of the hierarchies only.
+            Err(error) if errno(&error) == Some(libc::ENOENT) => missing = missing.or(Some(error)),
+            other => other?,
+        }
     }
-    Ok(entrance)
+    match missing {
+        Some(error) if entrance.into.is_none() && entrance.tasks.is_empty() => Err(error),
+        _ => Ok(entrance),
+    }
 }
 
 fn add_entrance(member: &Member, entrance: &mut Entrance) -> Result<()> {

@@ -5,12 +5,12 @@ use crate::runtime::hooks::State;
 use crate::sys::socket::send_descriptor;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// A process that listens on a socket for those whose calls it is to decide about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agent {
     path: PathBuf,
     metadata: Option<String>,

@@ -21,14 +21,80 @@ use abi::Abi;
 pub use agent::Agent;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
-/// A filter, ready to be installed.
-#[derive(Clone, Debug)]
+/// A filter, ready to be installed. Written down, it is for this kind of machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Filter {
+    #[serde(with = "text")]
     program: Vec<Instruction>,
     flags: u32,
     agent: Option<Agent>,
+}
+
+/// A filter that is yet to be compiled: by a parent, while its child sets itself up, and then sent there.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    spec: LinuxSeccomp,
+    agent: Option<Agent>,
+}
+
+impl Draft {
+    /// The filter of a specification.
+    ///
+    /// # Errors
+    /// A machine that we know no system calls of; an agent that is needed and not there.
+    pub fn of(spec: LinuxSeccomp) -> Result<Draft> {
+        Abi::native().context(UNSUPPORTED)?;
+        Ok(Draft { agent: Agent::from_spec(&spec)?, spec })
+    }
+
+    /// See [`Filter::compile`].
+    pub fn compile(&self) -> Result<Filter> {
+        Filter::compile(&self.spec)
+    }
+
+    /// See [`Filter::agent`].
+    pub fn agent(&self) -> Option<&Agent> {
+        self.agent.as_ref()
+    }
+
+    /// The filter that a parent has compiled of it and sent by [`Filter::send`].
+    ///
+    /// # Errors
+    /// The parent is gone.
+    pub fn receive(&self, from: impl Read) -> Result<Filter> {
+        let mut bytes = Vec::new();
+        from.take(LIMIT).read_to_end(&mut bytes).context("receive the seccomp filter")?;
+        let program =
+            program::from_bytes(&bytes).filter(|program| !program.is_empty()).context("the parent is gone")?;
+        Ok(Filter { program, flags: flags(&self.spec, self.agent.is_some()), agent: self.agent.clone() })
+    }
+}
+
+/// More than the longest program has, and less than a pipe holds, in bytes.
+const LIMIT: u64 = 48 << 10;
+
+const UNSUPPORTED: &str = "seccomp is not supported on this architecture";
+
+/// Instructions as base64.
+mod text {
+    use super::{Instruction, program};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(program: &[Instruction], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(program::to_bytes(program)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Instruction>, D::Error> {
+        let bytes = BASE64.decode(String::deserialize(from)?).map_err(D::Error::custom)?;
+        program::from_bytes(&bytes).ok_or_else(|| D::Error::custom("a filter ends in the middle of an instruction"))
+    }
 }
 
 /// Needed before and after a filter with a listener is in place, to hand that listener on.
@@ -40,7 +106,7 @@ impl Filter {
     /// # Errors
     /// What the kernel cannot carry out, and a machine that we know no system calls of.
     pub fn compile(spec: &LinuxSeccomp) -> Result<Filter> {
-        let host = Abi::native().context("seccomp is not supported on this architecture")?;
+        let host = Abi::native().context(UNSUPPORTED)?;
         let agent = Agent::from_spec(spec)?;
         Ok(Filter { program: compile_for(spec, host)?, flags: flags(spec, agent.is_some()), agent })
     }
@@ -53,6 +119,14 @@ impl Filter {
     /// What the kernel says: without no_new_privs it takes `CAP_SYS_ADMIN`.
     pub fn install(&self) -> Result<Option<OwnedFd>> {
         seccomp::install(&self.program, self.flags).context("install the seccomp filter")
+    }
+
+    /// Sends its program to a child that has the [`Draft`]. A pipe takes all of it at once.
+    ///
+    /// # Errors
+    /// The child is gone.
+    pub fn send(&self, mut to: impl Write) -> io::Result<()> {
+        to.write_all(&program::to_bytes(&self.program))
     }
 
     /// Who decides about the calls whose action is `SCMP_ACT_NOTIFY`.

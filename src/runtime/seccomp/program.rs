@@ -60,6 +60,17 @@ pub fn assemble(policies: &[Policy]) -> Result<Vec<Instruction>> {
     Ok(writer.backwards)
 }
 
+/// Instructions one after the other, as the kernel has them in memory.
+pub fn to_bytes(program: &[Instruction]) -> Vec<u8> {
+    program.iter().flat_map(|instruction| instruction.to_bytes()).collect()
+}
+
+/// From [`to_bytes`]; nothing if the last one is not whole.
+pub fn from_bytes(bytes: &[u8]) -> Option<Vec<Instruction>> {
+    let (whole, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| whole.iter().copied().map(Instruction::from_bytes).collect())
+}
+
 fn ranges<'a>(policy: &'a Policy, x32: Option<&'a Policy>) -> Vec<Range<'a>> {
     let mut ranges = Vec::new();
     match (policy.abi, x32) {

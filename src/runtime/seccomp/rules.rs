@@ -93,8 +93,9 @@ impl Rule {
 /// Actions and comparisons that cannot be.
 pub fn policies(spec: &LinuxSeccomp, host: Abi) -> Result<Vec<Policy>> {
     let default = action(spec.default_action(), spec.default_errno_ret()).context("the default action")?;
-    let mut rules = Vec::new();
-    let mut calls = Vec::new();
+    let names = spec.syscalls().iter().flatten().map(|entry| entry.names().len()).sum();
+    let mut rules = Vec::with_capacity(names);
+    let mut calls = Vec::with_capacity(names);
     for entry in spec.syscalls().iter().flatten() {
         add_rules(entry, default, &mut rules, &mut calls)
             .with_context(|| format!("the rule for {:?}", entry.names()))?;
@@ -168,8 +169,11 @@ fn verdicts(abi: Abi, rules: &[Rule]) -> Vec<(u32, Verdict)> {
         }
     }
     found.sort_unstable();
+    // Every container's start pays for a list that is copied as it grows.
+    let mut verdicts = Vec::with_capacity(found.len());
     let groups = found.chunk_by(|a, b| a.number() == b.number());
-    groups.map(|group| (group[0].number(), verdict(rules, group))).collect()
+    verdicts.extend(groups.map(|group| (group[0].number(), verdict(rules, group))));
+    verdicts
 }
 
 /// A number for which there is a rule: that of the rule's call or of its multiplexer, which rule, and whether it is the
