@@ -97,3 +97,70 @@ fn whom_a_filter_keeps_from_leaving_groups_does_not_run() {
     let kept = b.run(&["id"]);
     assert!(kept.code == 1 && kept.out.is_empty() && kept.err.contains("become user 0 in group 0"), "{kept:?}");
 }
+
+#[test]
+fn every_further_process_has_the_filter_that_the_container_was_made_with() {
+    let mut b = Bundle::new();
+    b.change("mkdir -p made");
+    b.config["process"]["noNewPrivileges"] = json!(false);
+    b.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ESTALE}]
+    });
+    b.start_sleeping();
+    let refused = |options: &[&str], name: &str| {
+        let made = b.exec(options, &["mkdir", &format!("/made/{name}")]);
+        assert!(made.code == 1 && made.err.contains("Stale file handle"), "{name}: {made:?}");
+    };
+    refused(&[], "at-first");
+    refused(&["--no-new-privs"], "without-new-privileges");
+    let updated = done(&mut b.oci(&["update", "--pids-limit", "50", b.id()]));
+    assert_eq!(updated.code, 0, "{updated:?}");
+    refused(&[], "after-an-update");
+    std::fs::write(b.dir().join("config.json"), "{}").unwrap();
+    refused(&[], "without-the-bundle");
+    assert_eq!(std::fs::read_dir(b.rootfs().join("made")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_filter_that_cannot_be_leaves_nothing_and_calls_nobody() {
+    let mut b = Bundle::new();
+    let mark = b.store.path("called");
+    b.config["hooks"] = json!({"prestart": [{"path": "/bin/touch", "args": ["touch", mark]}]});
+    for (rule, expected) in [
+        (json!({"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 70000}), "errnoRet 70000 is not an error"),
+        (
+            json!({"names": ["kill"], "action": "SCMP_ACT_KILL",
+                "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}),
+            "there is no argument 6",
+        ),
+    ] {
+        b.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        let result = b.run(&["true"]);
+        let told = result.err.contains("linux.seccomp") && result.err.contains(expected);
+        assert!(result.code == 1 && told, "{expected}: {result:?}");
+        let left = done(&mut b.oci(&["list", "-q"]));
+        assert_eq!((left.out.as_str(), mark.exists()), ("", false), "{expected}");
+    }
+    b.config["linux"].as_object_mut().unwrap().remove("seccomp");
+    assert_eq!(b.run(&["true"]).code, 0);
+    assert!(mark.exists());
+}
+
+#[test]
+fn the_number_of_a_process_that_does_not_run_is_not_left_in_its_file() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    let file = b.store.path("number");
+    let options = ["--pid-file", file.to_str().unwrap()];
+    let missing = b.exec(&options, &["/no/such/program"]);
+    assert!(missing.code == 255 && missing.err.contains("/no/such/program"), "{missing:?}");
+    assert!(!file.exists(), "{:?}", std::fs::read_to_string(&file));
+    let runs = b.exec(&options, &["sh", "-c", "readlink /proc/self/ns/pid"]);
+    assert_eq!(runs.code, 0, "{runs:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().parse::<i32>().is_ok_and(|pid| pid > 1));
+    let before = std::fs::read_to_string(&file).unwrap();
+    let impossible = b.exec(&["--pid-file", "/dev/null/number"], &["true"]);
+    assert!(impossible.code == 255 && impossible.err.contains("/dev/null/number"), "{impossible:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}
