@@ -10,10 +10,12 @@
 //! ```
 //!
 //! Each run makes the cgroups with device rules, all namespaces, a volatile
-//! overlay, /proc, /sys, /dev, masked and read-only paths, a new root, loopback,
-//! a host name, a filter of system calls of the usual size, Docker's default
-//! capabilities, and removes what it made. It leaves out what is an engine's own
-//! work: an image, a record, a log, making the filter.
+//! overlay, /proc, /sys with the container's cgroups, /dev, masked and read-only
+//! paths, a new root, loopback, a host name, a filter of system calls of the usual
+//! size, Docker's default capabilities, and removes what it made; without `bundle`
+//! also the three files about names and the two settings of the network that each
+//! container of Docker's has. It leaves out what is an engine's own work: an image,
+//! a record, a log, making the filter.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -74,6 +76,10 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 /// libc's constant of this name overflowed its type.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// Files about names that are mounted over the image's, and settings of the container's network.
+const NAMES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+const SETTINGS: [(&str, &str); 2] =
+    [("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 2147483647")];
 /// Docker's fourteen default capabilities, as a bit set.
 const CAPS: u64 = 0xa804_25fb;
 
@@ -115,25 +121,35 @@ fn peak(program: &str, args: &[&str]) {
 }
 
 fn repeat(lower: &str, work: &str, n: usize, bundle: bool) {
+    let stubs = Path::new(work).join("floor-stubs");
+    for name in NAMES.iter().filter(|_| !bundle) {
+        let stub = stubs.join(name);
+        let made = fs::create_dir_all(stubs.join("etc")).and_then(|()| fs::write(&stub, ""));
+        made.unwrap_or_else(|e| die(&format!("{}: {e}", stub.display())));
+    }
     for i in 0..n {
         let name = format!("floor-{}-{i}", std::process::id());
         let started = Instant::now();
         let dir = Path::new(work).join(&name);
-        run(Path::new(lower), &dir, &name, bundle);
+        run(Path::new(lower), &stubs, &dir, &name, bundle);
         println!("{}", started.elapsed().as_micros());
     }
 }
 
-fn run(lower: &Path, dir: &Path, name: &str, bundle: bool) {
-    let parts: &[&str] = if bundle { &[""] } else { &["", "upper", "work", "root"] };
+fn run(lower: &Path, stubs: &Path, dir: &Path, name: &str, bundle: bool) {
+    let parts: &[&str] = if bundle { &[""] } else { &["", "upper", "work", "root", "etc"] };
     for part in parts {
         fs::create_dir(dir.join(part)).unwrap_or_else(|e| die(&format!("{}: {e}", dir.display())));
+    }
+    for name in NAMES.iter().filter(|_| !bundle) {
+        fs::write(dir.join(name), "127.0.0.1\tlocalhost\n").unwrap_or_else(|e| die(&format!("{name}: {e}")));
     }
     let groups = make_cgroups(name, bundle);
     let overlay = (!bundle).then(|| {
         c(&format!(
-            "volatile,lowerdir={},upperdir={},workdir={}",
+            "volatile,lowerdir={}:{},upperdir={},workdir={}",
             lower.display(),
+            stubs.display(),
             dir.join("upper").display(),
             dir.join("work").display()
         ))
@@ -144,7 +160,7 @@ fn run(lower: &Path, dir: &Path, name: &str, bundle: bool) {
 
     let (pid, pidfd) = clone_all(into.as_ref().map(AsRawFd::as_raw_fd));
     if pid == 0 {
-        child(&groups, overlay.as_ref(), &root);
+        child(&groups, overlay.as_ref(), dir, &root);
     }
     wait(pidfd);
 
@@ -283,7 +299,7 @@ fn wait(pidfd: c_int) {
 
 // ---- the child's part
 
-fn child(groups: &Groups, overlay: Option<&CString>, root: &CString) -> ! {
+fn child(groups: &Groups, overlay: Option<&CString>, dir: &Path, root: &CString) -> ! {
     unsafe {
         for group in &groups.v1 {
             fs::write(group.join("tasks"), "0").expect("join a cgroup");
@@ -302,6 +318,16 @@ fn child(groups: &Groups, overlay: Option<&CString>, root: &CString) -> ! {
         check("mount the root", libc::mount(root.as_ptr(), root.as_ptr(), kind, flags, data) as i64);
         check("chdir", libc::chdir(root.as_ptr()) as i64);
         file_systems();
+        cgroup_view(groups);
+        if overlay.is_some() {
+            for name in NAMES {
+                let source = dir.join(name);
+                mount(source.to_str().expect("a path that is text"), name, "", libc::MS_BIND, "");
+            }
+            for (setting, value) in SETTINGS {
+                fs::write(Path::new("proc/sys").join(setting), value).expect("set a kernel setting");
+            }
+        }
         masks();
 
         let here = c".".as_ptr();
@@ -348,6 +374,28 @@ fn file_systems() {
     unsafe { libc::umask(0o022) };
 }
 
+/// On version 2 those of the namespace, on version 1 a small directory with one of each hierarchy.
+fn cgroup_view(groups: &Groups) {
+    const VIEW: &str = "sys/fs/cgroup";
+    let quiet = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    if groups.v1.is_empty() {
+        return mount("cgroup", VIEW, "cgroup2", quiet | libc::MS_RDONLY, "");
+    }
+    mount("cgroup", VIEW, "tmpfs", quiet, "mode=755,size=64k");
+    for group in groups.v1.iter().chain(&groups.unified) {
+        let place = Path::new(VIEW).join(group.parent().and_then(Path::file_name).expect("a hierarchy"));
+        fs::create_dir(&place).expect("make the place of a hierarchy");
+        let (group, place) = (group.to_str().expect("a path"), place.to_str().expect("a path"));
+        mount(group, place, "", libc::MS_BIND, "");
+    }
+    let read_only: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+    let (path, size) = (c(VIEW), size_of_val(&read_only));
+    let set = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), libc::AT_RECURSIVE, &read_only, size)
+    };
+    check("mount_setattr", set);
+}
+
 fn masks() {
     for path in MASKED {
         match fs::metadata(path) {
@@ -379,9 +427,10 @@ fn loopback_up() {
     }
 }
 
-/// As many instructions as Docker's default profile comes to, and as many of them on the way to allowing a call.
+/// As many instructions as Docker's default profile comes to here with its three kinds of system calls, and as many of
+/// them on the way to allowing a call.
 fn filter() {
-    const LENGTH: usize = 111;
+    const LENGTH: usize = 341;
     const STEPS: usize = 16;
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];

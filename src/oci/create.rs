@@ -22,6 +22,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -89,12 +90,13 @@ impl Common {
     }
 }
 
-/// Creates a container that waits to be started.
-pub fn create(store: &Store, args: &CreateArgs, rootless: Option<bool>, log: &Log) -> Result<()> {
+/// Creates a container that waits to be started. Ends the program.
+pub fn create(store: &Store, args: &CreateArgs, rootless: Option<bool>, log: &Log) -> Result<Infallible> {
     let order = Order::of(&args.common, true, rootless, log)?;
     let failed = "minirun-oci create failed";
     let (container, created) = order.carry_out(store, &args.common, true, log).context(failed)?;
-    hand_over(&args.common, &created).inspect_err(|_| delete::abandon(&container, log)).context(failed)
+    hand_over(&args.common, &created).inspect_err(|_| delete::abandon(&container, log)).context(failed)?;
+    process::exit_now(0)
 }
 
 /// Creates a container, runs its program, and without `--detach` stays with it to its end. Ends the program.
@@ -139,10 +141,11 @@ impl Order {
         Ok(Order { spec, bundle, manner, rootless })
     }
 
-    fn carry_out(mut self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Container, Created)> {
+    fn carry_out(mut self, store: &Store, args: &Common, waits: bool, log: &Log) -> Result<(Box<Container>, Created)> {
         let hierarchies = Hierarchies::All;
         let face = Face { id: &args.id, hierarchies, may_lack_cgroup: self.rootless, manner: self.manner };
-        let plan = Plan::resolve(&mut self.spec, &self.bundle, &face)?;
+        // It is not taken apart: the child shares it, and it would be copied for that.
+        let plan = ManuallyDrop::new(Plan::resolve(&mut self.spec, &self.bundle, &face)?);
         check_descriptors(self.manner.preserved_fds)?;
         let shares = shares_cgroup(&plan, log);
         let dir = store.claim(&args.id)?;
@@ -171,7 +174,7 @@ impl Order {
         shares_cgroup: bool,
         is_ours: &dyn Fn() -> bool,
         log: &Log,
-    ) -> Result<(Container, Created)> {
+    ) -> Result<(Box<Container>, Created)> {
         let door = waits.then(|| Listener::bind(dir, DOOR).context("make the container's door")).transpose()?;
         if !shares_cgroup {
             note_cgroup(dir, &plan.cgroup)?;
@@ -181,7 +184,7 @@ impl Order {
         let mut beside = |pid: i32, filter: Option<&Filter>| {
             let config = spec.take().unwrap_or_default();
             let record = Record { filter: filter.cloned(), ..record(plan, self.bundle.clone(), config, pid)? };
-            let made = Container::new(dir.to_owned(), record);
+            let made = Box::new(Container::new(dir.to_owned(), record));
             staged.set(Some((made.stage()?, made)));
             Ok(())
         };

@@ -276,7 +276,7 @@ impl Command {
         let store = Store::at(&global.root);
         let done = |result: Result<()>| result.map(|()| 0);
         match self {
-            Command::Create(a) => done(create::create(&store, &a, rootless, log)),
+            Command::Create(a) => create::create(&store, &a, rootless, log).map(|never| match never {}),
             Command::Start(a) => done(start::start(&store, &a, log)),
             Command::Run(a) => create::run(&store, &a, rootless, log).map(|never| match never {}),
             Command::State(a) => done(list::state(&store, &a)),

@@ -34,7 +34,13 @@ struct Range<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome<'a> {
     Return(u32),
-    Cases { cases: &'a [Case], otherwise: u32, short: bool },
+    Cases {
+        cases: &'a [Case],
+        otherwise: u32,
+        short: bool,
+    },
+    /// What is there already.
+    GoOn(Place),
 }
 
 /// Compiles policies to a program.
@@ -208,16 +214,59 @@ impl Writer {
             Outcome::Return(action) => self.leaf(action),
             Outcome::Cases { cases, otherwise, short } => {
                 let mut next = self.leaf(otherwise);
-                for case in cases.iter().rev() {
+                let mut left = cases;
+                while let Some((case, before)) = left.split_last() {
+                    let alike = left.iter().rev().take_while(|c| c.is_exact() && c.is_like(case)).count();
+                    if alike > 1 {
+                        let (before, among) = left.split_at(left.len() - alike);
+                        next = self.one_of(among, short, next);
+                        left = before;
+                        continue;
+                    }
                     let mut place = self.leaf(case.action);
                     for condition in case.conditions.iter().rev() {
                         place = self.condition(condition, short, place, next);
                     }
-                    next = place;
+                    (next, left) = (place, before);
                 }
                 next
             }
+            Outcome::GoOn(place) => place,
         }
+    }
+
+    /// Cases that compare one argument with one value each, and have the same result: the value is looked for in a tree.
+    fn one_of(&mut self, cases: &[Case], short: bool, no: Place) -> Place {
+        let Some([condition]) = cases.first().map(|c| c.conditions.as_slice()) else { return no };
+        let low = ARGUMENTS + 8 * u32::from(condition.argument);
+        let yes = self.leaf(cases[0].action);
+        let mut values: Vec<u64> = cases.iter().filter_map(Case::value).collect();
+        if short {
+            values.iter_mut().for_each(|value| *value &= u64::from(u32::MAX));
+        }
+        values.sort_unstable();
+        let mut next = no;
+        for group in values.chunk_by(|a, b| a >> 32 == b >> 32).rev() {
+            let mut ranges = Vec::new();
+            let mut beyond = Some(0);
+            for value in group.iter().map(|value| *value as u32) {
+                if let Some(from) = beyond.filter(|from| *from < value) {
+                    add(&mut ranges, from, Outcome::GoOn(no));
+                }
+                add(&mut ranges, value, Outcome::GoOn(yes));
+                beyond = value.checked_add(1);
+            }
+            beyond.into_iter().for_each(|from| add(&mut ranges, from, Outcome::GoOn(no)));
+            let tree = self.tree(&ranges);
+            self.go_on_at(tree);
+            let place = self.push(LOAD, low);
+            if short {
+                return place;
+            }
+            self.branch(IF_EQUAL, (group[0] >> 32) as u32, place, next);
+            next = self.push(LOAD, low + 4);
+        }
+        next
     }
 
     fn condition(&mut self, condition: &Condition, short: bool, yes: Place, no: Place) -> Place {

@@ -42,6 +42,25 @@ pub struct Case {
 }
 
 impl Case {
+    /// The value that an argument must have, if that is the only condition.
+    pub fn value(&self) -> Option<u64> {
+        match self.conditions[..] {
+            [Condition { test: Test::Masked(u64::MAX, value), negated: false, .. }] => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it has such a value.
+    pub fn is_exact(&self) -> bool {
+        self.value().is_some()
+    }
+
+    /// Whether it looks at the same argument first, and has the same result.
+    pub fn is_like(&self, other: &Case) -> bool {
+        let first = |case: &Case| case.conditions.first().map(|c| c.argument);
+        self.action == other.action && first(self) == first(other)
+    }
+
     /// Through a multiplexer, the arguments proper are in memory, where a filter cannot look. What is refused for some
     /// arguments is refused for all, then; what is allowed for some of the later ones is not allowed.
     fn holds_for_multiplexer(&self) -> bool {
