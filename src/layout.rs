@@ -183,12 +183,26 @@ impl Root {
 
     /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
     pub fn empty_trash(&self) {
-        // One at a time: two that delete the same trees only get in each other's way.
-        let Ok(_alone) = Lock::wait(&self.path.join("trash.lock"), LockMode::Exclusive) else { return };
+        self.empty(|lock| Lock::wait(lock, LockMode::Exclusive).ok());
+    }
+
+    /// The same, unless somebody does it already: he will find what was discarded before this call.
+    pub fn have_trash_emptied(&self) {
+        self.empty(|lock| Lock::attempt(lock, LockMode::Exclusive).ok().flatten());
+    }
+
+    /// One at a time: two that delete the same trees only get in each other's way. Who has had the lock looks once more
+    /// when it is free again, for what was left to him.
+    fn empty(&self, lock: impl Fn(&Path) -> Option<Lock>) {
         let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
-        for name in trash.names().unwrap_or_default() {
+        while let Some(alone) = lock(&self.path.join("trash.lock")) {
+            let deleted =
+                trash.names().unwrap_or_default().iter().filter(|name| trash.remove_tree(name).is_ok()).count();
+            drop(alone);
             // What cannot be deleted now stays for the next one.
-            let _ = trash.remove_tree(name);
+            if deleted == 0 || !self.has_trash() {
+                return;
+            }
         }
     }
 

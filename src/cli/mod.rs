@@ -73,6 +73,7 @@ use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -392,8 +393,9 @@ fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
     let BeforeRun { places } = BeforeRun::try_parse_from(before).ok()?;
     let supervisor = std::path::absolute(&places.root).ok().and_then(|root| supervisor::begin(&root).ok());
     process::keep_memory();
-    let definition = switches_with_values(AfterRun::command());
-    let matches = definition.try_get_matches_from(before.iter().take(1).chain(rest)).ok()?;
+    // To take its hundred arguments apart again would take as long as to understand the line.
+    let mut definition = ManuallyDrop::new(switches_with_values(AfterRun::command()));
+    let matches = definition.try_get_matches_from_mut(before.iter().take(1).chain(rest)).ok()?;
     let AfterRun { run } = AfterRun::from_arg_matches(&matches).ok()?;
     Some((Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) }, supervisor))
 }

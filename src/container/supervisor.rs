@@ -126,7 +126,7 @@ fn supervise(
         container.forget_running();
     }
     session.finish()?;
-    container.root.empty_trash();
+    container.root.have_trash_emptied();
     cleaned
 }
 

@@ -27,6 +27,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use record::Store;
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 
 /// The names that this program runs under as an OCI runtime; the second for those who replace that program by it.
@@ -155,7 +156,10 @@ enum ShortExec {
 /// Understands a line that is right, of one of those commands. What is right the long way is so here, and the same.
 fn short(arguments: &[OsString]) -> Option<Cli> {
     fn parse<C: Subcommand>(arguments: &[OsString], command: fn(C) -> Command) -> Option<Cli> {
-        let parsed = Short::<C>::try_parse_from(arguments).ok().filter(|short| !short.global.version)?;
+        // It is not taken apart again: that would take as long as to understand the line.
+        let mut definition = ManuallyDrop::new(Short::<C>::command());
+        let matches = definition.try_get_matches_from_mut(arguments).ok()?;
+        let parsed = Short::<C>::from_arg_matches(&matches).ok().filter(|short| !short.global.version)?;
         Some(Cli { global: parsed.global, command: Some(command(parsed.command)) })
     }
     // A word that only looks like the command leads to a line that is wrong, and so the long way.
