@@ -194,13 +194,16 @@ impl Root {
     /// One at a time: two that delete the same trees only get in each other's way. Who has had the lock looks once more
     /// when it is free again, for what was left to him.
     fn empty(&self, lock: impl Fn(&Path) -> Option<Lock>) {
+        // Nobody cleans up after others for ever.
+        const ROUNDS: usize = 100;
         let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
-        while let Some(alone) = lock(&self.path.join("trash.lock")) {
-            let deleted =
-                trash.names().unwrap_or_default().iter().filter(|name| trash.remove_tree(name).is_ok()).count();
+        for _ in 0..ROUNDS {
+            let Some(alone) = lock(&self.path.join("trash.lock")) else { return };
+            let names = trash.names().unwrap_or_default();
+            let deleted = names.iter().filter(|name| trash.remove_tree(name).is_ok()).count();
             drop(alone);
             // What cannot be deleted now stays for the next one.
-            if deleted == 0 || !self.has_trash() {
+            if !self.has_trash() || (deleted == 0 && !names.is_empty()) {
                 return;
             }
         }

@@ -203,12 +203,12 @@ fn begin(task: &Task) -> Result<(Created, Ends)> {
     let kinds = Kinds::of(linux);
     let visit = Visit { init: task.init, kinds, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
     let (created, ends) = if plan.terminal {
-        let mut created = join::create(visit, None, &mut |_| Ok(()))?;
+        let mut created = join::create(visit, None)?;
         let master = created.console.take().context("the command made no terminal")?;
         (created, Ends::terminal(master)?)
     } else {
         let (ends, streams) = session::pipes(task.interactive && !task.detach)?;
-        (join::create(visit, Some(streams), &mut |_| Ok(()))?, ends)
+        (join::create(visit, Some(streams))?, ends)
     };
     created.start()?;
     Ok((created, ends))

@@ -129,39 +129,26 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     let state = container.state(Status::Running);
     let kinds = Kinds::of(linux);
     let visit = Visit { init: container.init(), kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
-    // Who reads it has waited for our end before: it can still be taken back.
-    let mut pid_file = None;
-    let mut beside = |pid| {
-        let Some(path) = args.pid_file.as_deref() else { return Ok(()) };
-        write_pid(path, pid)?;
-        pid_file = Some(path);
-        Ok(())
-    };
-    let joined = join::create(visit, None, &mut beside).map_err(starting);
-    let ended = joined.and_then(|created| {
-        log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
-        log.debug("child process in init(): it is set up, and starts");
-        follow(created, args.console_socket.as_deref(), signals.as_ref(), log)
-    });
-    let exit = ended.inspect_err(|_| pid_file.map_or((), |path| drop(std::fs::remove_file(path))));
-    let exit = exit.context("exec failed")?;
+    let created = join::create(visit, None).map_err(starting).context("exec failed")?;
+    log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
+    log.debug("child process in init(): it is set up, and starts");
+    let exit =
+        follow(&created, args, signals.as_ref(), log).inspect_err(|_| created.abandon()).context("exec failed")?;
     // The program ends with it. To take apart first what the child shared would copy it page by page.
     process::exit_now(exit.map_or(0, |exit| exit.status()))
 }
 
-/// Stays with a process to its end if there are signals to pass on to it.
-fn follow(created: Created, socket: Option<&Path>, signals: Option<&Signals>, log: &Log) -> Result<Option<Exit>> {
-    let ended = (|| {
-        if let (Some(master), Some(socket)) = (&created.console, socket) {
-            console::send(socket, master)?;
-        }
-        // The terminal is ready before anybody writes to it.
-        let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
-        log.debug("setns_init: about to exec");
-        created.start().map_err(starting)?;
-        relay.zip(signals).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
-    })();
-    ended.inspect_err(|_| created.abandon())
+/// Tells whoever asked about a process, and stays with it to its end if there are signals to pass on to it.
+fn follow(created: &Created, args: &ExecArgs, signals: Option<&Signals>, log: &Log) -> Result<Option<Exit>> {
+    if let (Some(master), Some(socket)) = (&created.console, &args.console_socket) {
+        console::send(socket, master)?;
+    }
+    // The terminal is ready before anybody writes to it.
+    let relay = signals.is_some().then(|| Relay::new(created.console.as_ref())).transpose()?;
+    log.debug("setns_init: about to exec");
+    created.start().map_err(starting)?;
+    args.pid_file.as_deref().map_or(Ok(()), |path| write_pid(path, created.child.pid))?;
+    relay.zip(signals).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
 }
 
 fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {

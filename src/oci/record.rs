@@ -2,7 +2,7 @@
 
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{Hooks, State};
-use crate::runtime::seccomp::Filter;
+use crate::runtime::seccomp::{Agent, Filter};
 use crate::sys::file::{Aside, Lock, LockMode, read_limited};
 use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::Listener;
@@ -280,6 +280,16 @@ impl Container {
     /// Whether its cgroup was made for it alone: who is in another's cgroup does not end with this container.
     pub fn owns_cgroup(&self) -> bool {
         self.dir.join(CGROUP).exists()
+    }
+
+    /// Who is asked about system calls that its filter does not decide.
+    pub fn agent(&self) -> Result<Option<Agent>> {
+        if let Some(filter) = &self.record.filter {
+            return Ok(filter.agent().cloned());
+        }
+        // As it was written down before filters were.
+        let seccomp = self.record.config.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        Ok(seccomp.map(Agent::from_spec).transpose()?.flatten())
     }
 
     /// Its hooks.

@@ -5,7 +5,6 @@ use super::log::Log;
 use super::record::{Container, DOOR, Status, Store};
 use crate::runtime::hooks;
 use crate::runtime::launch::Created;
-use crate::runtime::seccomp::Filter;
 use crate::sys::process::{self, Child};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -26,7 +25,7 @@ pub fn start(store: &Store, args: &StartArgs, log: &Log) -> Result<()> {
         Status::Running | Status::Paused => bail!("cannot start an already running container"),
     }
     let child = Child { pid: container.record.init_process_pid, pidfd: container.pidfd()? };
-    let agent = container.record.filter.as_ref().and_then(Filter::agent).cloned();
+    let agent = container.agent()?;
     let agent = agent.map(|agent| (agent, container.state(Status::Created)));
     let created = match Created::at_door(child, container.dir(), DOOR, agent) {
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {

@@ -10,9 +10,9 @@ use super::process::{Last, Manner, ProcessPlan};
 use super::streams as standard;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked, ProcessId};
+use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::PipeReader;
 use std::os::fd::OwnedFd;
 
 /// Where a further process goes, and as what.
@@ -35,15 +35,10 @@ pub struct Visit<'a> {
 /// Creates a process inside a container, up to the moment before its program runs. Without a terminal and without
 /// streams of its own it gets the caller's.
 ///
-/// `beside` is called with its number while it goes on setting itself up; where nobody else has a say, its program runs
-/// as soon as it can afterwards, and does not wait for [`Created::start`].
+/// Where nobody else has a say, its program runs as soon as it can, and does not wait for [`Created::start`].
 ///
 /// The calling process's further children will be in the container's pid namespace too.
-pub fn create(
-    visit: Visit<'_>,
-    streams: Option<Streams>,
-    beside: &mut dyn FnMut(i32) -> Result<()>,
-) -> Result<Created> {
+pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
     let Visit { init, kinds, cgroup, plan, manner, state } = visit;
     let target = init.open().context("the container is not running")?;
     let foreign = kinds.foreign(init.pid);
@@ -66,11 +61,11 @@ pub fn create(
         joined |= libc::CLONE_NEWPID;
         process::join_namespaces(&target, libc::CLONE_NEWPID).context("join the container's pid namespace")?;
     }
-    let (filter, writer) = launch::filter_pipe(plan)?;
+    let (ours, filter) = launch::way_for_filter(plan)?;
     let (parent, child_end) = handshake::pair()?;
     let child = match process::fork_into(0, entrance.clone_into()).context("make the process")? {
         Forked::Child => {
-            drop((parent, writer));
+            drop((parent, ours));
             let entered =
                 Entered { target, foreign, joined, groups_are_fixed, has_score: !is_root, entrance, plan, manner };
             entered.run(streams.as_ref(), filter, child_end)
@@ -79,11 +74,7 @@ pub fn create(
     };
     drop((child_end, streams, filter));
     let agent = plan.agent().map(|agent| (agent.clone(), state.clone()));
-    let is_free = !plan.terminal && agent.is_none();
-    Created::joined(child, parent, agent, is_free, |pid| {
-        plan.send_filter(writer)?;
-        beside(pid)
-    })
+    Created::joined(child, parent, agent, plan.terminal, || plan.send_filter(ours).map(drop))
 }
 
 /// What the child works with.
@@ -103,7 +94,7 @@ struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    fn run(&self, streams: Option<&Streams>, filter: Option<PipeReader>, parent: ChildEnd) -> ! {
+    fn run(&self, streams: Option<&Streams>, filter: Option<Socket>, parent: ChildEnd) -> ! {
         let entered = self.isolate().map_err(|e| (Stage::Isolation, e));
         let connected = entered.and_then(|oom| match self.connect(streams, &parent) {
             Ok(()) => Ok(oom),

@@ -9,10 +9,10 @@ use super::seccomp::{Agent, Filter};
 use super::sources::{self, Sources};
 use super::{hooks, init, namespaces};
 use crate::sys::process::{self, Child, Forked};
-use crate::sys::socket::Listener;
+use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::pipe::PipeFlags;
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -86,7 +86,7 @@ pub(super) struct Inheritance {
     /// The OOM score is inherited.
     pub has_score: bool,
     /// Where the filter comes from that it awaits.
-    pub filter: Option<PipeReader>,
+    pub filter: Option<Socket>,
 }
 
 /// Creates the container of a plan up to the moment before its program runs.
@@ -110,12 +110,12 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     let at_once = company.at_once && is_free && plan.manner.tied;
     let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
     let (streams, door) = (company.streams, company.door);
-    let (filter, writer) = filter_pipe(&plan.process)?;
+    let (ours, filter) = way_for_filter(&plan.process)?;
     let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score, filter };
     let (beside, attend, is_ours) = (company.beside, company.attend, company.is_ours);
-    let forked = fork(plan, inheritance, &joined, company.network.as_ref(), writer);
-    let created = forked.and_then(|(mut created, writer)| {
-        let settled = created.prepare(plan, writer, beside).and_then(|()| {
+    let forked = fork(plan, inheritance, &joined, company.network.as_ref(), ours);
+    let created = forked.and_then(|(mut created, ours)| {
+        let settled = created.prepare(plan, ours, beside).and_then(|()| {
             if at_once {
                 created.go_at_once();
             }
@@ -136,9 +136,9 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     created
 }
 
-/// Both ends of the way for the filter that a process awaits, if it does.
-pub(super) fn filter_pipe(process: &ProcessPlan) -> Result<(Option<PipeReader>, Option<PipeWriter>)> {
-    let made = process.awaits_filter().then(io::pipe).transpose().context("make a pipe for the seccomp filter")?;
+/// Both ends of the way for the filter that a process awaits, if it does: the parent's, the child's.
+pub(super) fn way_for_filter(process: &ProcessPlan) -> Result<(Option<Socket>, Option<Socket>)> {
+    let made = process.awaits_filter().then(Socket::pair).transpose().context("make a way for the seccomp filter")?;
     Ok(made.unzip())
 }
 
@@ -148,8 +148,8 @@ fn fork(
     inheritance: Inheritance,
     joined: &[(i32, OwnedFd)],
     network: Option<&OwnedFd>,
-    writer: Option<PipeWriter>,
-) -> Result<(Created, Option<PipeWriter>)> {
+    ours: Option<Socket>,
+) -> Result<(Created, Option<Socket>)> {
     let (parent, child_end) = handshake::pair()?;
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
@@ -173,14 +173,14 @@ fn fork(
     match forked {
         Forked::Child => {
             // Who holds it himself would never see its end.
-            drop((parent, writer));
+            drop((parent, ours));
             match joined {
                 [] => init::run(plan, inheritance, child_end),
                 _ => helper(plan, inheritance, joined, child_end),
             }
         }
         Forked::Parent(child) if joined.is_empty() => {
-            Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, writer))
+            Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, ours))
         }
         Forked::Parent(helper) => {
             // Only the child may hold its end, or its death would go unnoticed.
@@ -191,7 +191,7 @@ fn fork(
                 Report::Born(pid) => {
                     let pidfd = process::pidfd_open(pid).context(what)?;
                     let child = Child { pid, pidfd };
-                    Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, writer))
+                    Ok((Created { child, console: None, parent, word: Word::Unsaid, agent }, ours))
                 }
                 other => bail!("the helper said {other:?} instead of making the container's first process"),
             }
@@ -229,16 +229,18 @@ fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], pare
 }
 
 impl Created {
-    /// A child made elsewhere that keeps to the same protocol; it is told beforehand that it may go if it is free to.
+    /// A child made elsewhere that keeps to the same protocol, and awaits its filter maybe. It is told beforehand that it
+    /// may go if nobody else has a say.
     pub(super) fn joined(
         child: Child,
         parent: ParentEnd,
         agent: Option<(Agent, State)>,
-        is_free: bool,
-        beside: impl FnOnce(i32) -> Result<()>,
+        has_terminal: bool,
+        filter: impl FnOnce() -> Result<()>,
     ) -> Result<Created> {
+        let is_free = !has_terminal && agent.is_none();
         let mut created = Created { child, console: None, parent, word: Word::Unsaid, agent };
-        let settled = beside(created.child.pid).and_then(|()| {
+        let settled = filter().and_then(|()| {
             if is_free {
                 created.go_at_once();
             }
@@ -269,7 +271,7 @@ impl Created {
     }
 
     /// What the child waits for first, and what is done while it sets itself up.
-    fn prepare(&mut self, plan: &Plan, to: Option<PipeWriter>, beside: Option<&mut Beside<'_>>) -> Result<()> {
+    fn prepare(&mut self, plan: &Plan, to: Option<Socket>, beside: Option<&mut Beside<'_>>) -> Result<()> {
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.child.pid)?;
             plan.process.limit(self.child.pid)?;

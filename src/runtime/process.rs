@@ -11,7 +11,7 @@ use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
 use crate::sys::procfs::ProcFs;
-use crate::sys::socket::Listener;
+use crate::sys::socket::{Listener, Socket};
 use crate::sys::{process, signal};
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Linux, LinuxSeccomp, Process};
@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -94,7 +94,7 @@ pub struct Last<'a> {
     /// Where somebody will come and let it run; its parent does if there is none.
     pub door: Option<Listener>,
     /// Where the filter comes from that it awaits.
-    pub filter: Option<PipeReader>,
+    pub filter: Option<Socket>,
     /// To be run right before the program.
     pub hooks: Option<(&'a [Hook], &'a State)>,
 }
@@ -176,20 +176,22 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// What the kernel cannot carry out.
-    pub fn send_filter(&self, to: Option<PipeWriter>) -> Result<Option<Filter>> {
+    pub fn send_filter(&self, to: Option<Socket>) -> Result<Option<Filter>> {
         let (Confinement::Draft(draft), Some(to)) = (&self.filter, to) else { return Ok(None) };
         let filter = draft.compile().context("linux.seccomp")?;
-        match filter.send(to) {
+        match filter.send(&to) {
             // Why it is gone will be heard from it.
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("send the seccomp filter"),
+            Err(e) if !matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Err(e).context("send the seccomp filter")
+            }
             _ => Ok(Some(filter)),
         }
     }
 
-    fn take_filter(&self, from: Option<PipeReader>) -> Result<Option<Cow<'_, Filter>>> {
+    fn take_filter(&self, from: Option<Socket>) -> Result<Option<Cow<'_, Filter>>> {
         Ok(match (&self.filter, from) {
             (Confinement::None, _) => None,
-            (Confinement::Draft(draft), from) => Some(Cow::Owned(draft.receive(from.context("no filter is sent")?)?)),
+            (Confinement::Draft(draft), from) => Some(Cow::Owned(draft.receive(&from.context("no filter is sent")?)?)),
             (Confinement::Ready(filter), _) => Some(Cow::Borrowed(filter)),
         })
     }

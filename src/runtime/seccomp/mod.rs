@@ -17,12 +17,13 @@ mod rules;
 mod tests;
 
 use crate::sys::seccomp::{self, Instruction};
+use crate::sys::socket::Socket;
 use abi::Abi;
 pub use agent::Agent;
 use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 
 /// A filter, ready to be installed. Written down, it is for this kind of machine.
@@ -65,17 +66,13 @@ impl Draft {
     ///
     /// # Errors
     /// The parent is gone.
-    pub fn receive(&self, from: impl Read) -> Result<Filter> {
-        let mut bytes = Vec::new();
-        from.take(LIMIT).read_to_end(&mut bytes).context("receive the seccomp filter")?;
+    pub fn receive(&self, from: &Socket) -> Result<Filter> {
+        let (bytes, _) = from.receive_message().context("receive the seccomp filter")?;
         let program =
             program::from_bytes(&bytes).filter(|program| !program.is_empty()).context("the parent is gone")?;
         Ok(Filter { program, flags: flags(&self.spec, self.agent.is_some()), agent: self.agent.clone() })
     }
 }
-
-/// More than the longest program has, and less than a pipe holds, in bytes.
-const LIMIT: u64 = 48 << 10;
 
 const UNSUPPORTED: &str = "seccomp is not supported on this architecture";
 
@@ -121,12 +118,12 @@ impl Filter {
         seccomp::install(&self.program, self.flags).context("install the seccomp filter")
     }
 
-    /// Sends its program to a child that has the [`Draft`]. A pipe takes all of it at once.
+    /// Sends its program to a child that has the [`Draft`], in one message, which waits there for it.
     ///
     /// # Errors
     /// The child is gone.
-    pub fn send(&self, mut to: impl Write) -> io::Result<()> {
-        to.write_all(&program::to_bytes(&self.program))
+    pub fn send(&self, to: &Socket) -> io::Result<()> {
+        to.send(&program::to_bytes(&self.program))
     }
 
     /// Who decides about the calls whose action is `SCMP_ACT_NOTIFY`.

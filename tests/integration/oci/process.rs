@@ -156,6 +156,9 @@ fn the_number_of_a_process_that_does_not_run_is_not_left_in_its_file() {
     let missing = b.exec(&options, &["/no/such/program"]);
     assert!(missing.code == 255 && missing.err.contains("/no/such/program"), "{missing:?}");
     assert!(!file.exists(), "{:?}", std::fs::read_to_string(&file));
+    std::fs::write(&file, "another's").unwrap();
+    assert_eq!(b.exec(&options, &["/no/such/program"]).code, 255);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "another's");
     let runs = b.exec(&options, &["sh", "-c", "readlink /proc/self/ns/pid"]);
     assert_eq!(runs.code, 0, "{runs:?}");
     assert!(std::fs::read_to_string(&file).unwrap().parse::<i32>().is_ok_and(|pid| pid > 1));
