@@ -201,7 +201,9 @@ fn begin(task: &Task) -> Result<(Created, Ends)> {
     let cgroup = Cgroup::at(&task.cgroup)?;
     let state = State::default();
     let kinds = Kinds::of(linux);
-    let visit = Visit { init: task.init, kinds, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
+    let target = task.init.open().context("the container is not running")?;
+    let init = task.init.pid;
+    let visit = Visit { target, init, kinds, cgroup: &cgroup, plan: &plan, manner: MANNER, state: &state };
     let (created, ends) = if plan.terminal {
         let mut created = join::create(visit, None)?;
         let master = created.console.take().context("the command made no terminal")?;

@@ -96,20 +96,24 @@ impl ExecArgs {
 
 /// Runs a further process in a container, and ends the program with its exit status, unless it is left alone.
 pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
+    // Before there is any of our own.
+    check_descriptors(args.preserve_fds)?;
     let mut container = store.find(&args.id)?;
-    match container.halted() {
-        Some(Status::Stopped) => bail!("cannot exec in a stopped container"),
-        Some(Status::Paused) if !args.ignore_paused => {
-            bail!("cannot exec in a paused container (use --ignore-paused to override)")
-        }
-        _ if container.is_being_made()? => bail!("cannot exec in a container that is being created"),
-        _ => {}
+    // First of all: a hook in the container's namespaces knows its first process by another number.
+    if container.is_being_made()? {
+        bail!("cannot exec in a container that is being created");
+    }
+    let init = container.init();
+    // Looked at when it is held: its number may have become another's.
+    let target = process::pidfd_open(init.pid).ok().filter(|_| process::is_alive(init));
+    let target = target.context("cannot exec in a stopped container")?;
+    if !args.ignore_paused && container.cgroup().is_frozen() {
+        bail!("cannot exec in a paused container (use --ignore-paused to override)");
     }
     let process = compose(&container, args, log)?;
     refuse_labels(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
-    check_descriptors(args.preserve_fds)?;
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
     let plan = ProcessPlan::from_spec(&process)?.in_container(linux, linux.seccomp().clone())?;
     let plan = match container.record.filter.take() {
@@ -128,7 +132,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
     let kinds = Kinds::of(linux);
-    let visit = Visit { init: container.init(), kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
+    let visit = Visit { target, init: init.pid, kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
     let created = join::create(visit, None).map_err(starting).context("exec failed")?;
     log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
     log.debug("child process in init(): it is set up, and starts");

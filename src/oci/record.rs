@@ -238,18 +238,13 @@ impl Container {
         self.init().open().context("container not running")
     }
 
-    /// Whether it is stopped or paused; nothing if it is about to do something, or does.
-    pub fn halted(&self) -> Option<Status> {
-        match process::is_alive(self.init()) {
-            false => Some(Status::Stopped),
-            true => self.cgroup().is_frozen().then_some(Status::Paused),
-        }
-    }
-
     /// What it is doing.
     pub fn status(&self) -> Status {
-        if let Some(halted) = self.halted() {
-            return halted;
+        if !process::is_alive(self.init()) {
+            return Status::Stopped;
+        }
+        if self.cgroup().is_frozen() {
+            return Status::Paused;
         }
         // A `start` that was killed may have left a door that nobody is behind. Who comes and says nothing is let go.
         match Listener::is_at(&self.dir, DOOR) {

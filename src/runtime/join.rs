@@ -9,17 +9,18 @@ use super::namespaces::Kinds;
 use super::process::{Last, Manner, ProcessPlan};
 use super::streams as standard;
 use crate::sys::dir::Dir;
-use crate::sys::process::{self, Forked, ProcessId};
+use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 /// Where a further process goes, and as what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Visit<'a> {
-    /// The container's first process.
-    pub init: ProcessId,
+    /// The container's first process: a descriptor of it, and its number.
+    pub target: OwnedFd,
+    pub init: i32,
     /// The kinds of namespaces that its specification speaks of.
     pub kinds: Kinds,
     /// The container's cgroup.
@@ -39,13 +40,12 @@ pub struct Visit<'a> {
 ///
 /// The calling process's further children will be in the container's pid namespace too.
 pub fn create(visit: Visit<'_>, streams: Option<Streams>) -> Result<Created> {
-    let Visit { init, kinds, cgroup, plan, manner, state } = visit;
-    let target = init.open().context("the container is not running")?;
-    let foreign = kinds.foreign(init.pid);
+    let Visit { target, init, kinds, cgroup, plan, manner, state } = visit;
+    let foreign = kinds.foreign(init);
     let entrance = cgroup.open()?;
     plan.begin()?;
-    let groups_are_fixed = process::groups_are_fixed(&init.pid.to_string());
     let (user, mut joined) = (libc::CLONE_NEWUSER, 0);
+    let groups_are_fixed = foreign & user != 0 && process::groups_are_fixed(&init.to_string());
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         plan.share_oom_score()?;
@@ -84,7 +84,7 @@ struct Entered<'a> {
     foreign: i32,
     /// Those of them that are joined already.
     joined: i32,
-    /// In the container's user namespace.
+    /// In the container's user namespace, if that is joined.
     groups_are_fixed: bool,
     /// The OOM score is inherited.
     has_score: bool,
@@ -129,13 +129,17 @@ impl Entered<'_> {
             // There will be no right to raise a limit any more.
             self.plan.limit(0)?;
         }
+        let leave =
+            |are_fixed: &dyn Fn() -> bool| process::leave_groups(are_fixed).context("leave supplementary groups");
+        // Whether the own user namespace lets it is told by a file that is not seen from inside the others.
+        let left = if self.in_user_namespace() { None } else { Some(leave(&|| process::groups_are_fixed("self"))?) };
         process::join_namespaces(&self.target, self.foreign & !self.joined)
             .context("join the container's namespaces")?;
-        let groups_stay = !process::leave_groups(|| self.groups_are_fixed).context("leave supplementary groups")?;
+        let left = left.map_or_else(|| leave(&|| self.groups_are_fixed), Ok)?;
         if self.in_user_namespace() {
             process::become_user(0, 0, None).context("become root of the container")?;
         }
-        Ok((oom, groups_stay))
+        Ok((oom, !left))
     }
 
     fn connect(&self, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {

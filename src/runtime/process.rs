@@ -380,9 +380,9 @@ fn home_of(uid: u32) -> Option<String> {
     const LIMIT: u64 = 4 << 20;
     let mut file = Dir::open("/").ok()?.file_in_root("etc/passwd").ok()?;
     let text = read_all_limited(&mut file, LIMIT).ok()?;
-    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let of_user = String::from_utf8_lossy(&text).lines().map(fields).find(|f| f.get(2) == Some(&uid.to_string()))?;
-    of_user.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).cloned()
+    let (text, uid) = (String::from_utf8_lossy(&text), uid.to_string());
+    let entry = text.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+    entry.split(':').nth(5).filter(|home| home.starts_with('/') && !home.contains('\0')).map(str::to_owned)
 }
 
 fn strings(list: &[String]) -> Result<Vec<CString>> {

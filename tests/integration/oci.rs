@@ -464,6 +464,16 @@ fn asked_for_descriptors_are_preserved_and_no_others() {
     let args = ["run", "--preserve-fds", "9", "-b", dir.to_str().unwrap(), b.id()];
     let result = done(&mut b.through_shell(&script, &args));
     assert!(result.code == 1 && result.err.contains("preserved-fd"), "{result:?}");
+    b.start_sleeping();
+    let exec = |script: &str, count: &str| {
+        let command = ["sh", "-c", "cat <&3; ls /proc/self/fd"];
+        let args = [&["exec", "--preserve-fds", count, b.id()], &command[..]].concat();
+        done(&mut b.through_shell(script, &args))
+    };
+    assert_eq!(exec(&script, "1").out, "given\n0\n1\n2\n3\n4\n");
+    // One of the runtime's own is not taken for it.
+    let missing = exec("exec 3<&- 4<&-; exec \"$0\" \"$@\"", "1");
+    assert!(missing.code == 255 && missing.err.contains("preserved-fd 0 (of 1)"), "{missing:?}");
 }
 
 #[test]
