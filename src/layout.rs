@@ -197,15 +197,19 @@ impl Root {
         // Nobody cleans up after others for ever.
         const ROUNDS: usize = 100;
         let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
+        let mut before = Vec::new();
         for _ in 0..ROUNDS {
             let Some(alone) = lock(&self.path.join("trash.lock")) else { return };
             let names = trash.names().unwrap_or_default();
-            let deleted = names.iter().filter(|name| trash.remove_tree(name).is_ok()).count();
+            for name in &names {
+                let _ = trash.remove_tree(name);
+            }
             drop(alone);
             // What cannot be deleted now stays for the next one.
-            if !self.has_trash() || (deleted == 0 && !names.is_empty()) {
+            if !self.has_trash() || (names == before && !names.is_empty()) {
                 return;
             }
+            before = names;
         }
     }
 

@@ -333,7 +333,10 @@ impl App {
     /// A supervisor that gets ready for a container with these options.
     fn supervisor(&self, options: &RunOptions) -> Result<Waiting> {
         let waiting = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let supervisor = waiting.map_or_else(|| supervisor::begin(self.root.path()), Ok)?;
+        if let Some(waiting) = waiting.filter(|waiting| supervisor::foretell(waiting, options).is_ok()) {
+            return Ok(waiting);
+        }
+        let supervisor = supervisor::begin(self.root.path())?;
         supervisor::foretell(&supervisor, options)?;
         Ok(supervisor)
     }
@@ -385,6 +388,8 @@ fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
             _ => return None,
         }
     }
+    // The loop ends at a word that is not text, too.
+    arguments.get(at).filter(|word| *word == "run")?;
     let (before, rest) = (arguments.get(..at)?, arguments.get(at + 1..)?);
     // The places are given before the command or not at all.
     if rest.iter().any(|a| [&b"--root"[..], b"--state"].iter().any(|p| a.as_encoded_bytes().starts_with(p))) {

@@ -330,7 +330,7 @@ impl Session {
     fn pass_on(&mut self, stream: Stream) -> bool {
         let end = if stream == Stream::Out { &mut self.ends.stdout } else { &mut self.ends.stderr };
         let Some(fd) = end else { return false };
-        let n = match rustix::io::read(&*fd, &mut self.buffer[..]) {
+        let n = match read_piece(&*fd, &mut self.buffer) {
             Ok(n) if n > 0 => n,
             Err(Errno::AGAIN | Errno::INTR) => return false,
             // The end; a terminal says EIO when the last process has closed it.
@@ -339,7 +339,6 @@ impl Session {
                 return false;
             }
         };
-        let is_full = n == self.buffer.len();
         let data = &self.buffer[..n];
         if let Some(log) = &mut self.log {
             // A full disk must stop neither the container nor its clients; there may be room again for the next piece.
@@ -349,9 +348,6 @@ impl Session {
         let mut packet = None;
         for client in self.clients.iter_mut().filter(|c| c.attached) {
             client.queue.push_back(packet.get_or_insert_with(|| event.encode()).clone());
-        }
-        if is_full {
-            self.buffer.resize((2 * n).min(MAX_MESSAGE - 1), 0);
         }
         true
     }
@@ -464,5 +460,47 @@ impl Session {
             }
             Request::Detach => {}
         }
+    }
+}
+
+/// Reads what there is, up to a message's length, in a buffer that grows when it turns out to be much.
+fn read_piece(from: &OwnedFd, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+    let mut n = rustix::io::read(from, &mut buffer[..])?;
+    while n == buffer.len() && n < MAX_MESSAGE - 1 {
+        buffer.resize((2 * n).min(MAX_MESSAGE - 1), 0);
+        // An end or an error is met again when what has come is passed on.
+        match rustix::io::read(from, &mut buffer[n..]) {
+            Ok(more) if more > 0 => n += more,
+            _ => break,
+        }
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_read_as_one_piece_as_long_as_a_message() -> io::Result<()> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let mut buffer = vec![0; LITTLE];
+        for (written, pieces) in
+            [(1, vec![1]), (LITTLE, vec![LITTLE]), (9000, vec![9000]), (40_000, vec![32_767, 7233])]
+        {
+            let sent: Vec<u8> = (0..written).map(|i| i as u8).collect();
+            assert_eq!(rustix::io::write(&writer, &sent)?, written);
+            let mut heard: Vec<u8> = Vec::new();
+            for piece in pieces {
+                assert_eq!(read_piece(&reader, &mut buffer)?, piece, "{written}");
+                heard.extend_from_slice(&buffer[..piece]);
+            }
+            assert!(heard == sent, "{written}");
+        }
+        assert_eq!(read_piece(&reader, &mut buffer), Err(Errno::AGAIN));
+        rustix::io::write(&writer, b"last")?;
+        drop(writer);
+        assert_eq!((read_piece(&reader, &mut buffer)?, read_piece(&reader, &mut buffer)?), (4, 0));
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ledger::Ledger;
 use super::ports::{Protocol, Published};
+use crate::sys::process::ProcessId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -16,7 +17,9 @@ pub fn of(port: &Published, ledger: &Ledger) -> Option<String> {
     }
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.into_iter().find(|pid| holds(*pid, &inodes))?;
+    // The first of those that have it: the others are its children, maybe of this very moment.
+    let started = |pid: &u32| ProcessId::of(*pid as i32).map_or(u64::MAX, |process| process.start);
+    let pid = pids.filter(|pid| holds(*pid, &inodes)).min_by_key(started)?;
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let (name, line) = (read("comm"), read("cmdline"));
     let words: Vec<&str> = line.split('\0').collect();

@@ -17,7 +17,7 @@ use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Process, Spec};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
@@ -182,7 +182,13 @@ impl Order {
         let (staged, container) = (Cell::new(None), Cell::new(None));
         let mut spec = Some(self.spec);
         let mut beside = |pid: i32, filter: Option<&Filter>| {
-            let config = spec.take().unwrap_or_default();
+            let mut config = spec.take().unwrap_or_default();
+            if let (Some(_), Some(linux)) = (filter, config.linux_mut()) {
+                // Whoever does not know of the compiled one gives a filter that allows nothing.
+                let mut nothing = LinuxSeccomp::default();
+                nothing.set_default_action(LinuxSeccompAction::ScmpActKillProcess);
+                linux.set_seccomp(Some(nothing));
+            }
             let record = Record { filter: filter.cloned(), ..record(plan, self.bundle.clone(), config, pid)? };
             let made = Box::new(Container::new(dir.to_owned(), record));
             staged.set(Some((made.stage()?, made)));

@@ -115,10 +115,11 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
-    let plan = ProcessPlan::from_spec(&process)?.in_container(linux, linux.seccomp().clone())?;
+    let plan = ProcessPlan::from_spec(&process)?;
     let plan = match container.record.filter.take() {
-        Some(filter) => plan.with_filter(filter),
-        None => plan,
+        Some(filter) => plan.in_container(linux, None)?.with_filter(filter),
+        // As it was written down before filters were.
+        None => plan.in_container(linux, linux.seccomp().clone())?,
     };
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
     let cgroup = match container.cgroup().version() {

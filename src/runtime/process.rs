@@ -10,6 +10,7 @@ use super::seccomp::{Agent, Draft, Filter};
 use super::{program, streams};
 use crate::sys::dir::Dir;
 use crate::sys::file::read_all_limited;
+use crate::sys::poll;
 use crate::sys::procfs::ProcFs;
 use crate::sys::socket::{Listener, Socket};
 use crate::sys::{process, signal};
@@ -358,6 +359,10 @@ impl ProcessPlan {
         if last.manner.tied {
             // A change of user clears it, so it is set here; only a container that dies with its keeper is ever found.
             process::die_with_parent().context("tie the container to its supervisor")?;
+            // Nobody is told who is tied to a parent that has gone before, whose word to go may be there nevertheless.
+            if poll::is_hung_up(parent.as_fd()).context("look whether the supervisor is there")? {
+                bail!("the parent is gone");
+            }
         }
         let door = last.door.as_ref().map(AsFd::as_fd);
         let kept: Vec<_> = door.into_iter().chain([parent.as_fd()]).map(|fd| fd.as_raw_fd() as u32).collect();

@@ -26,6 +26,13 @@ pub struct Ready {
     pub write: bool,
 }
 
+/// Whether the other end of a connection is gone, even if there is something left to read.
+pub fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    Ok(fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
 /// Waits until a descriptor is ready or the time is up; one answer for each interest, in order.
 pub fn wait(interests: &[Interest<'_>], timeout: Option<Duration>) -> io::Result<Vec<Ready>> {
     // The kernel reports hang-ups even to those who asked for nothing: they are left out.

@@ -77,7 +77,7 @@ pub struct Neighbour {
 impl Neighbour {
     pub fn new() -> Neighbour {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = (std::process::id() % 16000) * 2 + NUMBER.fetch_add(1, Ordering::Relaxed) % 2;
+        let number = (std::process::id() % 4096) * 8 + NUMBER.fetch_add(1, Ordering::Relaxed) % 8;
         let base = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number * 4;
         let v4 = |n: u32| Ipv4Addr::from(base + n).to_string();
         let v6 = |n: u32| format!("fd98:{number:x}::{n}");
