@@ -38,14 +38,15 @@ fn containers_reach_other_hosts_by_this_hosts_address() {
     let store = Store::new();
     let neighbour = Neighbour::new();
     let probe = crate::support::fixture("probe");
-    neighbour.namespace.ok(&format!("{} serve 80 </dev/null >/dev/null 2>&1 &", probe.display()));
+    let server = format!("{} serve 80 </dev/null >/dev/null 2>&1 & echo $!", probe.display());
+    let server = neighbour.namespace.ok(&server);
     eventually("the server", || neighbour.namespace.ask("tcp", "127.0.0.1", "80") == "127.0.0.1");
     for (here, there) in neighbour.here.iter().zip(&neighbour.there) {
         for protocol in ["tcp", "udp"] {
             assert_eq!(store.ok(&["run", "--rm", IMAGE, "probe", "ask", protocol, there, "80"]), *here);
         }
     }
-    neighbour.namespace.ok("kill $(pidof probe)");
+    neighbour.namespace.ok(&format!("kill {server}"));
 }
 
 #[test]
