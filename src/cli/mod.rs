@@ -102,7 +102,7 @@ struct Places {
     unpack_limit: Option<u64>,
 }
 
-/// The command line of `run` alone, without that of thirty other commands to build first: what comes before the word,
+/// What comes before `run` on its command line: read alone, without the definitions of thirty other commands.
 #[derive(Debug, Parser)]
 #[command(name = "minirun", disable_help_flag = true)]
 struct BeforeRun {
@@ -110,7 +110,7 @@ struct BeforeRun {
     places: Places,
 }
 
-/// and what comes after it.
+/// What comes after it.
 #[derive(Debug, Parser)]
 #[command(name = "minirun", disable_help_flag = true)]
 struct AfterRun {

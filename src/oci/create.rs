@@ -182,14 +182,7 @@ impl Order {
         let (staged, container) = (Cell::new(None), Cell::new(None));
         let mut spec = Some(self.spec);
         let mut beside = |pid: i32, filter: Option<&Filter>| {
-            let mut config = spec.take().unwrap_or_default();
-            if let (Some(_), Some(linux)) = (filter, config.linux_mut()) {
-                // Whoever does not know of the compiled one gives a filter that allows nothing.
-                let mut nothing = LinuxSeccomp::default();
-                nothing.set_default_action(LinuxSeccompAction::ScmpActKillProcess);
-                linux.set_seccomp(Some(nothing));
-            }
-            let record = Record { filter: filter.cloned(), ..record(plan, self.bundle.clone(), config, pid)? };
+            let record = record(plan, self.bundle.clone(), spec.take().unwrap_or_default(), filter, pid)?;
             let made = Box::new(Container::new(dir.to_owned(), record));
             staged.set(Some((made.stage()?, made)));
             Ok(())
@@ -229,7 +222,13 @@ impl Order {
     }
 }
 
-fn record(plan: &Plan, bundle: PathBuf, config: Spec, pid: i32) -> Result<Record> {
+fn record(plan: &Plan, bundle: PathBuf, mut config: Spec, filter: Option<&Filter>, pid: i32) -> Result<Record> {
+    if let (Some(_), Some(linux)) = (filter, config.linux_mut()) {
+        // An older runtime, which does not know of the compiled one, gives a filter that allows nothing.
+        let mut nothing = LinuxSeccomp::default();
+        nothing.set_default_action(LinuxSeccompAction::ScmpActKillProcess);
+        linux.set_seccomp(Some(nothing));
+    }
     let init = ProcessId::of(pid).context("find the container's first process")?;
     Ok(Record {
         id: plan.state.id.clone(),
@@ -240,7 +239,7 @@ fn record(plan: &Plan, bundle: PathBuf, config: Spec, pid: i32) -> Result<Record
         rootfs: plan.rootfs.canonicalize().unwrap_or_else(|_| plan.rootfs.clone()),
         cgroup_paths: plan.cgroup.paths(),
         config,
-        filter: None,
+        filter: filter.cloned(),
     })
 }
 

@@ -107,7 +107,8 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     // Looked at when it is held: its number may have become another's.
     let target = process::pidfd_open(init.pid).ok().filter(|_| process::is_alive(init));
     let target = target.context("cannot exec in a stopped container")?;
-    if !args.ignore_paused && container.cgroup().is_frozen() {
+    let cgroup = container.cgroup();
+    if !args.ignore_paused && cgroup.is_frozen() {
         bail!("cannot exec in a paused container (use --ignore-paused to override)");
     }
     let process = compose(&container, args, log)?;
@@ -122,12 +123,13 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
         None => plan.in_container(linux, linux.seccomp().clone())?,
     };
     let manner = Manner { preserved_fds: args.preserve_fds, ..Manner::default() };
-    let cgroup = match container.cgroup().version() {
+    let cgroup = match args.cgroup.as_slice() {
         // Its first process has moved on then.
-        Version::V2 if args.cgroup.is_empty() && !container.cgroup().takes_processes() => {
-            Cgroup::from_pid(container.init().pid, Hierarchies::All)?
+        [] if cgroup.version() == Version::V2 && !cgroup.takes_processes() => {
+            Cgroup::from_pid(init.pid, Hierarchies::All)?
         }
-        _ => sub_cgroup(&container, &args.cgroup).context("exec failed")?,
+        [] => cgroup,
+        wishes => sub_cgroup(&container, wishes).context("exec failed")?,
     };
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
@@ -227,11 +229,8 @@ fn with(sets: Option<&LinuxCapabilities>, more: &HashSet<Capability>) -> Result<
         .build()?)
 }
 
-/// The container's cgroup, or one below it, in all hierarchies or in some.
+/// A cgroup below the container's, in all hierarchies or in some.
 fn sub_cgroup(container: &Container, wishes: &[String]) -> Result<Cgroup> {
-    if wishes.is_empty() {
-        return Ok(container.cgroup());
-    }
     let mut paths: BTreeMap<String, PathBuf> = container.record.cgroup_paths.clone();
     for wish in wishes {
         let (controllers, path) = match wish.split_once(':') {

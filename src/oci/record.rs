@@ -39,7 +39,8 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// Its cgroup's directories by controller.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
-    /// The specification that it was made from, with what was changed since, and without what is below.
+    /// The specification that it was made from, with what was changed since. In the place of a filter that is below is
+    /// one that allows nothing.
     pub config: Spec,
     /// Its filter of system calls as it was compiled: for every further process, too.
     #[serde(default)]

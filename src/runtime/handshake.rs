@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The word to go may be there before the child is ready, if none of the other messages to it is to come. The listener's
-//! messages may come after the word to go: a filter that is installed late has its listener late.
+//! messages may come after the word to go: a filter that is installed late has its listener late. The filter itself comes
+//! to the child in one message over a pair of its own, whenever the parent has compiled it.
 
 use crate::sys::errors;
 use crate::sys::poll::{self, Interest};

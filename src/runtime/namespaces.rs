@@ -230,7 +230,8 @@ impl Kinds {
         })
     }
 
-    /// Those in which a process is elsewhere than the caller. Into others it went by itself.
+    /// Those in which a process of the container is elsewhere than the caller: what was made for it is not looked at. Into
+    /// others it went by itself.
     pub fn foreign(self, pid: i32) -> i32 {
         let differs = |name: &str| {
             let of = |who: &str| std::fs::read_link(Path::new("/proc").join(who).join("ns").join(name)).ok();

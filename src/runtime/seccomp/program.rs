@@ -216,11 +216,11 @@ impl Writer {
                 let mut next = self.leaf(otherwise);
                 let mut left = cases;
                 while let Some((case, before)) = left.split_last() {
-                    let alike = left.iter().rev().take_while(|c| c.is_exact() && c.is_like(case)).count();
-                    if alike > 1 {
-                        let (before, among) = left.split_at(left.len() - alike);
-                        next = self.one_of(among, short, next);
-                        left = before;
+                    if let Some((argument, _)) = case.exact() {
+                        let of_it = |c: &Case| c.exact().filter(|(a, _)| *a == argument && c.action == case.action);
+                        let values: Vec<u64> = left.iter().rev().map_while(of_it).map(|(_, value)| value).collect();
+                        left = &left[..left.len() - values.len()];
+                        next = self.one_of(argument, values, case.action, short, next);
                         continue;
                     }
                     let mut place = self.leaf(case.action);
@@ -235,12 +235,10 @@ impl Writer {
         }
     }
 
-    /// Cases that compare one argument with one value each, and have the same result: the value is looked for in a tree.
-    fn one_of(&mut self, cases: &[Case], short: bool, no: Place) -> Place {
-        let Some([condition]) = cases.first().map(|c| c.conditions.as_slice()) else { return no };
-        let low = ARGUMENTS + 8 * u32::from(condition.argument);
-        let yes = self.leaf(cases[0].action);
-        let mut values: Vec<u64> = cases.iter().filter_map(Case::value).collect();
+    /// An argument that leads to an action by any of these values: it is looked for in a tree.
+    fn one_of(&mut self, argument: u8, mut values: Vec<u64>, action: u32, short: bool, no: Place) -> Place {
+        let low = ARGUMENTS + 8 * u32::from(argument);
+        let yes = self.leaf(action);
         if short {
             values.iter_mut().for_each(|value| *value &= u64::from(u32::MAX));
         }

@@ -42,23 +42,12 @@ pub struct Case {
 }
 
 impl Case {
-    /// The value that an argument must have, if that is the only condition.
-    pub fn value(&self) -> Option<u64> {
+    /// The argument and the value that it must have, if that is the only condition.
+    pub fn exact(&self) -> Option<(u8, u64)> {
         match self.conditions[..] {
-            [Condition { test: Test::Masked(u64::MAX, value), negated: false, .. }] => Some(value),
+            [Condition { argument, test: Test::Masked(u64::MAX, value), negated: false }] => Some((argument, value)),
             _ => None,
         }
-    }
-
-    /// Whether it has such a value.
-    pub fn is_exact(&self) -> bool {
-        self.value().is_some()
-    }
-
-    /// Whether it looks at the same argument first, and has the same result.
-    pub fn is_like(&self, other: &Case) -> bool {
-        let first = |case: &Case| case.conditions.first().map(|c| c.argument);
-        self.action == other.action && first(self) == first(other)
     }
 
     /// Through a multiplexer, the arguments proper are in memory, where a filter cannot look. What is refused for some
