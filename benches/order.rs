@@ -5,7 +5,8 @@
 //! order mark PROGRAM MARKED          a copy of PROGRAM that stops at the beginning of each of its functions
 //! order trace PROGRAM OUT COMMAND..  runs a command, and all that come from it, until the last has ended; writes the
 //!                                    addresses at which MARKED stopped, each once, to OUT
-//! order script MAP OUT.. [-- OUT..]  from what was traced, in groups, and the linker's map of PROGRAM: the script
+//! order script MAP OUT OUT OUT..     from what was traced and the linker's map of PROGRAM: the script; the first three
+//!                                    commands have what they execute in as few pieces as can be
 //! ```
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
@@ -36,7 +37,7 @@ fn main() -> Outcome<()> {
     match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["mark", program, marked] => mark(program, marked),
         ["trace", program, out, command @ ..] if !command.is_empty() => trace(program, out, command),
-        ["script", map, traces @ ..] => script(map, &traces.split(|t| *t == "--").collect::<Vec<_>>()),
+        ["script", map, traces @ ..] => script(map, traces),
         // `cargo bench` without a purpose of its own.
         [] => Ok(()),
         _ => Err("see the comment at the top of order.rs".into()),
@@ -229,7 +230,23 @@ fn shortened(pattern: &str, names: &[&str]) -> String {
     short.into_iter().find(|short| wanted(short)).unwrap_or_else(|| pattern.to_owned())
 }
 
-fn script(map: &str, groups: &[&[&str]]) -> Outcome<()> {
+/// Where a function belongs that these of the three first commands execute: each set is next to those that differ from
+/// it by one command, so the first two commands have one piece of the program each, and the third has two.
+fn place(first: bool, second: bool, third: bool) -> usize {
+    const NEIGHBOURS: [[bool; 3]; 8] = [
+        [true, false, false],
+        [true, false, true],
+        [true, true, true],
+        [true, true, false],
+        [false, true, false],
+        [false, true, true],
+        [false, false, true],
+        [false, false, false],
+    ];
+    NEIGHBOURS.iter().take_while(|set| **set != [first, second, third]).count()
+}
+
+fn script(map: &str, traces: &[&str]) -> Outcome<()> {
     let text = fs::read_to_string(map)?;
     let mut sections = BTreeMap::new();
     for line in text.lines() {
@@ -242,30 +259,24 @@ fn script(map: &str, groups: &[&[&str]]) -> Outcome<()> {
             sections.insert(address, (size, file, section));
         }
     }
-    // What everybody executes comes first, then what each group does; in a group what most do, then in their order.
-    let (mut found, mut uses) = (Vec::new(), HashMap::<_, Vec<usize>>::new());
-    for (group, traces) in groups.iter().enumerate() {
-        for trace in *traces {
-            let addresses = fs::read_to_string(trace)?;
-            let mut seen = HashSet::new();
-            for address in addresses.lines() {
-                let address = u64::from_str_radix(address, 16)?;
-                let within = sections.range(..=address).next_back();
-                let Some((_, section)) = within.filter(|(from, (size, ..))| address < *from + size) else { continue };
-                if seen.insert(section) {
-                    let uses = uses.entry(section).or_insert_with(|| {
-                        found.push(section);
-                        vec![0; groups.len()]
-                    });
-                    uses[group] += 1;
-                }
+    let (mut found, mut users) = (Vec::new(), HashMap::<_, HashSet<usize>>::new());
+    for (user, trace) in traces.iter().enumerate() {
+        for address in fs::read_to_string(trace)?.lines() {
+            let address = u64::from_str_radix(address, 16)?;
+            let within = sections.range(..=address).next_back();
+            let Some((_, section)) = within.filter(|(from, (size, ..))| address < *from + size) else { continue };
+            let users = users.entry(section).or_default();
+            if users.is_empty() {
+                found.push(section);
             }
+            users.insert(user);
         }
     }
+    // In one piece what most execute comes first, then what is executed first.
     found.sort_by_key(|section| {
-        let uses = &uses[section];
-        let only = uses.iter().position(|n| *n == uses.iter().sum::<usize>());
-        (only.map_or(0, |group| group + 1), Reverse(uses.iter().sum::<usize>()))
+        let users = &users[section];
+        let is_of = |user| users.contains(&user);
+        (place(is_of(0), is_of(1), is_of(2)), Reverse(users.len()))
     });
     let names: Vec<&str> = sections.values().map(|(_, _, section)| *section).collect();
     let (mut patterns, mut left) = (Vec::new(), 0);

@@ -25,10 +25,10 @@ order=$(find "target/$triple/release/deps" -name 'order-*' -executable -printf '
 marked=$tmp/minirun
 "$order" mark "$program" "$marked"
 
-runtimes=() engines=()
+traces=()
 # What is not `waited` for goes on behind the commands that follow it.
 follow() {
-    case $1 in oci-*) runtimes+=("$tmp/$1") ;; *) engines+=("$tmp/$1") ;; esac
+    traces+=("$tmp/$1")
     "$order" trace "$program" "$tmp/$1" "${@:2}" </dev/null >>"$tmp/out"
 }
 
@@ -59,6 +59,7 @@ wait
 follow rm "$marked" "${engine[@]}" rm stays
 follow bridge "$marked" "${engine[@]}" run --rm order true
 follow images "$marked" "${engine[@]}" images
-"$order" script "$tmp/map" "${runtimes[@]}" -- "${engines[@]}" >"$tmp/order.ld"
+# Those first whose time is measured.
+"$order" script "$tmp/map" "$tmp/oci-exec" "$tmp/oci-run" "$tmp/run" "${traces[@]}" >"$tmp/order.ld"
 mv "$tmp/order.ld" "$script"
 ls -l "$script"
