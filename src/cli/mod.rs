@@ -75,7 +75,6 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 /// Containers without a daemon.
@@ -343,29 +342,28 @@ impl App {
 }
 
 /// Runs the command line of this process and returns its exit status.
-pub fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
+pub fn main(arguments: &[OsString]) -> u8 {
     // The usual way to the other face does not need our command line's definition, which takes longer than it does.
     if arguments.get(1).is_some_and(|word| word == "oci") {
-        return ExitCode::from(crate::oci::as_subcommand(arguments.into_iter().skip(2)));
+        return crate::oci::as_subcommand(arguments.iter().skip(2).cloned());
     }
     // Like any program in a pipeline: when nobody reads our output, we end.
     signal::default_pipe();
-    let (cli, supervisor) = match run_alone(&arguments).map_or_else(|| Ok((parse(&arguments)?, None)), Ok) {
+    let (cli, supervisor) = match run_alone(arguments).map_or_else(|| Ok((parse(arguments)?, None)), Ok) {
         Ok(understood) => understood,
         Err(error) => return usage(&error),
     };
     // A face of its own, with stores of its own: none of ours is opened for it.
     if let Command::Oci(args) = cli.command {
-        return ExitCode::from(args.run());
+        return args.run();
     }
     if let Some(status) = cli.command.run_alone() {
-        return status.map_or_else(|error| fail(1, &error), ExitCode::from);
+        return status.unwrap_or_else(|error| fail(1, &error));
     }
     disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
     let status = app(&cli, supervisor).and_then(|app| cli.command.run(&app));
     match status {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => fail(run::status_of(&error), &error),
     }
 }
@@ -510,22 +508,22 @@ impl ImageCommand {
     }
 }
 
-fn fail(status: u8, error: &anyhow::Error) -> ExitCode {
+fn fail(status: u8, error: &anyhow::Error) -> u8 {
     output::complain(error);
-    ExitCode::from(status)
+    status
 }
 
 /// Help goes to standard output; a wrong flag is status 125, a missing argument 1, as Docker's.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> u8 {
     let _ = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
         ErrorKind::MissingRequiredArgument
         | ErrorKind::TooFewValues
         | ErrorKind::MissingSubcommand
         | ErrorKind::InvalidSubcommand
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::from(1),
-        _ => ExitCode::from(125),
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
+        _ => 125,
     }
 }
 

@@ -10,16 +10,15 @@ use anyhow::{Context, Result, bail};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::ExitCode;
 
 /// The program's entry under this name: everything after `--` is the command.
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.skip_while(|a| a == "--").collect();
-    match run(&args) {
-        Ok(status) => ExitCode::from(status as u8),
+pub fn main(args: &[OsString]) -> u8 {
+    let separators = args.iter().take_while(|a| *a == "--").count();
+    match run(&args[separators..]) {
+        Ok(status) => status as u8,
         Err(error) => {
             output::complain(&error);
-            ExitCode::from(125)
+            125
         }
     }
 }

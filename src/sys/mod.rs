@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod conntrack;
 pub mod dir;
+pub mod entry;
 pub mod errors;
 pub mod file;
 pub mod mount;

@@ -66,7 +66,7 @@ pub fn own_program() -> io::Result<()> {
     let text = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
         words.map(|w| Ok(CString::new(w.into_vec())?)).collect()
     };
-    let args = text(&mut std::env::args_os())?;
+    let args = text(&mut super::entry::arguments().iter().cloned())?;
     let env = text(&mut std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
         name.push(value);

@@ -843,3 +843,16 @@ fn input_that_ends_early_does_not_end_the_container() {
     let mut command = store.command(&["run", "--rm", "-i", IMAGE, "true"]);
     assert_eq!(crate::support::done(command.stdin(spewing())).code, 0);
 }
+
+#[test]
+fn a_caller_without_standard_streams_gets_none_of_our_files_for_them() {
+    let store = Store::new();
+    // The script does not contain what it writes: it is in files of ours, too.
+    let script = "echo a''stray; echo a''stray >&2; exit 6";
+    let run = ["run", "--name", "alone", "--log-driver", "none", IMAGE, "sh", "-c", script];
+    let mut command = store.through_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &run);
+    assert_eq!(done(&mut command).code, 6);
+    assert_eq!(store.inspect("alone", "{{.State.Status}} {{.State.ExitCode}}"), "exited 6");
+    let found = done(Command::new("grep").args(["-rl", "astray"]).arg(store.root().parent().unwrap()));
+    assert_eq!((found.code, found.out.as_str()), (1, ""), "the output went into a file of the store");
+}
