@@ -10,7 +10,7 @@ PACKAGES := zstd bzip2 xz-utils busybox-static debootstrap qemu-system-x86 kmod 
 	iproute2 iptables git uidmap
 
 # Those whose engines run on minirun in tests.
-ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3 uidmap
+ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3 python3-grpcio uidmap
 
 .DEFAULT_GOAL := help
 .PHONY: help build static install deps fixtures demo test test-root test-engines test-vm conformance conformance-vm lint bench order clean

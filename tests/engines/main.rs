@@ -4,6 +4,7 @@
 
 mod commands;
 mod containerd;
+mod cri;
 mod docker;
 mod interop;
 mod podman;
