@@ -12,7 +12,7 @@
 #   benches/run.sh [startup] [runtimes] [parallel] [memory] [images] [archives] [commit] [many] [registry] [network] [build]
 #   default: all
 #
-# Environment: ROUNDS (15) of the start-up test, STARTS (100) of the parallel one,
+# Environment: ROUNDS (31) of the start-up test and of those with a bundle, STARTS (100) of the parallel one,
 # TURNS (3) of that with a registry,
 # MINIRUN, FLOOR and MANY name the binaries, BENCH_DIR where the temporary directory goes,
 # BENCH_STATE (/dev/shm) where the engines' volatile state does.
@@ -24,7 +24,7 @@ repo=$(realpath "$here/..")
 fixtures=${MINIRUN_FIXTURES:-$repo/target/fixtures}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 minirun=${MINIRUN:-$repo/target/$triple/release/minirun}
-rounds=${ROUNDS:-15}
+rounds=${ROUNDS:-31}
 starts=${STARTS:-100}
 turns=${TURNS:-3}
 few=5
