@@ -1,14 +1,15 @@
 # Sourced by run.sh: finds the engines that are installed, gives each a store of its
 # own in $tmp, with state in $volatile and the image `bench`, and takes all of it down again.
 #
-# Sets: floor, lower (the unpacked image), engines, runtimes, have_minirun, cmd_ENGINE.
+# Sets: floor, minirun (copies), lower (the unpacked image), engines, runtimes, have_minirun, cmd_ENGINE.
 
 engines=() runtimes=() have_minirun='' dockerd_pid=''
 
 set_up() {
     [ -e "$fixtures/busybox.tar" ] && [ -e "$fixtures/debian.tar" ] ||
         "$repo/rootfs-fixtures/build.sh" "$fixtures"
-    floor=$(installed "${FLOOR:-$(built floor)}" floor)
+    floor=${FLOOR:-$(built floor)}
+    floor=$(installed "$floor" floor)
     [ ! -x "$minirun" ] || minirun=$(installed "$minirun" minirun)
     lower=$tmp/bundle/rootfs
     mkdir -p "$lower" "$tmp/floor"
@@ -31,8 +32,7 @@ set_up() {
 # As users have a program: copied. One that the linker has just written is in memory page by page, and costs each
 # process that maps it a third of a millisecond more.
 installed() {
-    install -D -m 755 "$1" "$tmp/bin/$2"
-    echo "$tmp/bin/$2"
+    install -D -m 755 "$1" "$tmp/bin/$2" && echo "$tmp/bin/$2"
 }
 
 built() {

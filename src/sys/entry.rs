@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
-/// Has 0-2 lead somewhere, or the first files that we open would be taken for the standard streams; has signals that the
-/// caller ignored mean what they should; and keeps the arguments.
+/// Has 0-2 lead somewhere, or the first files that we open would be taken for the standard streams; has the ends of
+/// children told, and writes to closed pipes fail, whatever the caller has chosen; and keeps the arguments.
 ///
 /// # Safety
 /// The arguments are those of a C program's `main`.

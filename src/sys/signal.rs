@@ -109,13 +109,13 @@ pub fn default_child() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// Lets a write to a closed pipe kill the process again, as programs in a pipeline should; Rust ignores it.
+/// Lets a write to a closed pipe kill the process again, as programs in a pipeline should; at first it is ignored.
 pub fn default_pipe() {
     // SAFETY: restores a default disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// Has a write to a closed pipe fail instead of killing the process, as Rust programs start.
+/// Has a write to a closed pipe fail instead of killing the process.
 pub fn ignore_pipe() {
     // SAFETY: no handler is set, only a disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

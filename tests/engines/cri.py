@@ -102,7 +102,7 @@ def encode(message, fields):
 
 
 def decode(data, fields):
-    """Fields that are not known are left out, those that are not there have their zero."""
+    """Fields that are not known are left out, those that are not there have their zero; none is expected twice."""
     known = {number: (name, kind) for name, (number, kind) in fields.items()}
     zeros = {NUMBER: 0, FLAG: 0, TEXT: ""}
     message = {name: decode(b"", kind) if isinstance(kind, dict) else zeros[kind] for name, (_, kind) in fields.items()}

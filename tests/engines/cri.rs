@@ -4,6 +4,7 @@
 use crate::base::{Done, Store, done, eventually};
 use crate::support::{Room, runtime_name};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -66,7 +67,7 @@ fn daemon() {
         let (state, socket) = (room.text("cri-state"), room.text("cri.sock"));
         let args = ["--config", &config, "--root", &root, "--state", &state, "--address", &socket];
         let ctr = |args: &[&str]| in_room(&[&["ctr", "-a", &socket, "-n", "k8s.io"], args].concat());
-        room.start("containerd", &args, || ctr(&["version"]));
+        room.start_as("containerd-of-pods", "containerd", &args, || ctr(&["version"]));
         let scratch = Store::empty();
         let imported = done(&mut ctr(&[
             "images",
@@ -74,7 +75,13 @@ fn daemon() {
             &scratch.archive("podded", r#"{"Cmd":["sleep","86000"],"Env":["PATH=/bin"]}"#),
         ]));
         assert_eq!(imported.code, 0, "{imported:?}");
-        eventually("pods to be possible", || call("Version", &json!({})).code == 0);
+        let python = done(&mut in_room(&["/usr/bin/python3", "-c", "import grpc"]));
+        assert_eq!(python.code, 0, "{python:?}");
+        // That part of containerd learns of the image from an event.
+        eventually("pods to be possible", || {
+            let images = done(&mut ctr(&["images", "ls"])).out;
+            images.contains("io.cri-containerd.image=managed") && call("Version", &json!({})).code == 0
+        });
     });
 }
 
@@ -108,6 +115,7 @@ struct Pod {
     id: String,
     config: Value,
     logs: PathBuf,
+    containers: RefCell<Vec<String>>,
 }
 
 impl Pod {
@@ -125,13 +133,15 @@ impl Pod {
             "linux": {"cgroup_parent": format!("/kubepods/{name}"), "security_context": {"namespace_options": namespaces}},
         });
         let made = ok("RunPodSandbox", &json!({"config": config}));
-        Pod { id: made["pod_sandbox_id"].as_str().unwrap().to_owned(), config, logs }
+        Pod { id: made["pod_sandbox_id"].as_str().unwrap().to_owned(), config, logs, containers: RefCell::default() }
     }
 
     /// A container that is created; `more` is added to its configuration.
     fn create(&self, name: &str, command: &[&str], more: Value) -> String {
         let made = ok("CreateContainer", &self.request(name, command, more));
-        made["container_id"].as_str().unwrap().to_owned()
+        let id = made["container_id"].as_str().unwrap().to_owned();
+        self.containers.borrow_mut().push(id.clone());
+        id
     }
 
     fn request(&self, name: &str, command: &[&str], more: Value) -> Value {
@@ -153,13 +163,6 @@ impl Pod {
         id
     }
 
-    /// What a container wrote until it ended, and its exit status.
-    fn output(&self, name: &str, script: &str, more: Value) -> (u64, String) {
-        let id = self.start(name, &["sh", "-c", script], more);
-        eventually("its end", || status(&id)["state"] == EXITED);
-        (status(&id)["exit_code"].as_u64().unwrap(), self.log(name))
-    }
-
     fn log(&self, name: &str) -> String {
         let text = std::fs::read_to_string(self.logs.join(format!("{name}.log"))).unwrap();
         // Time, stream, whether the line is whole, and the line.
@@ -174,8 +177,10 @@ impl Drop for Pod {
         let removed = call("RemovePodSandbox", &pod);
         if !std::thread::panicking() {
             assert_eq!(removed.code, 0, "{removed:?}");
-            let traces = || Room::get().traces(&self.id);
-            eventually(&format!("{:?} to go", traces()), || traces().is_empty());
+            for id in self.containers.take().iter().chain([&self.id]) {
+                let traces = || Room::get().traces(id);
+                eventually(&format!("{:?} to go", traces()), || traces().is_empty());
+            }
         }
     }
 }
@@ -192,6 +197,16 @@ fn exec(container: &str, script: &str) -> String {
     done["stdout"].as_str().unwrap().to_owned()
 }
 
+fn of_room(namespace: &str) -> String {
+    std::fs::read_link(Room::get().inside(&format!("/proc/1/ns/{namespace}"))).unwrap().display().to_string()
+}
+
+/// Whether one of these files of a container's cgroups says what is expected there.
+fn is_limited(container: &str, files: &[(&str, &str)]) -> bool {
+    let says = |path: PathBuf, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    Room::get().cgroups(container).iter().any(|dir| files.iter().any(|(file, value)| says(dir.join(file), value)))
+}
+
 fn namespace(container: &str, kind: &str) -> String {
     exec(container, &format!("readlink /proc/self/ns/{kind}"))
 }
@@ -204,9 +219,10 @@ fn containers_of_a_pod_share_what_the_pod_has() {
     for (kind, shared) in [("net", true), ("ipc", true), ("uts", true), ("pid", false), ("mnt", false)] {
         assert_eq!(namespace(&one, kind) == namespace(&other, kind), shared, "{kind}");
     }
-    let room = std::fs::read_link(Room::get().inside("/proc/1/ns/net")).unwrap().display().to_string();
-    assert_ne!(namespace(&one, "net").trim(), room);
-    assert_eq!(exec(&one, "hostname"), exec(&other, "hostname"));
+    for kind in ["net", "ipc", "uts", "pid", "mnt"] {
+        assert_ne!(namespace(&one, kind).trim(), of_room(kind), "{kind}");
+    }
+    assert_eq!(exec(&other, "hostname").trim(), pod.config["hostname"]);
     // What one of them listens at, the other reaches.
     exec(&one, "(echo hello | nc -l -p 800 >/dev/null 2>&1 &)");
     assert_eq!(exec(&other, "until nc 127.0.0.1 800 </dev/null 2>/dev/null; do sleep 0.1; done"), "hello\n");
@@ -225,19 +241,19 @@ fn processes_of_a_pod_are_seen_where_it_is_asked_for() {
 fn the_network_may_be_the_nodes() {
     let pod = Pod::new(json!({"network": NODE, "pid": ITS_OWN}));
     let container = pod.start("c", &["sleep", "86000"], json!({}));
-    let room = std::fs::read_link(Room::get().inside("/proc/1/ns/net")).unwrap().display().to_string();
-    assert_eq!(namespace(&container, "net").trim(), room);
+    assert_eq!(namespace(&container, "net").trim(), of_room("net"));
 }
 
 #[test]
 fn a_container_has_what_its_configuration_says() {
-    let file = Room::get().path("seen-by-pods");
-    std::fs::write(&file, "seen\n").unwrap();
+    let room = Room::get().path("seen-by-pods");
+    std::fs::create_dir(&room).unwrap();
+    std::fs::write(room.join("file"), "seen\n").unwrap();
     let pod = Pod::new(json!({"pid": ITS_OWN}));
     let more = json!({
         "working_dir": "/usr",
         "envs": [{"key": "A", "value": "b"}],
-        "mounts": [{"container_path": "/seen", "host_path": file, "readonly": true}],
+        "mounts": [{"container_path": "/seen", "host_path": room, "readonly": true}],
         "linux": {
             "resources": {"memory_limit_in_bytes": 64 << 20, "cpu_quota": 50000, "cpu_period": 100_000},
             "security_context": {
@@ -249,14 +265,22 @@ fn a_container_has_what_its_configuration_says() {
             },
         },
     });
-    let script = "pwd; echo $A; cat /seen; id -u; touch /x 2>/dev/null || echo read-only; \
-        grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/self/status; echo told >&2; exit 5";
-    let (code, text) = pod.output("c", script, more);
-    assert_eq!(code, 5);
-    for line in ["/usr", "b", "seen", "33", "read-only", "Seccomp:\t2", "NoNewPrivs:\t1", "told"] {
-        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    let script = "pwd; echo $A; cat /seen/file; id -u; touch /x 2>/dev/null || echo read-only; \
+        touch /seen/x 2>/dev/null || echo seen stays; grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/self/status; \
+        echo told >&2; until [ -e /seen/go ]; do sleep 0.1; done; exit 5";
+    let container = pod.start("c", &["sh", "-c", script], more);
+    eventually("its word", || pod.log("c").contains("told"));
+    let text = pod.log("c");
+    let lines = ["/usr", "b", "seen", "33", "read-only", "seen stays", "Seccomp:\t2", "NoNewPrivs:\t1"];
+    for line in lines.iter().chain(&["CapBnd:\t0000000000000000"]) {
+        assert!(text.lines().any(|l| l == *line), "{line}: {text}");
     }
-    assert!(text.contains("CapBnd:\t0000000000000000"), "{text}");
+    assert!(is_limited(&container, &[("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")]));
+    assert!(is_limited(&container, &[("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")]));
+    // It waits for this.
+    std::fs::write(room.join("go"), "").unwrap();
+    eventually("its end", || status(&container)["state"] == EXITED);
+    assert_eq!(status(&container)["exit_code"], 5);
 }
 
 #[test]
@@ -267,11 +291,12 @@ fn commands_end_with_their_status_and_output() {
     let done = ok("ExecSync", &request);
     assert_eq!(done, json!({"stdout": "out\n", "stderr": "err\n", "exit_code": 9}));
     // Its time is up.
-    let late = call("ExecSync", &json!({"container_id": container, "cmd": ["sleep", "60"], "timeout": 1}));
-    assert!(late.code != 0 && late.err.contains("DEADLINE_EXCEEDED"), "{late:?}");
-    eventually("its end", || !exec(&container, "ps -o args").contains("sleep 60"));
+    let late = call("ExecSync", &json!({"container_id": container, "cmd": ["sleep", "86001"], "timeout": 1}));
+    assert!(late.code != 0 && late.err.contains("timeout 1s exceeded"), "{late:?}");
+    eventually("its end", || !exec(&container, "ps -o args").contains("sleep 86001"));
     let missing = call("ExecSync", &json!({"container_id": container, "cmd": ["/no/such"]}));
-    assert!(missing.code != 0 && missing.err.contains("no such file or directory"), "{missing:?}");
+    assert!(missing.code != 0 && missing.err.contains("/no/such"), "{missing:?}");
+    assert!(missing.err.contains("no such file or directory"), "{missing:?}");
 }
 
 #[test]
@@ -284,12 +309,8 @@ fn limits_change_while_it_runs() {
         "UpdateContainerResources",
         &json!({"container_id": container, "linux": {"memory_limit_in_bytes": 96 << 20, "cpu_shares": 512}}),
     );
-    let found = Room::get().cgroups(&container).iter().any(|dir| {
-        ["memory.limit_in_bytes", "memory.max"]
-            .iter()
-            .any(|file| std::fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim() == (96 << 20).to_string()))
-    });
-    assert!(found, "the limit is in no cgroup of {container}");
+    assert!(is_limited(&container, &[("memory.limit_in_bytes", "100663296"), ("memory.max", "100663296")]));
+    assert!(is_limited(&container, &[("cpu.shares", "512"), ("cpu.weight", "20")]));
 }
 
 #[test]
@@ -301,7 +322,7 @@ fn it_is_stopped_and_removed() {
     assert_eq!(status(&container)["state"], RUNNING);
     ok("StopContainer", &json!({"container_id": container, "timeout": 20}));
     assert_eq!((&status(&container)["state"], &status(&container)["exit_code"]), (&json!(EXITED), &json!(3)));
-    assert_eq!(pod.log("polite"), "ready\nbye\n");
+    eventually("its last word", || pod.log("polite") == "ready\nbye\n");
     ok("RemoveContainer", &json!({"container_id": container}));
     eventually("its traces to go", || Room::get().traces(&container).is_empty());
     // Who does not listen is killed.

@@ -68,11 +68,16 @@ impl Room {
     }
 
     /// Starts a program in the room that lasts as long as the room, and waits until `probe` succeeds.
-    pub fn start(&self, name: &str, args: &[&str], mut probe: impl FnMut() -> Command) {
+    pub fn start(&self, program: &str, args: &[&str], probe: impl FnMut() -> Command) {
+        self.start_as(program, program, args, probe);
+    }
+
+    /// The same for a program that has another name here, because the room has another one of it.
+    pub fn start_as(&self, name: &str, program: &str, args: &[&str], mut probe: impl FnMut() -> Command) {
         let log = self.path(&format!("{name}.log"));
         let words = self.words();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(name).args(args).stdin(Stdio::null());
+        command.args(&words[1..]).arg(program).args(args).stdin(Stdio::null());
         // Debian's engines look for `runc` among the programs.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.text("bin")));
@@ -102,7 +107,9 @@ impl Room {
         let mut left: Vec<String> = self.cgroups(id).iter().map(|p| p.display().to_string()).collect();
         let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).unwrap();
         left.extend(mounts.lines().filter(|l| l.contains(id)).map(str::to_owned));
-        for place in [self.inside("/run"), self.path("docker-exec"), self.path("containerd-state")] {
+        for place in
+            [self.inside("/run"), self.path("docker-exec"), self.path("containerd-state"), self.path("cri-state")]
+        {
             left.extend(named(&place, id, 6).iter().map(|p| p.display().to_string()));
         }
         for process in entries(&self.inside("/proc")) {
