@@ -15,7 +15,12 @@ program=target/order/$triple/release/minirun
 engine=(--root "$tmp/store" --state "$tmp/state")
 runtime=(oci --root "$tmp/oci")
 plain=("$program" "${engine[@]}")
-ended() { "${plain[@]}" rm -f stays >/dev/null 2>&1 || true; rm -rf "$tmp"; }
+ended() {
+    "${plain[@]}" rm -f stays >/dev/null 2>&1 || true
+    # The default bridge stays for a next container, and there will be none.
+    "${plain[@]}" network prune -f >/dev/null 2>&1 || true
+    rm -rf "$tmp"
+}
 trap ended EXIT
 
 CARGO_PROFILE_RELEASE_STRIP=none cargo rustc --release --bin minirun --target-dir target/order -- \
