@@ -2,7 +2,7 @@
 
 use crate::base::{Done, Store, Terminal, done, eventually, fed};
 use crate::support::{IMAGE, Room, runtime_name};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,10 +15,7 @@ struct Container {
 
 fn ctr(args: &[&str]) -> Command {
     let room = Room::get();
-    let words = room.words();
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).args(["ctr", "-a", &room.text("containerd.sock")]).args(args).stdin(Stdio::null());
-    command
+    room.command(&[&["ctr", "-a", &room.text("containerd.sock")], args].concat())
 }
 
 fn ok(args: &[&str]) -> String {

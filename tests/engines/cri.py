@@ -12,26 +12,24 @@ NUMBER, FLAG, TEXT = "number", "flag", "text"
 POD = {"pod_sandbox_id": (1, TEXT)}
 CONTAINER = {"container_id": (1, TEXT)}
 VALUE = {"value": (1, NUMBER)}
-NAMESPACES = {"network": (1, NUMBER), "pid": (2, NUMBER), "ipc": (3, NUMBER), "target_id": (4, TEXT)}
+NAMESPACES = {"network": (1, NUMBER), "pid": (2, NUMBER), "ipc": (3, NUMBER)}
 RESOURCES = {
     "cpu_period": (1, NUMBER),
     "cpu_quota": (2, NUMBER),
     "cpu_shares": (3, NUMBER),
     "memory_limit_in_bytes": (4, NUMBER),
-    "oom_score_adj": (5, NUMBER),
 }
 PROFILE = {"profile_type": (1, NUMBER)}
 POD_CONFIG = {
-    "metadata": (1, {"name": (1, TEXT), "uid": (2, TEXT), "namespace": (3, TEXT), "attempt": (4, NUMBER)}),
+    "metadata": (1, {"name": (1, TEXT), "uid": (2, TEXT), "namespace": (3, TEXT)}),
     "hostname": (2, TEXT),
     "log_directory": (3, TEXT),
     "linux": (8, {"cgroup_parent": (1, TEXT), "security_context": (2, {"namespace_options": (1, NAMESPACES)})}),
 }
 CONTAINER_CONFIG = {
-    "metadata": (1, {"name": (1, TEXT), "attempt": (2, NUMBER)}),
+    "metadata": (1, {"name": (1, TEXT)}),
     "image": (2, {"image": (1, TEXT)}),
     "command": (3, TEXT),
-    "args": (4, TEXT),
     "working_dir": (5, TEXT),
     "envs": (6, {"key": (1, TEXT), "value": (2, TEXT)}),
     "mounts": (7, {"container_path": (1, TEXT), "host_path": (2, TEXT), "readonly": (3, FLAG)}),
@@ -39,7 +37,7 @@ CONTAINER_CONFIG = {
     "linux": (15, {
         "resources": (1, RESOURCES),
         "security_context": (2, {
-            "capabilities": (1, {"add_capabilities": (1, TEXT), "drop_capabilities": (2, TEXT)}),
+            "capabilities": (1, {"drop_capabilities": (2, TEXT)}),
             "namespace_options": (3, NAMESPACES),
             "run_as_user": (5, VALUE),
             "readonly_rootfs": (7, FLAG),
@@ -48,17 +46,11 @@ CONTAINER_CONFIG = {
         }),
     }),
 }
-STATUS = {
-    "id": (1, TEXT),
-    "state": (3, NUMBER),
-    "exit_code": (7, NUMBER),
-    "reason": (10, TEXT),
-    "message": (11, TEXT),
-}
+STATUS = {"state": (3, NUMBER), "exit_code": (7, NUMBER)}
 METHODS = {
-    "Version": ({}, {"runtime_name": (2, TEXT)}),
-    "RunPodSandbox": ({"config": (1, POD_CONFIG), "runtime_handler": (2, TEXT)}, POD),
-    "PodSandboxStatus": (POD, {"status": (1, {"id": (1, TEXT), "state": (3, NUMBER)})}),
+    "Version": ({}, {}),
+    "RunPodSandbox": ({"config": (1, POD_CONFIG)}, POD),
+    "PodSandboxStatus": (POD, {"status": (1, {"state": (3, NUMBER)})}),
     "StopPodSandbox": (POD, {}),
     "RemovePodSandbox": (POD, {}),
     "CreateContainer": ({**POD, "config": (2, CONTAINER_CONFIG), "sandbox_config": (3, POD_CONFIG)}, CONTAINER),

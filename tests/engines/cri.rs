@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,18 +22,11 @@ const POD: u64 = 0;
 const ITS_OWN: u64 = 1;
 const NODE: u64 = 2;
 
-fn in_room(words: &[&str]) -> Command {
-    let room = Room::get().words();
-    let mut command = Command::new(&room[0]);
-    command.args(&room[1..]).args(words).stdin(Stdio::null());
-    command
-}
-
 fn call(method: &str, request: &Value) -> Done {
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/cri.py");
     let (client, socket) = (client.to_str().unwrap(), Room::get().text("cri.sock"));
     // Debian's, which has the package.
-    done(&mut in_room(&["/usr/bin/python3", client, &socket, method, &request.to_string()]))
+    done(&mut Room::get().command(&["/usr/bin/python3", client, &socket, method, &request.to_string()]))
 }
 
 fn ok(method: &str, request: &Value) -> Value {
@@ -66,7 +58,7 @@ fn daemon() {
         let (config, root) = (room.text("cri.toml"), room.text("cri"));
         let (state, socket) = (room.text("cri-state"), room.text("cri.sock"));
         let args = ["--config", &config, "--root", &root, "--state", &state, "--address", &socket];
-        let ctr = |args: &[&str]| in_room(&[&["ctr", "-a", &socket, "-n", "k8s.io"], args].concat());
+        let ctr = |args: &[&str]| room.command(&[&["ctr", "-a", &socket, "-n", "k8s.io"], args].concat());
         room.start_as("containerd-of-pods", "containerd", &args, || ctr(&["version"]));
         let scratch = Store::empty();
         let imported = done(&mut ctr(&[
@@ -75,7 +67,7 @@ fn daemon() {
             &scratch.archive("podded", r#"{"Cmd":["sleep","86000"],"Env":["PATH=/bin"]}"#),
         ]));
         assert_eq!(imported.code, 0, "{imported:?}");
-        let python = done(&mut in_room(&["/usr/bin/python3", "-c", "import grpc"]));
+        let python = done(&mut room.command(&["/usr/bin/python3", "-c", "import grpc"]));
         assert_eq!(python.code, 0, "{python:?}");
         // That part of containerd learns of the image from an event.
         eventually("pods to be possible", || {
@@ -246,14 +238,14 @@ fn the_network_may_be_the_nodes() {
 
 #[test]
 fn a_container_has_what_its_configuration_says() {
-    let room = Room::get().path("seen-by-pods");
-    std::fs::create_dir(&room).unwrap();
-    std::fs::write(room.join("file"), "seen\n").unwrap();
+    let folder = Room::get().path("seen-by-pods");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("file"), "seen\n").unwrap();
     let pod = Pod::new(json!({"pid": ITS_OWN}));
     let more = json!({
         "working_dir": "/usr",
         "envs": [{"key": "A", "value": "b"}],
-        "mounts": [{"container_path": "/seen", "host_path": room, "readonly": true}],
+        "mounts": [{"container_path": "/seen", "host_path": folder, "readonly": true}],
         "linux": {
             "resources": {"memory_limit_in_bytes": 64 << 20, "cpu_quota": 50000, "cpu_period": 100_000},
             "security_context": {
@@ -278,7 +270,7 @@ fn a_container_has_what_its_configuration_says() {
     assert!(is_limited(&container, &[("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")]));
     assert!(is_limited(&container, &[("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")]));
     // It waits for this.
-    std::fs::write(room.join("go"), "").unwrap();
+    std::fs::write(folder.join("go"), "").unwrap();
     eventually("its end", || status(&container)["state"] == EXITED);
     assert_eq!(status(&container)["exit_code"], 5);
 }

@@ -67,6 +67,14 @@ impl Room {
         vec!["bash".into(), script().into(), "in".into(), self.dir.clone().into(), pid.into()]
     }
 
+    /// A command that runs in the room, not yet started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let room = self.words();
+        let mut command = Command::new(&room[0]);
+        command.args(&room[1..]).args(words).stdin(Stdio::null());
+        command
+    }
+
     /// Starts a program in the room that lasts as long as the room, and waits until `probe` succeeds.
     pub fn start(&self, program: &str, args: &[&str], probe: impl FnMut() -> Command) {
         self.start_as(program, program, args, probe);
@@ -75,9 +83,7 @@ impl Room {
     /// The same for a program that has another name here, because the room has another one of it.
     pub fn start_as(&self, name: &str, program: &str, args: &[&str], mut probe: impl FnMut() -> Command) {
         let log = self.path(&format!("{name}.log"));
-        let words = self.words();
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(program).args(args).stdin(Stdio::null());
+        let mut command = self.command(&[&[program], args].concat());
         // Debian's engines look for `runc` among the programs.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.text("bin")));
