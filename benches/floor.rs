@@ -17,8 +17,9 @@
 //! container of Docker's has. It leaves out what is an engine's own work: an image,
 //! a record, a log, making the filter.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
+#![no_main]
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs;
 use std::io::{Error, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -83,7 +84,9 @@ const SETTINGS: [(&str, &str); 2] =
 /// Docker's fourteen default capabilities, as a bit set.
 const CAPS: u64 = 0xa804_25fb;
 
-fn main() {
+/// As minirun begins: what Rust does before its own `main` is none of the bare calls.
+#[unsafe(no_mangle)]
+extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
@@ -96,6 +99,7 @@ fn main() {
         // `cargo bench` names no directory: nothing to measure there.
         _ => eprintln!("usage: floor [bundle] LOWERDIR WORKDIR [N] | floor exec PID | floor time|peak COMMAND [ARG..]"),
     }
+    0
 }
 
 fn time(program: &str, args: &[&str]) {
