@@ -27,6 +27,10 @@ use oci_spec::runtime::{BoxBuilder, Process, ProcessBuilder, UserBuilder};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// As long as Docker waits for what others still write that the command left behind.
+const LINGERS: Duration = Duration::from_secs(2);
 
 /// What a user asks of `exec`.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +156,12 @@ fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId
 fn supervise(task: &Task, client: Socket) -> Result<()> {
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
     let is_check = task.actor.is_none();
-    let manners = Manners { input_once: true, dies_with_client: !task.detach, group_dies_with_client: is_check };
+    let manners = Manners {
+        input_once: true,
+        dies_with_client: !task.detach,
+        group_dies_with_client: is_check,
+        lingers: if is_check { Duration::ZERO } else { LINGERS },
+    };
     let mut session = Session::new(None, None, manners, (libc::SIGTERM, 10))?;
     session.add_client(client, !task.detach, task.interactive && !task.detach)?;
     let teller = Teller::new(task);

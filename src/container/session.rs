@@ -96,6 +96,8 @@ pub struct Manners {
     pub dies_with_client: bool,
     /// Nor do the others of its process group.
     pub group_dies_with_client: bool,
+    /// How long after its end the output of those is awaited that it left behind.
+    pub lingers: Duration,
 }
 
 /// The streams, the clients and the log of a supervised process.
@@ -191,6 +193,7 @@ impl Session {
             }
         };
         self.drain_output();
+        self.linger()?;
         self.ends = Ends::default();
         // Waiting is the common case; the buffers come back with the next start.
         self.buffer = Vec::new();
@@ -355,6 +358,21 @@ impl Session {
     fn drain_output(&mut self) {
         while self.pass_on(Stream::Out) {}
         while self.pass_on(Stream::Err) {}
+    }
+
+    fn linger(&mut self) -> Result<()> {
+        let until = Instant::now() + self.manners.lingers;
+        while !self.ends.terminal
+            && (self.ends.stdout.is_some() || self.ends.stderr.is_some())
+            && self.clients.iter().any(|c| c.attached)
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.turn(None, Some(left), None)?;
+        }
+        Ok(())
     }
 
     fn flush_clients(&mut self) {

@@ -426,6 +426,14 @@ fn signals_to_the_client_are_passed_on() {
 }
 
 #[test]
+fn what_children_write_soon_after_the_command_has_ended_is_heard() {
+    let store = Store::new();
+    host(&store, &[]);
+    let done = store.run(&["exec", "host", "sh", "-c", "(sleep 0.5; echo late; echo later >&2) & echo done; exit 3"]);
+    assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (3, "done\nlate\n", "later\n"));
+}
+
+#[test]
 fn a_command_that_left_children_behind_ends_all_the_same() {
     let store = Store::new();
     host(&store, &[]);
