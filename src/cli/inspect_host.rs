@@ -55,6 +55,7 @@ pub fn host_config(container: &Container) -> Value {
         "Init": o.init.then_some(true),
         "Sysctls": (!o.sysctls.is_empty()).then_some(&o.sysctls),
         "Tmpfs": inspect_mounts::tmpfs(&container.record),
+        "Mounts": inspect_mounts::requests(&container.record),
         "MaskedPaths": if shown { json!(MASKED) } else { Value::Null },
         "ReadonlyPaths": if shown { json!(READ_ONLY) } else { Value::Null },
     });

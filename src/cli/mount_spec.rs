@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const KINDS: [&str; 4] = ["bind", "volume", "tmpfs", "image"];
-/// What Docker shows for a named volume that was given no mode.
+/// What Docker shows for a volume that was given no mode, but for a nameless one of `-v`.
 const DEFAULT_MODE: &str = "z";
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 const CONSISTENCIES: [&str; 4] = ["consistent", "cached", "delegated", "default"];
@@ -237,8 +237,8 @@ impl Fields {
         };
         let source = source.map_err(|error| invalid_config(kind, &error))?;
         let target = container_path(&target).map_err(|error| invalid_config(kind, &error))?;
-        let mut tuning = self.tuning;
-        if matches!(source, MountSource::Volume(_)) {
+        let mut tuning = Tuning { by_mount: true, ..self.tuning };
+        if kind == "volume" {
             tuning.mode = DEFAULT_MODE.into();
         }
         volume::check_options(&tuning.volume_options).map_err(|error| invalid_config(kind, &error))?;

@@ -168,6 +168,8 @@ impl MountRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tuning {
+    /// Asked for by `--mount`.
+    pub by_mount: bool,
     /// The last part of `-v`, as Docker shows it.
     pub mode: String,
     /// What comes of the mounts below a host path.

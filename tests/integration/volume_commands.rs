@@ -328,6 +328,43 @@ fn mounts_are_shown_as_docker_shows_them() {
     assert_eq!(store.inspect("box", "{{(index .Mounts 2).Driver}} {{(index .Mounts 2).Name}}"), "local vol");
 }
 
+#[test]
+fn what_was_asked_for_is_shown_as_docker_shows_it() {
+    let store = Store::new();
+    let asked = [
+        ("volume,src=vol,dst=/a", r#"{"Source":"vol","Target":"/a","Type":"volume"}"#),
+        (
+            "volume,dst=/b,ro,volume-nocopy",
+            r#"{"ReadOnly":true,"Target":"/b","Type":"volume","VolumeOptions":{"NoCopy":true}}"#,
+        ),
+        (
+            "volume,src=new,dst=/c,volume-label=k=v,volume-opt=type=tmpfs,volume-opt=device=tmpfs",
+            r#"{"Source":"new","Target":"/c","Type":"volume","VolumeOptions":{"DriverConfig":{"Options":{"device":"tmpfs","type":"tmpfs"}},"Labels":{"k":"v"}}}"#,
+        ),
+        (
+            "bind,src=/etc,dst=/d,readonly,bind-propagation=rslave,bind-recursive=writable",
+            r#"{"BindOptions":{"Propagation":"rslave","ReadOnlyNonRecursive":true},"ReadOnly":true,"Source":"/etc","Target":"/d","Type":"bind"}"#,
+        ),
+        (
+            "tmpfs,dst=/e,tmpfs-size=1m,tmpfs-mode=700",
+            r#"{"Target":"/e","TmpfsOptions":{"Mode":448,"SizeBytes":1048576},"Type":"tmpfs"}"#,
+        ),
+        ("tmpfs,dst=/f", r#"{"Target":"/f","Type":"tmpfs"}"#),
+    ];
+    let mounts: Vec<String> = asked.iter().map(|(words, _)| format!("--mount=type={words}")).collect();
+    let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
+    store.ok(&[&["create", "--name", "box", "-v", "vol:/g", "-v", "/h"], &mounts[..], &[IMAGE, "true"]].concat());
+    let expected: Vec<&str> = asked.iter().map(|(_, shown)| *shown).collect();
+    assert_eq!(store.inspect("box", "{{json .HostConfig.Mounts}}"), format!("[{}]", expected.join(",")));
+    assert_eq!(store.inspect("box", "{{json .HostConfig.Binds}}"), r#"["vol:/g"]"#);
+    let modes = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{.Destination}}={{.Mode}} {{end}}{{end}}";
+    assert_eq!(store.inspect("box", modes), "/g=z /h= /a=z /b=z /c=z ");
+
+    store.ok(&["create", "--name", "without", IMAGE, "true"]);
+    assert_eq!(store.inspect("without", "{{json .HostConfig.Mounts}}"), "null");
+    assert!(!store.ok(&["inspect", "without"]).contains("\"Mounts\": null"));
+}
+
 // ---- rarely asked
 
 #[test]
