@@ -3,13 +3,15 @@
 use super::template::render_one;
 use super::{App, output};
 use crate::container::containers::Containers;
-use crate::container::state::Status;
+use crate::container::state::{Status, now};
 use crate::image::Store;
+use crate::registry::HUB_KEY;
 use crate::runtime::cgroup;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// `info`.
 #[derive(Debug, Args)]
@@ -30,7 +32,7 @@ pub struct VersionArgs {
 /// `minirun info`.
 pub fn info(app: &App, args: &InfoArgs) -> Result<u8> {
     let document = information(app)?;
-    match &args.format {
+    match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(template) => output::line(&render_one(template, &document)?)?,
         None => output::print(&plain(&document))?,
     }
@@ -57,7 +59,7 @@ fn information(app: &App) -> Result<Value> {
         _ => "1",
     };
     let backing = super::disk::kind_of(app.root.path()).unwrap_or_default();
-    Ok(json!({
+    let mut document = json!({
         "Containers": containers.len() + damaged.len(),
         "ContainersRunning": counts[0],
         "ContainersPaused": counts[1],
@@ -91,7 +93,54 @@ fn information(app: &App) -> Result<Value> {
         "Labels": [],
         "Warnings": [],
         "ClientInfo": { "Debug": false, "Context": "default", "Plugins": [], "Warnings": null },
-    }))
+    });
+    for part in [limits(), surroundings()] {
+        if let (Value::Object(document), Value::Object(part)) = (&mut document, part) {
+            document.extend(part);
+        }
+    }
+    Ok(document)
+}
+
+fn surroundings() -> Value {
+    json!({
+        "IndexServerAddress": HUB_KEY,
+        "Isolation": "",
+        "SystemTime": now(),
+        "Swarm": { "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+                   "RemoteManagers": null },
+        "IPv4Forwarding": is_on("ipv4/ip_forward"),
+        "BridgeNfIptables": is_on("bridge/bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": is_on("bridge/bridge-nf-call-ip6tables"),
+        "HttpProxy": proxy("http_proxy"),
+        "HttpsProxy": proxy("https_proxy"),
+        "NoProxy": proxy("no_proxy"),
+    })
+}
+
+/// Which limits this host can set.
+fn limits() -> Value {
+    let controllers = cgroup::controllers();
+    let has = |name: &str| controllers.contains(name);
+    json!({
+        "MemoryLimit": has("memory"),
+        "SwapLimit": has("memory"),
+        "OomKillDisable": has("memory") && cgroup::version() != cgroup::Version::V2,
+        "PidsLimit": has("pids"),
+        "CpuCfsPeriod": has("cpu"),
+        "CpuCfsQuota": has("cpu"),
+        "CPUShares": has("cpu"),
+        "CPUSet": has("cpuset"),
+    })
+}
+
+/// Whether a switch of the network is on.
+fn is_on(setting: &str) -> bool {
+    std::fs::read_to_string(Path::new("/proc/sys/net").join(setting)).is_ok_and(|text| text.trim() == "1")
+}
+
+fn proxy(name: &str) -> String {
+    std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).unwrap_or_default()
 }
 
 fn operating_system() -> String {
@@ -118,6 +167,7 @@ fn plain(info: &Value) -> String {
         ("Logging Driver", "LoggingDriver"),
         ("Cgroup Driver", "CgroupDriver"),
         ("Cgroup Version", "CgroupVersion"),
+        ("Swarm", "/Swarm/LocalNodeState"),
         ("Default Runtime", "DefaultRuntime"),
         ("Init Binary", "InitBinary"),
         ("Kernel Version", "KernelVersion"),
@@ -157,18 +207,35 @@ pub fn version(args: &VersionArgs) -> Result<u8> {
     let (number, arch) = (env!("CARGO_PKG_VERSION"), architecture());
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let document = json!({
-        "Client": { "Version": number, "ApiVersion": "", "Os": "linux", "Arch": arch, "Context": "default" },
+        "Client": {
+            "Platform": { "Name": "" },
+            "Version": number,
+            "ApiVersion": "",
+            "DefaultAPIVersion": "",
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "BuildTime": "",
+            "Context": "default",
+            "Experimental": false,
+        },
         "Server": {
             "Platform": { "Name": "minirun" },
             "Components": [{ "Name": "Engine", "Version": number }],
             "Version": number,
             "ApiVersion": "",
+            "MinAPIVersion": "",
+            "GitCommit": "",
+            "GoVersion": "",
             "Os": "linux",
             "Arch": arch,
             "KernelVersion": kernel,
+            "BuildTime": "",
+            "Experimental": false,
         },
     });
-    match &args.format {
+    match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(template) => output::line(&render_one(template, &document)?)?,
         None => output::print(&format!(
             "Client: minirun\n Version:           {number}\n OS/Arch:           linux/{arch}\n Context:           default\n\n\

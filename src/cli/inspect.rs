@@ -1,11 +1,12 @@
-//! `inspect`: the whole truth about containers and images, in Docker's form.
+//! `inspect`: the whole truth about what there is, in Docker's form.
 
 use super::inspect_container::container_document;
 use super::inspect_image::image_document;
-use super::template::render_one;
-use super::{App, inspect_mounts, output, volume};
+use super::template::{render, render_one};
+use super::{App, inspect_mounts, networks, output, volume};
 use crate::container::containers::{Containers, NoSuchContainer};
 use crate::image::Store;
+use crate::network::definition::NoSuchNetwork;
 use crate::volume::Volumes;
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -29,7 +30,7 @@ pub struct InspectArgs {
     /// Show sizes of containers
     #[arg(short, long)]
     size: bool,
-    /// Look only for a `container`, an `image` or a `volume`
+    /// Look only for a `container`, an `image`, a `network` or a `volume`
     #[arg(long = "type")]
     kind: Option<String>,
     /// Names or ids
@@ -40,8 +41,8 @@ pub struct InspectArgs {
 /// `minirun inspect`, of both kinds or of one.
 pub fn run(app: &App, args: &InspectArgs, kind: Option<&str>) -> Result<u8> {
     let kind = kind.or(args.kind.as_deref()).filter(|k| !k.is_empty());
-    if let Some(bad) = kind.filter(|k| !["container", "image", "volume"].contains(k)) {
-        return Err(anyhow!("{bad:?} is not a valid value for --type: it is container, image or volume"));
+    if let Some(bad) = kind.filter(|k| !["container", "image", "network", "volume"].contains(k)) {
+        return Err(anyhow!("{bad:?} is not a valid value for --type: it is container, image, network or volume"));
     }
     let mut found: Vec<Value> = Vec::new();
     let mut errors = Vec::new();
@@ -51,37 +52,42 @@ pub fn run(app: &App, args: &InspectArgs, kind: Option<&str>) -> Result<u8> {
             Err(error) => errors.push(error),
         }
     }
-    match args.format.as_deref().filter(|format| *format != "json") {
-        Some(template) => {
-            for document in &found {
-                output::line(&through(template, document)?)?;
-            }
-        }
-        None => {
-            found.iter_mut().for_each(without_absent);
-            let found = Value::Array(found);
-            output::line(&if args.format.is_some() { found.to_string() } else { pretty(&found)? })?;
-        }
-    }
+    show(found, args.format.as_deref())?;
     for error in &errors {
         output::complain(error);
     }
     Ok(u8::from(!errors.is_empty()))
 }
 
-/// A document through a template. What is absent shows as Docker's typed fields do: an empty list or map.
+/// Documents through a template or, without one, as Docker prints them.
+pub(super) fn show(mut found: Vec<Value>, format: Option<&str>) -> Result<()> {
+    match format.unwrap_or_default() {
+        format @ ("" | "json") => {
+            found.iter_mut().for_each(without_absent);
+            let found = Value::Array(found);
+            output::line(&if format.is_empty() { pretty(&found)? } else { found.to_string() })
+        }
+        template => found.iter().try_for_each(|document| output::line(&through(template, document)?)),
+    }
+}
+
+/// What a key shows as that a map does not have.
+const NO_VALUE: &str = "<no value>";
+
+/// A document through a template. What is absent shows as Docker's typed fields do: an empty list or map, or `<nil>`.
 fn through(template: &str, document: &Value) -> Result<String> {
     let text = render_one(template, document)?;
-    if !text.contains("<no value>") {
+    if !text.contains(NO_VALUE) {
         return Ok(text);
     }
     let mut filled = document.clone();
     fill(&mut filled);
-    render_one(template, &filled)
+    let (text, lacks_keys) = render(template, &filled)?;
+    Ok(if lacks_keys { text } else { text.replace(NO_VALUE, "<nil>") })
 }
 
 /// Fields that are neither lists nor maps.
-const SINGLE: [&str; 11] = [
+const SINGLE: [&str; 10] = [
     "Health",
     "Healthcheck",
     "PidsLimit",
@@ -89,14 +95,13 @@ const SINGLE: [&str; 11] = [
     "OomKillDisable",
     "Init",
     "StopTimeout",
-    "StopSignal",
     "IPAMConfig",
     "SizeRw",
     "SizeRootFs",
 ];
 
-const MAPS: [&str; 8] =
-    ["Volumes", "Labels", "ExposedPorts", "Sysctls", "Tmpfs", "DriverOpts", "StorageOpt", "Annotations"];
+const MAPS: [&str; 9] =
+    ["Volumes", "Labels", "Options", "ExposedPorts", "Sysctls", "Tmpfs", "DriverOpts", "StorageOpt", "Annotations"];
 
 fn fill(value: &mut Value) {
     match value {
@@ -117,25 +122,29 @@ fn fill(value: &mut Value) {
 
 /// Fields that templates may ask for, but which the document has only when they are set.
 const OPTIONAL: [(&str, &[&str]); 5] = [
-    ("ContainerConfig", &["ExposedPorts", "Healthcheck", "StopSignal", "StopTimeout", "Shell"]),
-    ("", &["SizeRw", "SizeRootFs"]),
+    ("ContainerConfig", &OPTIONAL_SETTINGS),
+    ("", &["SizeRw", "SizeRootFs", "Variant", "OsVersion"]),
     ("State", &["Health"]),
-    ("HostConfig", &["Annotations", "Init", "Sysctls", "Tmpfs"]),
-    ("Config", &["ExposedPorts", "Healthcheck", "StopSignal", "StopTimeout", "Shell"]),
+    ("HostConfig", &["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs"]),
+    ("Config", &OPTIONAL_SETTINGS),
 ];
+
+const OPTIONAL_SETTINGS: [&str; 7] =
+    ["ExposedPorts", "Healthcheck", "MacAddress", "NetworkDisabled", "Shell", "StopSignal", "StopTimeout"];
 
 fn without_absent(document: &mut Value) {
     inspect_mounts::without_absent(document);
     for (part, keys) in OPTIONAL {
         let part = if part.is_empty() { Some(&mut *document) } else { document.get_mut(part) };
         if let Some(Value::Object(map)) = part {
-            map.retain(|key, value| !(value.is_null() && keys.contains(&key.as_str())));
+            let is_empty = |value: &Value| value.is_null() || *value == "" || *value == false;
+            map.retain(|key, value| !(is_empty(value) && keys.contains(&key.as_str())));
         }
     }
 }
 
 /// A document as Docker prints it.
-pub(super) fn pretty(document: &Value) -> Result<String> {
+fn pretty(document: &Value) -> Result<String> {
     use serde::Serialize;
     let mut out = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -143,7 +152,7 @@ pub(super) fn pretty(document: &Value) -> Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-/// What a name means: a container, else an image, else a volume; or one of a kind.
+/// What a name means: a container, else an image, else a network, else a volume; or one of a kind.
 fn object(app: &App, name: &str, kind: Option<&str>, size: bool) -> Result<Value> {
     let is_asked = |this: &str| kind.is_none_or(|kind| kind == this);
     if is_asked("container") {
@@ -157,6 +166,13 @@ fn object(app: &App, name: &str, kind: Option<&str>, size: bool) -> Result<Value
         let store = Store::open(&app.root);
         if let Some(image) = store.find(name).unwrap_or(None) {
             return image_document(&store, &image);
+        }
+    }
+    if is_asked("network") {
+        match networks::document_of(app, name) {
+            Ok(document) => return Ok(document),
+            Err(error) if kind.is_none() && error.is::<NoSuchNetwork>() => {}
+            Err(error) => return Err(error),
         }
     }
     if is_asked("volume")
@@ -173,7 +189,8 @@ pub fn full_config(config: Value) -> Value {
         "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": false,
         "AttachStderr": false, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": [], "Cmd": null,
         "Image": "", "Volumes": null, "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": {},
-        "ExposedPorts": null, "Healthcheck": null, "StopSignal": null, "StopTimeout": null, "Shell": null,
+        "ExposedPorts": null, "Healthcheck": null, "StopSignal": "", "StopTimeout": null, "Shell": null,
+        "NetworkDisabled": false, "MacAddress": "",
     });
     let mut out = match defaults {
         Value::Object(map) => map,

@@ -53,6 +53,7 @@ pub fn host_config(container: &Container) -> Value {
         "ConsoleSize": [0, 0],
         "Isolation": "",
         "Init": o.init.then_some(true),
+        "StorageOpt": null,
         "Sysctls": (!o.sysctls.is_empty()).then_some(&o.sysctls),
         "Tmpfs": inspect_mounts::tmpfs(&container.record),
         "Mounts": inspect_mounts::requests(&container.record),

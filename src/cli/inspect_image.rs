@@ -50,9 +50,7 @@ pub fn image_document(store: &Store, image: &Image) -> Result<Value> {
         "Metadata": { "LastTagTime": NEVER },
     });
     for (key, name) in [("variant", "Variant"), ("os.version", "OsVersion")] {
-        if let Some(value) = config.other.get(key).filter(|value| *value != "") {
-            document[name] = value.clone();
-        }
+        document[name] = other(key);
     }
     Ok(document)
 }

@@ -17,9 +17,6 @@ pub(super) fn without_absent(document: &mut Value) {
     for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
         mount.retain(|key, value| value != "" || !["Name", "Driver"].contains(&key.as_str()));
     }
-    if let Some(host) = document.get_mut("HostConfig").and_then(Value::as_object_mut) {
-        host.retain(|key, value| key != "Mounts" || !value.is_null());
-    }
 }
 
 /// `HostConfig.Tmpfs`.

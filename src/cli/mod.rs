@@ -70,7 +70,7 @@ use crate::container::task::Waiting;
 use crate::layout::Root;
 use crate::sys::{process, signal};
 use anyhow::{Context, Result};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
@@ -79,10 +79,12 @@ use std::sync::{Mutex, PoisonError};
 
 /// Containers without a daemon.
 #[derive(Debug, Parser)]
-#[command(name = "minirun", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "minirun", version, disable_help_subcommand = true, disable_version_flag = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    client: Client,
     #[command(subcommand)]
     command: Command,
 }
@@ -99,6 +101,26 @@ struct Places {
     /// Bytes that an archive or a layer may unpack to, also as 500MB or 2GB [default: 90% of what is free]
     #[arg(long, env = "MINIRUN_UNPACK_LIMIT", value_name = "BYTES", value_parser = unpack_limit, hide_env_values = true)]
     unpack_limit: Option<u64>,
+}
+
+/// Docker's options before the command.
+#[derive(Debug, Default, Args)]
+struct Client {
+    /// The folder of Docker's client configuration, with the credentials for registries
+    #[arg(long, env = "DOCKER_CONFIG", value_name = "FOLDER", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// For compatibility: there is one, `default`
+    #[arg(short, long, value_parser = ["default"], hide = true)]
+    context: Option<String>,
+    /// For compatibility: there is no log to be more talkative in
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+    /// For compatibility, as `--debug`
+    #[arg(short, long, value_parser = ["debug", "info", "warn", "error", "fatal"], hide = true)]
+    log_level: Option<String>,
+    /// Show the version
+    #[arg(short, short_alias = 'V', long, action = ArgAction::Version)]
+    version: (),
 }
 
 /// What comes before `run` on its command line: read alone, without the definitions of thirty other commands.
@@ -149,6 +171,8 @@ enum Command {
     /// Manage health checks
     #[command(subcommand, name = "healthcheck")]
     Healthcheck(HealthcheckGroup),
+    /// Show help
+    Help(HelpArgs),
     /// Be an OCI runtime: runc's command line
     #[command(disable_help_flag = true)]
     Oci(OciArgs),
@@ -170,6 +194,13 @@ enum Command {
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
+}
+
+/// `help`.
+#[derive(Debug, Args)]
+struct HelpArgs {
+    /// The words of a command; all commands if there are none
+    command: Vec<OsString>,
 }
 
 /// Everything that the other face understands.
@@ -360,6 +391,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     if let Some(status) = cli.command.run_alone() {
         return status.unwrap_or_else(|error| fail(1, &error));
     }
+    surroundings::remember(cli.client.config.clone());
     disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
     let status = app(&cli, supervisor).and_then(|app| cli.command.run(&app));
     match status {
@@ -369,7 +401,14 @@ pub fn main(arguments: &[OsString]) -> u8 {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&definition().try_get_matches_from(arguments)?)
+    let cli = Cli::from_arg_matches(&definition().try_get_matches_from(arguments)?)?;
+    match cli.command {
+        Command::Help(help) => {
+            let words = arguments.iter().take(1).cloned().chain(help.command).chain(["--help".into()]);
+            Cli::from_arg_matches(&definition().try_get_matches_from(words)?)
+        }
+        _ => Ok(cli),
+    }
 }
 
 /// The most frequent command by a short cut of half a millisecond. Whatever is not plainly right takes the long way,
@@ -400,7 +439,8 @@ fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
     let mut definition = ManuallyDrop::new(switches_with_values(AfterRun::command()));
     let matches = definition.try_get_matches_from_mut(before.iter().take(1).chain(rest)).ok()?;
     let AfterRun { run } = AfterRun::from_arg_matches(&matches).ok()?;
-    Some((Cli { places, command: Command::Container(ContainerCommand::Run(Box::new(run))) }, supervisor))
+    let client = Client { config: surroundings::docker_config(), ..Client::default() };
+    Some((Cli { places, client, command: Command::Container(ContainerCommand::Run(Box::new(run))) }, supervisor))
 }
 
 fn unpack_limit(text: &str) -> Result<u64> {
@@ -450,7 +490,7 @@ impl Command {
             Command::Version(a) => info::version(&a),
             Command::BuilderGroup(c) => c.run(app),
             // They are done before there is a store.
-            Command::Completion(_) | Command::Man(_) => Ok(0),
+            Command::Completion(_) | Command::Man(_) | Command::Help(_) => Ok(0),
             Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),
             Command::Resume(a) => containers::resume(app, &a),
             Command::Healthcheck(HealthcheckGroup::Run(a)) => containers::healthcheck(app, &a),
@@ -513,16 +553,20 @@ fn fail(status: u8, error: &anyhow::Error) -> u8 {
     status
 }
 
-/// Help goes to standard output; a wrong flag is status 125, a missing argument 1, as Docker's.
+/// Help goes to standard output; a wrong flag is status 125, too few or too many words 1, as Docker's.
 fn usage(error: &clap::Error) -> u8 {
     let _ = error.print();
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "-",
+    };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
         ErrorKind::MissingRequiredArgument
         | ErrorKind::TooFewValues
         | ErrorKind::MissingSubcommand
-        | ErrorKind::InvalidSubcommand
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
+        | ErrorKind::InvalidSubcommand => 1,
+        ErrorKind::UnknownArgument if !word.starts_with('-') => 1,
         _ => 125,
     }
 }

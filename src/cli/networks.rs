@@ -2,9 +2,8 @@
 
 use super::confirm::confirm;
 use super::filter::Filters;
-use super::inspect::pretty;
-use super::template::{Format, render_one};
-use super::{App, environment, output};
+use super::template::Format;
+use super::{App, environment, inspect, output};
 use crate::container::connection::networks;
 use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
@@ -283,15 +282,17 @@ fn inspect(app: &App, args: &InspectArgs) -> Result<u8> {
             }
         }
     }
-    match &args.format {
-        Some(template) => {
-            for document in &found {
-                output::line(&render_one(template, document)?)?;
-            }
-        }
-        None => output::line(&pretty(&Value::Array(found))?)?,
-    }
+    inspect::show(found, args.format.as_deref())?;
     Ok(status)
+}
+
+/// The document of the network with this name or id.
+///
+/// # Errors
+/// There is none.
+pub(super) fn document_of(app: &App, name: &str) -> Result<Value> {
+    let networks = networks(&app.root);
+    Ok(document(app, &networks.find(name)?, &networks.ledger()?))
 }
 
 fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {

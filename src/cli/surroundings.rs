@@ -3,8 +3,22 @@
 use crate::registry::Surroundings;
 use std::env::{var, var_os};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 const SETTINGS: &str = "/etc/minirun/registries.json";
+
+static CONFIG: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Keeps what the command line says about the folder of Docker's client configuration.
+pub fn remember(config: Option<PathBuf>) {
+    // Once in a process; nobody looks before.
+    let _ = CONFIG.set(config.filter(|path| !path.as_os_str().is_empty()));
+}
+
+/// What the environment says about it.
+pub fn docker_config() -> Option<PathBuf> {
+    path("DOCKER_CONFIG")
+}
 
 /// Reads the environment. `unverified` is what the command line says about certificates.
 pub fn read(unverified: bool) -> Surroundings {
@@ -25,7 +39,7 @@ pub fn read(unverified: bool) -> Surroundings {
     };
     Surroundings {
         settings: path("MINIRUN_REGISTRIES").unwrap_or_else(|| PathBuf::from(SETTINGS)),
-        docker_config: path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")),
+        docker_config: CONFIG.get().cloned().flatten().unwrap_or_else(|| home.join(".docker")),
         auth_files,
         roots: path("SSL_CERT_FILE"),
         http_proxy: either("HTTP_PROXY", "http_proxy"),

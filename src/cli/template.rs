@@ -5,6 +5,7 @@ use super::template_functions::{headers, rows as row_functions};
 use anyhow::{Result, anyhow};
 use gotmpl::{FuncMap, MissingKey, Template, TemplateError, Value as Data};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// How the rows of a listing are shown.
 pub struct Format {
@@ -89,15 +90,36 @@ impl Format {
 /// # Errors
 /// A template that does not parse, or a field that the document does not have.
 pub fn render_one(template: &str, document: &Value) -> Result<String> {
+    Ok(render(template, document)?.0)
+}
+
+/// The same, and whether a map of free keys lacked one.
+///
+/// # Errors
+/// As above.
+pub fn render(template: &str, document: &Value) -> Result<(String, bool)> {
     let template = template.replace("\\t", "\t").replace("\\n", "\n");
     if template.trim() == "json" {
-        return Ok(document.to_string());
+        return Ok((document.to_string(), false));
     }
     let compiled = Compiled::new(&template, row_functions())?;
-    let document = data(document, &str::to_string);
-    let found = compiled.run(&document, MissingKey::Error).or_else(|error| match &error {
+    let mut names = Vec::new();
+    let (document, found) = loop {
+        let document = data(&with_go_names(document, &names), &str::to_string);
+        let found = compiled.run(&document, MissingKey::Error);
+        match &found {
+            Err(TemplateError::MissingKey { key }) if !names.iter().any(|(go, _)| go == key) => {
+                match GO_NAMES.iter().find(|(go, _)| go == key) {
+                    Some(name) => names.push(*name),
+                    None => break (document, found),
+                }
+            }
+            _ => break (document, found),
+        }
+    };
+    let found = found.map(|text| (text, false)).or_else(|error| match &error {
         TemplateError::MissingKey { key } if compiled.place(key).is_free() => {
-            compiled.run(&document, MissingKey::Invalid)
+            Ok((compiled.run(&document, MissingKey::Invalid)?, true))
         }
         _ => Err(error),
     });
@@ -108,6 +130,49 @@ pub fn render_one(template: &str, document: &Value) -> Result<String> {
         }
         error => anyhow!("template parsing error: template: {error}"),
     })
+}
+
+/// What Go's fields are called where that differs from the document; templates may use either name.
+const GO_NAMES: [(&str, &str); 14] = [
+    ("ID", "Id"),
+    ("NanoCPUs", "NanoCpus"),
+    ("CPUShares", "CpuShares"),
+    ("CPUPeriod", "CpuPeriod"),
+    ("CPUQuota", "CpuQuota"),
+    ("CPURealtimePeriod", "CpuRealtimePeriod"),
+    ("CPURealtimeRuntime", "CpuRealtimeRuntime"),
+    ("CPUCount", "CpuCount"),
+    ("CPUPercent", "CpuPercent"),
+    ("DNS", "Dns"),
+    ("DNSOptions", "DnsOptions"),
+    ("DNSSearch", "DnsSearch"),
+    ("HostIP", "HostIp"),
+    ("APIVersion", "ApiVersion"),
+];
+
+/// The document with these fields under both names.
+fn with_go_names<'a>(document: &'a Value, names: &[(&str, &str)]) -> Cow<'a, Value> {
+    if names.is_empty() {
+        return Cow::Borrowed(document);
+    }
+    let mut document = document.clone();
+    add_names(&mut document, names);
+    Cow::Owned(document)
+}
+
+fn add_names(value: &mut Value, names: &[(&str, &str)]) {
+    match value {
+        Value::Object(map) => {
+            map.values_mut().for_each(|value| add_names(value, names));
+            for (go, own) in names {
+                if let Some(value) = map.get(*own).filter(|_| !map.contains_key(*go)).cloned() {
+                    map.insert((*go).to_owned(), value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| add_names(item, names)),
+        _ => {}
+    }
 }
 
 impl Compiled {

@@ -3,7 +3,7 @@
 use super::archives::Target;
 use super::confirm::confirm;
 use super::filter::Filters;
-use super::template::{Format, render_one};
+use super::template::Format;
 use super::{App, environment, inspect, mount_spec, output, units};
 use crate::container::containers::Containers;
 use crate::volume::{ANONYMOUS, Meta, Volume, Volumes, check_options};
@@ -267,14 +267,7 @@ fn inspect(volumes: &Volumes, args: &InspectArgs) -> Result<u8> {
             Err(error) => errors.push(error),
         }
     }
-    match &args.format {
-        Some(template) => {
-            for document in &found {
-                output::line(&render_one(template, document)?)?;
-            }
-        }
-        None => output::line(&inspect::pretty(&Value::Array(found))?)?,
-    }
+    inspect::show(found, args.format.as_deref())?;
     errors.iter().for_each(output::complain);
     Ok(u8::from(!errors.is_empty()))
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 const FILE_LIMIT: u64 = 4 << 20;
 const HUB: &str = "docker.io";
 /// Docker Hub's name in these files.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// A name and what proves it.
 #[derive(Clone, PartialEq, Eq)]

@@ -23,7 +23,7 @@ mod token;
 mod upload;
 mod web;
 
-pub use credentials::{CredentialStore, Credentials, Kept};
+pub use credentials::{CredentialStore, Credentials, HUB_KEY, Kept};
 pub use errors::{Refused, is_passing, pause};
 pub use http::Source;
 pub use repository::{Part, Received, Repository};

@@ -2,6 +2,7 @@
 
 use crate::sys::file::read_kernel_text;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
@@ -127,6 +128,20 @@ pub fn hierarchies(version: Version, which: Hierarchies) -> Result<Vec<Hierarchy
         bail!("no cgroup hierarchies are mounted: mount cgroup2 on {MOUNT}");
     }
     Ok(found)
+}
+
+/// The controllers that this host has; none if it cannot be found out.
+pub fn controllers() -> BTreeSet<String> {
+    match version() {
+        Version::V2 => {
+            let text = read_kernel_text(Path::new(MOUNT).join("cgroup.controllers")).unwrap_or_default();
+            text.split_whitespace().map(str::to_owned).collect()
+        }
+        version => {
+            let found = hierarchies(version, Hierarchies::All).unwrap_or_default();
+            found.into_iter().flat_map(|h| h.names).collect()
+        }
+    }
 }
 
 /// Looks only where every distribution has them. Joint ones (`cpu,cpuacct`, with links to them) count once.

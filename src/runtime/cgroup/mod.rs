@@ -15,7 +15,7 @@ mod v1;
 mod v2;
 
 pub use events::{MemoryEvent, OomWatch};
-pub use host::{Hierarchies, Version, version};
+pub use host::{Hierarchies, Version, controllers, version};
 pub use limits::Limits;
 pub use stats::Stats;
 
