@@ -1,18 +1,50 @@
 //! What instructions change in an image's configuration, and how they are told in its history: by BuildKit's rules.
 
-use super::dockerfile::{Command, Healthcheck};
-use crate::image::change::{expose, working_dir};
+use super::dockerfile::{Command, Healthcheck, Step};
 use crate::image::config::Empty;
 use crate::image::{ContainerConfig, Healthcheck as Check};
+use crate::sys::dir::clean;
 use crate::sys::signal;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The shell of shell forms when nothing else is said.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// The search path of images that have none.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an instruction that makes no layer changes, and how the history tells it. `has_command` says whether there was a
+/// `CMD` before it in the same file.
+///
+/// # Errors
+/// Values that make no sense.
+pub fn apply(config: &mut ContainerConfig, step: &Step, has_command: bool) -> Result<String> {
+    Ok(match step {
+        Step::Arg(args) => args.iter().fold("ARG".to_owned(), |told, (name, value)| match value {
+            Some(value) => format!("{told} {name}={value}"),
+            None => format!("{told} {name}"),
+        }),
+        Step::Cmd(command) => cmd(config, command),
+        Step::Entrypoint(command) => entrypoint(config, command, has_command),
+        Step::Env(pairs) => env(config, pairs),
+        Step::Expose(list) => ports(config, list)?,
+        Step::Healthcheck(check) => healthcheck(config, check),
+        Step::Label(pairs) => label(config, pairs),
+        Step::Maintainer(name) => format!("MAINTAINER {name}"),
+        Step::OnBuild(text) => {
+            config.on_build.push(text.clone());
+            format!("ONBUILD {text}")
+        }
+        Step::Shell(words) => set_shell(config, words),
+        Step::StopSignal(name) => stop_signal(config, name)?,
+        Step::User(name) => user(config, name),
+        Step::Volume(paths) => volumes(config, paths)?,
+        Step::Workdir(path) => workdir(config, path),
+        Step::Add(_) | Step::Copy(_) | Step::Run { .. } => bail!("a step was taken for one that makes no layer"),
+    })
+}
 
 /// The words of the shell that shell forms are given to.
 pub fn shell(config: &ContainerConfig) -> Vec<String> {
@@ -23,7 +55,7 @@ pub fn shell(config: &ContainerConfig) -> Vec<String> {
 }
 
 /// Program and arguments of either form.
-pub fn command(config: &ContainerConfig, command: &Command) -> Vec<String> {
+fn command(config: &ContainerConfig, command: &Command) -> Vec<String> {
     match command {
         Command::Exec(words) => words.clone(),
         Command::Shell(text) => {
@@ -35,7 +67,7 @@ pub fn command(config: &ContainerConfig, command: &Command) -> Vec<String> {
 }
 
 /// Sets a variable at its old place or at the end.
-pub fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
+fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
     let entry = format!("{name}={value}");
     match env.iter_mut().find(|e| e.split('=').next() == Some(name)) {
         Some(old) => *old = entry,
@@ -44,13 +76,13 @@ pub fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
 }
 
 /// `ENV`, with expanded pairs.
-pub fn env(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
+fn env(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
     pairs.iter().for_each(|(name, value)| set_variable(&mut config.env, name, value));
     told_pairs("ENV", pairs)
 }
 
 /// `LABEL`, likewise.
-pub fn label(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
+fn label(config: &mut ContainerConfig, pairs: &[(String, String)]) -> String {
     config.labels.extend(pairs.iter().cloned());
     told_pairs("LABEL", pairs)
 }
@@ -60,7 +92,7 @@ fn told_pairs(keyword: &str, pairs: &[(String, String)]) -> String {
 }
 
 /// `CMD`.
-pub fn cmd(config: &mut ContainerConfig, given: &Command) -> String {
+fn cmd(config: &mut ContainerConfig, given: &Command) -> String {
     let words = command(config, given);
     let told = format!("CMD {}", quoted(&words));
     config.cmd = Some(words);
@@ -68,7 +100,7 @@ pub fn cmd(config: &mut ContainerConfig, given: &Command) -> String {
 }
 
 /// `ENTRYPOINT`: a command that the stage has not set itself goes.
-pub fn entrypoint(config: &mut ContainerConfig, given: &Command, has_command: bool) -> String {
+fn entrypoint(config: &mut ContainerConfig, given: &Command, has_command: bool) -> String {
     let words = command(config, given);
     let told = format!("ENTRYPOINT {}", quoted(&words));
     config.entrypoint = Some(words).filter(|words| !words.is_empty());
@@ -79,7 +111,7 @@ pub fn entrypoint(config: &mut ContainerConfig, given: &Command, has_command: bo
 }
 
 /// `EXPOSE`.
-pub fn ports(config: &mut ContainerConfig, ports: &[String]) -> Result<String> {
+fn ports(config: &mut ContainerConfig, ports: &[String]) -> Result<String> {
     let mut new = ContainerConfig::default();
     for port in ports {
         expose(&mut new, port)?;
@@ -89,14 +121,31 @@ pub fn ports(config: &mut ContainerConfig, ports: &[String]) -> Result<String> {
     Ok(format!("EXPOSE map[{}]", told.join(" ")))
 }
 
+/// `80`, `80/udp`, `8000-8010/tcp`.
+fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        bail!("invalid proto: {protocol}");
+    }
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let port = |text: &str| text.parse::<u16>().ok().with_context(|| format!("invalid containerPort: {text}"));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        bail!("invalid range specified for port: {ports}");
+    }
+    config.exposed_ports.extend((first..=last).map(|port| (format!("{port}/{protocol}"), Empty {})));
+    Ok(())
+}
+
 /// `USER`.
-pub fn user(config: &mut ContainerConfig, user: &str) -> String {
+fn user(config: &mut ContainerConfig, user: &str) -> String {
     user.clone_into(&mut config.user);
     format!("USER {user}")
 }
 
 /// `VOLUME`.
-pub fn volumes(config: &mut ContainerConfig, paths: &[String]) -> Result<String> {
+fn volumes(config: &mut ContainerConfig, paths: &[String]) -> Result<String> {
     for path in paths {
         if path.trim().is_empty() {
             bail!("VOLUME specified can not be an empty string");
@@ -108,12 +157,13 @@ pub fn volumes(config: &mut ContainerConfig, paths: &[String]) -> Result<String>
 
 /// `WORKDIR`; a relative one continues the one before.
 pub fn workdir(config: &mut ContainerConfig, path: &str) -> String {
-    config.working_dir = working_dir(&config.working_dir, path);
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", config.working_dir) };
+    config.working_dir = clean(Path::new(&joined)).to_string_lossy().into_owned();
     format!("WORKDIR {}", config.working_dir)
 }
 
 /// `STOPSIGNAL`.
-pub fn stop_signal(config: &mut ContainerConfig, name: &str) -> Result<String> {
+fn stop_signal(config: &mut ContainerConfig, name: &str) -> Result<String> {
     if signal::number(name).is_none() {
         bail!("Invalid signal: {name}");
     }
@@ -122,13 +172,13 @@ pub fn stop_signal(config: &mut ContainerConfig, name: &str) -> Result<String> {
 }
 
 /// `SHELL`.
-pub fn set_shell(config: &mut ContainerConfig, words: &[String]) -> String {
+fn set_shell(config: &mut ContainerConfig, words: &[String]) -> String {
     config.shell = Some(words.to_vec());
     format!("SHELL [{}]", words.join(" "))
 }
 
 /// `HEALTHCHECK`.
-pub fn healthcheck(config: &mut ContainerConfig, given: &Healthcheck) -> String {
+fn healthcheck(config: &mut ContainerConfig, given: &Healthcheck) -> String {
     let check = match given {
         Healthcheck::Off => Check { test: vec!["NONE".into()], ..Check::default() },
         Healthcheck::Check { command, interval, timeout, start_period, start_interval, retries } => {

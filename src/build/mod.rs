@@ -7,6 +7,7 @@
 //! output       the image, or whatever else the result is to be
 //! session      what the stages of one build share; progress is what it tells
 //! run          a command in a container: sandbox composes it, mounts gets its sources ready (agent: ssh), worker runs it
+//! change       instructions on the command line of `commit` and `import`
 //! key          what steps are known by; what came out of them is remembered in the image room
 //! transfer     COPY and ADD: copy does the work, from a context, a stage or an image into a new layer
 //! prune        what builds keep: remembered steps and cache_mounts
@@ -18,6 +19,7 @@
 
 mod agent;
 mod cache_mounts;
+pub mod change;
 mod config;
 pub mod context;
 pub mod copy;

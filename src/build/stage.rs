@@ -6,7 +6,7 @@ use super::names::Meaning;
 use super::session::{Session, check_platform};
 use super::solve::Outcomes;
 use crate::image::{ContainerConfig, Digest, History, ImageConfig, Reference, Remembered};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::sync::Arc;
 
 /// What BuildKit says about each of its steps.
@@ -202,32 +202,11 @@ impl<'s> Builder<'s> {
         let has_command = self.has_command;
         self.has_command |= matches!(step, Evaluated::Cmd(_));
         let config = self.state.image.config.get_or_insert_default();
-        let told = match step {
-            Evaluated::Arg(args) => args.iter().fold("ARG".to_owned(), |told, (name, value)| match value {
-                Some(value) => format!("{told} {name}={value}"),
-                None => format!("{told} {name}"),
-            }),
-            Evaluated::Cmd(command) => config::cmd(config, command),
-            Evaluated::Entrypoint(command) => config::entrypoint(config, command, has_command),
-            Evaluated::Env(pairs) => config::env(config, pairs),
-            Evaluated::Expose(ports) => config::ports(config, ports)?,
-            Evaluated::Healthcheck(check) => config::healthcheck(config, check),
-            Evaluated::Label(pairs) => config::label(config, pairs),
-            Evaluated::Maintainer(name) => format!("MAINTAINER {name}"),
-            Evaluated::OnBuild(text) => {
-                config.on_build.push(text.clone());
-                // The history tells of it where it runs.
-                return Ok(());
-            }
-            Evaluated::Shell(words) => config::set_shell(config, words),
-            Evaluated::StopSignal(name) => config::stop_signal(config, name)?,
-            Evaluated::User(user) => config::user(config, user),
-            Evaluated::Volume(paths) => config::volumes(config, paths)?,
-            Evaluated::Add(_) | Evaluated::Copy(_) | Evaluated::Run { .. } | Evaluated::Workdir(_) => {
-                bail!("a step was taken for one that makes no layer")
-            }
-        };
-        self.tell(told, None);
+        let told = config::apply(config, step, has_command)?;
+        // Of a trigger the history tells where it runs.
+        if !matches!(step, Evaluated::OnBuild(_)) {
+            self.tell(told, None);
+        }
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use super::image_tools::source_date;
 use super::progress::{Lines, Stream};
 use super::{App, output};
+use crate::build::change::apply_changes;
 use crate::container::containers::Containers;
 use crate::container::export::export as export_container;
 use crate::image::progress::{Step, Watched};
-use crate::image::{FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers};
+use crate::image::{ContainerConfig, FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers};
 use crate::journal;
 use crate::sys::file::Aside;
 use crate::sys::tty;
@@ -91,7 +92,9 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     }
     // The tree may be deep.
     crate::sys::process::raise_descriptor_limit();
-    let options = ImportOptions { reference, changes: args.change, message: args.message, date: source_date()? };
+    let mut config = ContainerConfig::default();
+    apply_changes(&mut config, &args.change)?;
+    let options = ImportOptions { reference, config, message: args.message, date: source_date()? };
     let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let lines = Lines::passing();
     let source = Watched::new(source, &lines, String::new(), total, Step::Importing);

@@ -3,7 +3,8 @@
 use super::image_tools::source_date;
 use super::progress::Lines;
 use super::{App, output};
-use crate::container::commit::{CommitOptions, commit as commit_container};
+use crate::build::change::apply_changes;
+use crate::container::commit::{CommitOptions, commit as commit_container, config};
 use crate::container::containers::Containers;
 use crate::image::progress::Watcher;
 use crate::image::{Reference, Store, kept_layers};
@@ -75,10 +76,20 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
     let find = |name: &String| store.find(name)?.ok_or_else(|| anyhow!("No such image: {name}"));
     let keep = args.keep.as_ref().map(find).transpose()?;
     let kept = kept_layers(container.layers(), keep.as_ref())?;
+    let of_container = config(&container.record);
+    let mut config = of_container.clone();
+    apply_changes(&mut config, &args.change)?;
+    // What the changes leave without a program keeps the container's.
+    if config.entrypoint.is_none() {
+        config.entrypoint = of_container.entrypoint;
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            config.cmd = of_container.cmd;
+        }
+    }
     let options = CommitOptions {
         author: args.author.clone(),
         message: args.message.clone(),
-        changes: args.change.clone(),
+        config,
         pause: args.pause,
         with_volumes: args.with_volumes,
         reference: args.name.as_deref().map(Reference::parse).transpose()?,

@@ -7,7 +7,6 @@ use super::options::{HealthOptions, MountSource};
 use super::record::Record;
 use super::state::Status;
 use crate::image::Store;
-use crate::image::change::apply_changes;
 use crate::image::config::{ContainerConfig, Empty, Healthcheck};
 use crate::image::digest::Digest;
 use crate::image::progress::Watcher;
@@ -27,8 +26,8 @@ pub struct CommitOptions {
     pub author: String,
     /// A remark.
     pub message: String,
-    /// Dockerfile instructions about the configuration.
-    pub changes: Vec<String>,
+    /// What the image says of containers, mostly what [`config`] says.
+    pub config: ContainerConfig,
     /// Freeze the container meanwhile, so that the layer is one moment of it.
     pub pause: bool,
     /// The image's name.
@@ -46,8 +45,6 @@ pub struct CommitOptions {
 /// Makes an image of a container's changes; volumes are part of it only if that is asked for. Returns the image's id.
 pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> {
     let record = &container.record;
-    let mut config = config(record);
-    apply_changes(&mut config, &options.changes)?;
     let frozen = match options.pause && container.snapshot()?.status == Status::Running {
         true => Some(Frozen::new(container.cgroup()?)?),
         false => None,
@@ -55,7 +52,7 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
     let upper = container.upper();
     let source = CommitSource { upper: &upper, base: &record.base, base_id: record.image };
     let image = NewImage {
-        config,
+        config: options.config.clone(),
         author: options.author.clone(),
         message: options.message.clone(),
         created_by: record.command_line().join(" "),

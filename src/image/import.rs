@@ -1,7 +1,6 @@
 //! Importing: the tar of a whole root file system becomes an image of one layer.
 
 use super::apply;
-use super::change::apply_changes;
 use super::config::{ContainerConfig, History, ImageConfig, RootFs};
 use super::diff;
 use super::digest::Digest;
@@ -18,8 +17,8 @@ use std::io::Read;
 pub struct ImportOptions {
     /// The new image's name.
     pub reference: Option<Reference>,
-    /// Dockerfile instructions, see [`super::change`].
-    pub changes: Vec<String>,
+    /// What the image says of containers.
+    pub config: ContainerConfig,
     /// A remark for the history; without one it is `Imported from -`.
     pub message: Option<String>,
     /// When the image says it was made; without it that is now.
@@ -32,8 +31,6 @@ impl Store {
     /// # Errors
     /// What is no tar archive, or an empty one, leaves nothing behind.
     pub fn import(&self, source: impl Read + Send, options: ImportOptions) -> Result<Digest> {
-        let mut config = ContainerConfig::default();
-        apply_changes(&mut config, &options.changes)?;
         // Nobody is kept waiting for an archive that comes slowly.
         let layer = NewLayer::inside(self.root.staging()?)?;
         let unpacked =
@@ -59,7 +56,7 @@ impl Store {
             created: created.clone(),
             architecture: host_architecture().into(),
             os: "linux".into(),
-            config: Some(config),
+            config: Some(options.config),
             rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
             history: vec![History { created, comment, ..History::default() }],
             ..ImageConfig::default()

@@ -25,7 +25,7 @@
 //! tar                    the format itself, both ways
 //! together               the same work on many things at once
 //! feed                   reading, decompressing and hashing on threads of their own
-//! change, config, reference, digest, manifest, platform   documents and names
+//! config, reference, digest, manifest, platform   documents and names
 //! ```
 
 mod adopt;
@@ -33,7 +33,6 @@ mod apply;
 mod archive;
 mod borrow;
 mod cache;
-pub mod change;
 mod changes;
 mod commit;
 mod compare;

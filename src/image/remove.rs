@@ -225,7 +225,10 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn remove_name(&mut self, text: &str, entry: &Entry, force: bool) -> Result<()> {
-        let Some(reference) = entry.reference.clone() else { bail!("No such image: {}", Reference::familiarize(text)) };
+        // Nor is a tag meant by a digest that has been forgotten.
+        let by_digest = Reference::parse(text).is_ok_and(|asked| asked.digest().is_some());
+        let meant = entry.reference.clone().filter(|own| own.digest().is_some() || !by_digest);
+        let Some(reference) = meant else { bail!("No such image: {}", Reference::familiarize(text)) };
         let image = entry.image;
         let user = self.in_use.iter().find(|u| u.image == image);
         if let Some(user) = user.filter(|_| !force && self.is_one_name(image)) {

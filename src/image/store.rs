@@ -253,10 +253,13 @@ pub(super) fn resolve(names: &Names, text: &str) -> Result<Option<(Entry, By)>> 
     {
         return Ok(names.of_image(id).next().map(|e| (e.clone(), By::Id)));
     }
-    if let Ok(reference) = Reference::parse(text)
-        && let Some(entry) = names.entries.iter().find(|e| is_meant(e, &reference))
-    {
-        return Ok(Some((entry.clone(), By::Name)));
+    if let Ok(reference) = Reference::parse(text) {
+        let meant = || names.entries.iter().filter(|e| is_meant(e, &reference));
+        // A tag of what a digest names is not that name.
+        let by_digest = meant().find(|e| e.reference.as_ref().is_some_and(|own| own.digest() == reference.digest()));
+        if let Some(entry) = by_digest.or_else(|| meant().next()) {
+            return Ok(Some((entry.clone(), By::Name)));
+        }
     }
     if digits.is_empty() || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(None);

@@ -28,7 +28,7 @@ fn name(text: &str) -> Reference {
 fn imported(folder: &Folder, reference: &str) -> Image {
     let options = ImportOptions {
         reference: Some(name(reference)),
-        changes: vec!["CMD [\"sh\"]".into()],
+        config: ContainerConfig { cmd: Some(vec!["sh".into()]), ..ContainerConfig::default() },
         ..ImportOptions::default()
     };
     let id = folder.store().import(&base_tar()[..], options).unwrap();
