@@ -199,6 +199,10 @@ pub fn export(app: &App, args: &ExportArgs) -> Result<u8> {
     Ok(0)
 }
 
+fn leads_into_proc(path: &Path) -> bool {
+    path.read_link().is_ok_and(|target| target.starts_with("/proc"))
+}
+
 /// Where an archive goes.
 pub(super) enum Target {
     /// Standard output, or something else that is no file.
@@ -219,10 +223,16 @@ impl Target {
         let shown = || format!("write to {}", path.display());
         match path.metadata() {
             Ok(there) if there.is_dir() => bail!("{}: it is a folder", shown()),
-            Ok(there) if !there.is_file() => {
-                Ok(Target::Stream(File::options().write(true).open(path).with_context(shown)?))
+            // `/dev/stdout` leads to a file, too, if that is where our output goes.
+            Ok(there) if !there.is_file() || leads_into_proc(path) => Ok(Target::Stream(
+                File::options().write(true).truncate(there.is_file()).open(path).with_context(shown)?,
+            )),
+            // Whoever has a link there wants to keep it.
+            Ok(_) => {
+                let path = path.canonicalize().with_context(shown)?;
+                Ok(Target::File(Aside::new(&path).with_context(shown)?, path))
             }
-            _ => Ok(Target::File(Aside::new(path).with_context(shown)?, path.to_owned())),
+            Err(_) => Ok(Target::File(Aside::new(path).with_context(shown)?, path.to_owned())),
         }
     }
 

@@ -225,6 +225,13 @@ impl Target {
             if source.is_directory() {
                 bail!("cannot copy directory");
             }
+            // The host's own links to streams: whoever names one wants the content there.
+            if Path::new(&parent.readlink(&name)?).starts_with("/proc") {
+                bail!(
+                    "invalid output path: {:?} is a link into /proc: the destination - writes a tar to standard output",
+                    to.path
+                );
+            }
             return Ok(Target { dir: parent, path: parent_of(&path), name: name.as_bytes().to_vec() });
         }
         match found {

@@ -3,7 +3,7 @@
 use crate::support::{IMAGE, Store, Terminal, done, eventually, fed, fixture, slurp};
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
@@ -310,4 +310,20 @@ fn who_waits_for_his_archive_keeps_nobody_waiting() {
         assert!(!child.wait().unwrap().success(), "an empty archive is none");
     }
     assert_eq!(store.root().join("tmp").read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn an_archive_goes_through_links_of_the_hosts() {
+    let store = Store::new();
+    let (link, stream) = (store.path("link"), store.path("stream"));
+    store.write("file", "old");
+    symlink("file", &link).unwrap();
+    symlink("/proc/self/fd/1", &stream).unwrap();
+    let loads = |name: &str| store.ok(&["load", "-i", &store.text(name)]).contains(IMAGE);
+    store.ok(&["save", "-o", link.to_str().unwrap(), IMAGE]);
+    assert!(link.is_symlink() && loads("file"));
+
+    let mut command = store.command(&["save", "-o", stream.to_str().unwrap(), IMAGE]);
+    let out = command.stdout(std::fs::File::create(store.path("out")).unwrap()).status().unwrap();
+    assert!(out.success() && stream.is_symlink() && loads("out"));
 }

@@ -419,6 +419,16 @@ fn a_link_that_came_out_of_a_container_is_not_followed_by_the_next_copy() {
 }
 
 #[test]
+fn the_hosts_links_to_streams_stay() {
+    let store = running(&[]);
+    let link = store.path("stdout");
+    symlink("/proc/self/fd/1", &link).unwrap();
+    let done = store.run(&["cp", "box:/src/a", link.to_str().unwrap()]);
+    assert!(done.code == 1 && done.err.contains("is a link into /proc"), "{done:?}");
+    assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("/proc/self/fd/1"));
+}
+
+#[test]
 fn a_container_that_swaps_folders_and_links_gets_nothing_and_gives_nothing() {
     let store = Store::new();
     let secret = store.text("secret");

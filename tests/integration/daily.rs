@@ -339,4 +339,29 @@ fn version_and_info_answer_templates() {
     let group = store.ok(&["info", "-f", "{{.CgroupVersion}} {{.CgroupDriver}} {{.DockerRootDir}}"]);
     assert!(matches!(group.split(' ').next(), Some("1" | "2")), "{group}");
     assert!(group.ends_with(store.root().to_str().unwrap()), "{group}");
+    let asked = "{{.Swarm.LocalNodeState}} {{.MemoryLimit}} {{.IndexServerAddress}}{{.Isolation}}";
+    assert_eq!(store.ok(&["info", "-f", asked]), "inactive true https://index.docker.io/v1/");
+    assert_eq!(store.ok(&["version", "-f", "{{.Server.APIVersion}}{{.Client.GitCommit}}"]), "");
+    assert_eq!((store.ok(&["info", "-f", ""]), store.ok(&["version", "-f", ""])), (store.ok(&["info"]), plain));
+}
+
+#[test]
+fn help_and_dockers_options_come_before_the_command() {
+    let store = Store::new();
+    let version = store.ok(&["-v"]);
+    assert!(version.starts_with("minirun ") && version == store.ok(&["--version"]), "{version}");
+    assert_eq!(store.ok(&["help", "image", "ls"]), store.ok(&["image", "ls", "--help"]));
+    assert_eq!(store.ok(&["help"]), store.ok(&["--help"]));
+    assert!(store.fails(1, &["help", "nonsense"]).contains("nonsense"));
+    let quiet = store.ok(&["images", "-q"]);
+    for options in [&["-D"][..], &["-l", "error"], &["--log-level=debug", "--debug"], &["-c", "default"]] {
+        assert_eq!(store.ok(&[options, &["images", "-q"]].concat()), quiet, "{options:?}");
+    }
+    store.fails(125, &["--context", "elsewhere", "images"]);
+    // One word too many is no wrong flag.
+    store.fails(1, &["history", IMAGE, "more"]);
+    store.fails(125, &["history", "--nonsense", IMAGE]);
+    for group in ["image", "network"] {
+        assert_eq!(store.run(&[group]).code, 0, "{group}");
+    }
 }

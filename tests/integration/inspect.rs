@@ -185,6 +185,9 @@ fn absent_fields_are_empty_in_templates_and_not_in_documents() {
         ("{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}", "bridge"),
         ("{{index .Config.Labels \"no.such\"}}", ""),
         ("{{.Config.Labels.nosuch}}", "<no value>"),
+        ("{{.State.Health}}|{{.Config.StopSignal}}|{{.HostConfig.Init}}", "<nil>||<nil>"),
+        ("{{.HostConfig.NanoCPUs}} {{.HostConfig.NanoCpus}} {{.HostConfig.DNSOptions}}", "0 0 []"),
+        ("{{len .ID}} {{if eq .ID .Id}}same{{end}}", "64 same"),
         ("{{len .Config.Cmd}} {{join .Config.Cmd \"|\"}}", "3 sh|-c|exit 3"),
         ("{{printf \"%s-%d\" (slice .Id 0 0) .State.ExitCode}}", "-3"),
         ("{{println .Name | upper}}", "/BOX\n"),
@@ -203,6 +206,26 @@ fn absent_fields_are_empty_in_templates_and_not_in_documents() {
     assert!(error.contains("map has no entry for key \"Bad\""), "{error}");
     let line = store.ok(&["inspect", "--format", "json", "box"]);
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()[0], found);
+}
+
+#[test]
+fn every_kind_of_object_is_found_and_shown_alike() {
+    let store = Store::new();
+    store.ok(&["network", "create", "net"]);
+    store.ok(&["volume", "create", "vol"]);
+    assert_eq!(store.inspect("net", "{{.Name}} {{.Driver}} {{len .ID}}"), "net bridge 64");
+    assert_eq!(store.ok(&["inspect", "--type", "network", "-f", "{{.Name}}", "net"]), "net");
+    assert!(store.fails(1, &["inspect", "--type", "network", "vol"]).contains("vol"));
+    assert_eq!(store.inspect(IMAGE, "{{.Os}}{{with .Variant}}/{{.}}{{end}}{{.OsVersion}}"), "linux");
+    for (group, name) in [("network", "net"), ("volume", "vol"), ("image", IMAGE)] {
+        let whole = store.ok(&[group, "inspect", name]);
+        for args in [&["inspect", name][..], &["inspect", "-f", "", name], &[group, "inspect", "-f", "", name]] {
+            assert_eq!(store.ok(args), whole, "{args:?}");
+        }
+        let document: Value = serde_json::from_str(&whole).unwrap();
+        let line = store.ok(&[group, "inspect", "-f", "json", name]);
+        assert_eq!((line.lines().count(), serde_json::from_str::<Value>(&line).unwrap()), (1, document), "{line}");
+    }
 }
 
 #[test]

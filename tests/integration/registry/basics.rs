@@ -152,7 +152,15 @@ fn names_by_digest_and_all_tags() {
     assert_eq!(there.store.inspect(&two, "{{.Id}}"), here.store.inspect(&two, "{{.Id}}"));
     assert!(there.fails(&["pull", "-a", &one]).contains("tag can't be used with --all-tags/-a"));
     assert!(there.fails(&["push", "-a", &one]).contains("tag can't be used with --all-tags/-a"));
-    // With the last tag the name by digest goes, too.
+    // The name by digest goes alone, the tag stays; after another pull they go together.
+    let file = there.store.text("saved.tar");
+    there.ok(&["save", "-o", &file, &by_digest]);
+    let manifest = Command::new("tar").args(["-xOf", &file, "manifest.json"]).output().unwrap().stdout;
+    assert!(String::from_utf8(manifest).unwrap().contains("\"RepoTags\":null"));
+    assert_eq!(there.ok(&["rmi", &by_digest]), format!("Untagged: {by_digest}"));
+    assert_eq!(there.store.inspect(&one, "{{len .RepoTags}} {{len .RepoDigests}}"), "1 0");
+    assert!(there.fails(&["rmi", &by_digest]).contains("No such image"));
+    there.ok(&["pull", &by_digest]);
     let said = there.ok(&["rmi", &one]);
     assert!(said.contains(&format!("Untagged: {one}\nUntagged: {by_digest}\n")), "{said}");
 }
