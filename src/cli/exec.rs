@@ -72,6 +72,6 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
         wait_until_started(&socket)?;
         return Ok(0);
     }
-    let terms = Terms { stdin: feeds, tty: args.tty, proxy_signals: true, detach_keys: keys };
+    let terms = Terms { stdin: feeds, tty: args.tty, proxy_signals: !args.tty, detach_keys: keys };
     conclude(converse(&socket, &terms)?)
 }

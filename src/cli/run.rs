@@ -352,7 +352,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let feeds = args.interactive && options.interactive;
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
     let keys = values::detach_keys(&args.detach_keys)?;
-    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: true, detach_keys: keys };
+    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: !options.tty, detach_keys: keys };
     let supervisor = app.supervisor(options)?;
     let socket = start_container(container, how, &app.program, supervisor)?;
     conclude(converse(&socket, &terms)?)
@@ -379,7 +379,8 @@ pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
         redraw(&socket);
     }
     let keys = values::detach_keys(&args.detach_keys)?;
-    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: args.sig_proxy, detach_keys: keys };
+    let proxy_signals = args.sig_proxy && !options.tty;
+    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys };
     conclude(converse(&socket, &terms)?)
 }
 

@@ -19,7 +19,7 @@ pub struct Terms {
     pub stdin: bool,
     /// The process has a terminal; if he has one too it becomes raw.
     pub tty: bool,
-    /// Signals that we get go to the process (never with a terminal: there they are keys).
+    /// Signals that we get go to the process.
     pub proxy_signals: bool,
     /// The keys that leave the container running.
     pub detach_keys: Vec<u8>,
@@ -131,12 +131,12 @@ impl Conversation<'_> {
             match signal {
                 libc::SIGWINCH => self.send_size(),
                 libc::SIGCONT => {
-                    // The shell that resumed us set the terminal to its own taste.
-                    self.raw.as_ref().map(Raw::again).transpose().context("set the terminal to raw mode")?;
+                    // The shell that resumed us set the terminal to its own taste; one that has hung up has none.
+                    let _ = self.raw.as_ref().map(Raw::again);
                     self.send_size();
                 }
                 libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG => {}
-                signal if self.terms.proxy_signals && !self.terms.tty => {
+                signal if self.terms.proxy_signals => {
                     self.queue(&Request::Signal { signal, final_one: false });
                 }
                 libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {

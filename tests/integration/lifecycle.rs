@@ -1159,7 +1159,7 @@ fn killing_the_client_of_a_detached_run_at_any_moment_leaves_a_manageable_contai
 #[test]
 fn a_container_survives_the_end_of_its_terminal() {
     let store = Store::new();
-    let mut terminal = store.session_terminal(&["run", "-it", "--name", "left", IMAGE, "sh"]);
+    let mut terminal = store.session_terminal(&["run", "-it", "--sig-proxy=false", "--name", "left", IMAGE, "sh"]);
     terminal.expect("# ");
     terminal.send("trap 'echo got hangup' HUP; echo set-$((1+1))\n");
     terminal.expect("set-2");

@@ -86,7 +86,7 @@ fn the_terminal_is_restored_when_the_supervisor_is_killed() {
 fn a_client_on_a_terminal_that_is_told_to_end_restores_it_and_leaves_the_container_running() {
     let store = Store::new();
     for (number, name) in [(libc::SIGTERM, "term"), (libc::SIGHUP, "hup"), (libc::SIGINT, "int")] {
-        let mut terminal = shell(&store, name, &[]);
+        let mut terminal = shell(&store, name, &["--sig-proxy=false"]);
         signal(terminal.child.id() as i32, number);
         assert_eq!(terminal.wait(), 128 + number);
         assert!(!terminal.is_raw(), "after signal {number}");
@@ -575,6 +575,44 @@ fn signals_to_the_client_are_passed_on_to_the_command() {
     assert_eq!(line(&mut output), "signal 15\n");
     assert_eq!(code(&mut client), 40);
     assert_eq!(store.inspect("trap", "{{.State.Status}} {{.State.ExitCode}}"), "exited 40");
+}
+
+#[test]
+fn signals_to_a_client_on_a_terminal_are_passed_on_too() {
+    let store = Store::new();
+    for flags in [&["-t"][..], &["-it"]] {
+        let mut terminal =
+            store.terminal(&[&["run", "--rm", "--name", "trap"], flags, &[IMAGE, "probe", "trap"]].concat());
+        terminal.expect("ready");
+        for number in [libc::SIGHUP, libc::SIGINT, libc::SIGUSR1, libc::SIGTERM] {
+            signal(terminal.child.id() as i32, number);
+            terminal.expect(&format!("signal {number}"));
+        }
+        assert_eq!(terminal.wait(), 40, "{flags:?}");
+        assert_eq!(store.ok(&["ps", "-aq"]), "");
+    }
+    // Without -i the terminal is not raw: its keys make signals, here.
+    let mut terminal = store.session_terminal(&["run", "--rm", "-t", IMAGE, "probe", "trap"]);
+    terminal.expect("ready");
+    terminal.send("\x03");
+    terminal.expect(&format!("signal {}", libc::SIGINT));
+    signal(terminal.child.id() as i32, libc::SIGTERM);
+    assert_eq!(terminal.wait(), 40);
+}
+
+#[test]
+fn a_container_hears_of_the_end_of_the_terminal_that_it_was_started_on() {
+    let store = Store::new();
+    let mut terminal = store.session_terminal(&["run", "--rm", "-it", IMAGE, "probe", "trap"]);
+    terminal.expect("ready");
+    let name = store.ok(&["ps", "-q"]);
+    let mut logs = BufReader::new(store.spawn(&["logs", "-f", &name]).stdout.take().unwrap());
+    assert_eq!(line(&mut logs), "ready\r\n");
+    terminal.hang_up();
+    assert_eq!(line(&mut logs), format!("signal {}\r\n", libc::SIGHUP));
+    store.ok(&["kill", "-s", "TERM", &name]);
+    eventually("the container to end", || store.ok(&["ps", "-aq"]).is_empty());
+    terminal.child.wait().unwrap();
 }
 
 #[test]
