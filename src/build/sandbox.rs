@@ -129,7 +129,6 @@ impl Sandbox {
             state: root.state().to_owned(),
             env: std::mem::take(&mut mounts.env),
             prepared,
-            descriptors: session.descriptors,
         })
     }
 

@@ -98,8 +98,6 @@ pub struct Session<'a> {
     pub globals: &'a Globals,
     /// Who brings images.
     pub fetch: &'a dyn Fetch,
-    /// How many descriptors a process may have open that has not asked for more.
-    pub descriptors: u64,
     canceled: AtomicBool,
     images: Mutex<BTreeMap<String, Image>>,
 }
@@ -155,7 +153,6 @@ impl<'a> Session<'a> {
         globals: &'a Globals,
         fetch: &'a dyn Fetch,
     ) -> Session<'a> {
-        let descriptors = process::descriptor_limit();
         // Comparing with a tall stack of layers keeps a directory of each open.
         process::raise_descriptor_limit();
         Session {
@@ -170,7 +167,6 @@ impl<'a> Session<'a> {
             file,
             globals,
             fetch,
-            descriptors,
             canceled: AtomicBool::new(false),
             images: Mutex::default(),
         }

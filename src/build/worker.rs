@@ -74,8 +74,6 @@ pub struct Task {
     pub env: Vec<String>,
     /// What is mounted before, where only the container and the worker see it.
     pub prepared: Vec<Prepared>,
-    /// Descriptors that a process may open unless it asks for more.
-    pub descriptors: u64,
 }
 
 /// A mount that must be there before the container's own can be made of it.
@@ -315,8 +313,6 @@ fn receive(socket: &Socket) -> Result<Option<(Order, Vec<OwnedFd>)>> {
 
 /// Runs a container to its end; `None` if nobody wants to know any more.
 fn carry_out(task: &Task, output: OwnedFd, socket: &Socket) -> Result<Option<Ended>> {
-    // The build has raised its own limit.
-    process::set_descriptor_limit(task.descriptors).context("limit the number of descriptors")?;
     prepare(&task.prepared)?;
     let mut spec = specification(&task.bundle)?;
     if let Some(process) = spec.process_mut() {

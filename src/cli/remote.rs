@@ -7,7 +7,7 @@ use crate::image::{Interrupted, PullOptions, Reference, Store, Wanted};
 use crate::journal;
 use crate::registry::Registries;
 use crate::sys::process;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
 /// `pull`.
@@ -105,12 +105,8 @@ pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
 pub fn pull_for_run(app: &App, image: &str, platform: Option<Wanted>, quiet: bool) -> Result<()> {
     let reference = Reference::parse(image)?;
     let registries = Registries::open(&surroundings::read(false))?;
-    let descriptors = process::descriptor_limit();
     process::raise_descriptor_limit();
-    let pulled = Pulling { app, registries: &registries, platform, quiet, stream: Stream::Errors }.one(&reference);
-    // The container that comes next has the limit that we were given.
-    process::set_descriptor_limit(descriptors).context("limit the number of descriptors")?;
-    pulled
+    Pulling { app, registries: &registries, platform, quiet, stream: Stream::Errors }.one(&reference)
 }
 
 fn has_tag(name: &str) -> bool {

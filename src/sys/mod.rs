@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+mod caller;
 pub mod conntrack;
 pub mod dir;
 pub mod entry;

@@ -168,6 +168,7 @@ fn begin_anew(
     rustix::stdio::dup2_stderr(&null)?;
     super::signal::reset();
     super::signal::ignore_pipe();
+    super::caller::forget();
     // Whatever folder our starter was in is not to be held.
     rustix::process::chdir("/")?;
     // SAFETY: the process has one thread, so nobody else reads the environment.
@@ -195,6 +196,7 @@ pub fn inherited(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Ow
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return Err(io::Error::last_os_error());
     }
+    super::caller::forget();
     // Whatever folder our starter was in is not to be held.
     rustix::process::chdir("/")?;
     // SAFETY: it is open, our starter opened it for us, and this is the only place that takes it over, once.
@@ -440,6 +442,14 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<(
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The soft and the hard resource limit of the calling process, by its number.
+pub fn rlimit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writing for the length of the call.
+    let rc = unsafe { libc::prlimit(0, resource, std::ptr::null(), &raw mut limit) };
+    if rc == 0 { Ok((limit.rlim_cur, limit.rlim_max)) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets this process open as many descriptors as its hard limit allows. Not for processes that start others: the
 /// limit is inherited, and some programs still walk through all numbers up to it.
 pub fn raise_descriptor_limit() {
@@ -447,19 +457,6 @@ pub fn raise_descriptor_limit() {
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     // With the limit as it is, most things still work.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-}
-
-/// How many descriptors this process may open.
-pub fn descriptor_limit() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Lets this process open so many descriptors, as far as its hard limit allows.
-pub fn set_descriptor_limit(count: u64) -> io::Result<()> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let current = Some(limit.maximum.map_or(count, |maximum| count.min(maximum)));
-    let limited = rustix::process::Rlimit { current, ..limit };
-    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limited)?)
 }
 
 /// Sets the file mode creation mask.

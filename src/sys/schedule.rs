@@ -68,6 +68,20 @@ pub fn set_affinity(processors: &[usize]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, mask.len() * 8, mask.as_ptr()) })
 }
 
+/// Lets the calling process run on every processor.
+pub fn run_anywhere() -> io::Result<()> {
+    // More than any kernel has; what it does not have is left out.
+    const ALL: [u64; 128] = [u64::MAX; 128];
+    // SAFETY: the mask is valid for the length of the call, which reads the given number of bytes of it.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&ALL), ALL.as_ptr()) })
+}
+
+/// Sets how late timers of the calling process may be, in nanoseconds.
+pub fn set_timer_slack(nanoseconds: u64) -> io::Result<()> {
+    // SAFETY: passes integers.
+    check(i64::from(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) }))
+}
+
 /// Sets the execution domain of the calling process (`PER_*`).
 pub fn set_personality(domain: u32) -> io::Result<()> {
     // SAFETY: passes an integer.

@@ -652,3 +652,31 @@ fn the_passwd_file_of_an_image_cannot_hang_or_mislead_the_engine() {
     store.changed_image("zero", "rm etc/passwd; mknod etc/passwd c 1 5");
     assert_eq!(facts(&store.ok(&["run", "--rm", "zero", "probe", "all"]))["uid"], "0");
 }
+
+#[test]
+fn nothing_depends_on_who_the_caller_is() {
+    let store = Store::new();
+    let look = "ulimit -Sa; cut -d' ' -f19 /proc/self/stat; grep Cpus_allowed_list /proc/self/status; uname -m; \
+                cat /proc/self/timerslack_ns; exec cat /proc/self/oom_score_adj";
+    let run = ["run", "--rm", IMAGE, "sh", "-c", look];
+    let usual = store.ok(&run);
+    assert!(usual.lines().any(|line| line.starts_with("open file") && line.ends_with(" 1024")), "{usual}");
+    // To lower it is not everybody's right.
+    let may_lower = "echo 300 >/proc/self/oom_score_adj; echo 0 2>/dev/null >/proc/self/oom_score_adj";
+    let may_lower = Command::new("bash").args(["-c", may_lower]).status().unwrap().success();
+    let expected = if may_lower { usual.clone() } else { usual.strip_suffix('0').unwrap().to_owned() + "300" };
+    let as_somebody = "ulimit -Sn 100 -Ss 4096 -St 1000 -Sv 8000000 -Sc 0; echo 300 >/proc/self/oom_score_adj; \
+                       exec nice -n 10 taskset -c 0 setarch linux32 \"$0\" \"$@\"";
+    let by_somebody = |args: &[&str]| {
+        let out = done(&mut store.through_shell(as_somebody, args));
+        assert_eq!(out.code, 0, "{out:?}");
+        out.out.trim_end().to_owned()
+    };
+    assert_eq!(by_somebody(&run), expected);
+    by_somebody(&["run", "-d", "--name", "box", IMAGE, "sleep", "1000"]);
+    assert_eq!(by_somebody(&["exec", "box", "sh", "-c", look]), expected);
+    std::fs::create_dir(store.path("context")).unwrap();
+    store.write("context/Dockerfile", format!("FROM {IMAGE}\nRUN [\"sh\", \"-c\", \"({look}) >/seen\"]\n"));
+    by_somebody(&["build", "-q", "-t", "built", &store.text("context")]);
+    assert_eq!(store.ok(&["run", "--rm", "built", "cat", "/seen"]), expected);
+}
