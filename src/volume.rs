@@ -64,7 +64,12 @@ pub struct Volume {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A folder of the host.
-    Folder(PathBuf),
+    Folder {
+        /// Where it is.
+        path: PathBuf,
+        /// As for mount(8), of [`BIND_OPTIONS`].
+        options: Vec<String>,
+    },
     /// A file system of its own.
     FileSystem {
         /// As in /proc/filesystems.
@@ -88,9 +93,10 @@ impl Volume {
         let words: Vec<String> = option("o").split(',').filter(|w| !w.is_empty()).map(str::to_owned).collect();
         let is_bind = words.iter().any(|w| w == "bind" || w == "rbind") || matches!(option("type"), "bind" | "none");
         if self.meta.options.is_empty() {
-            Source::Folder(self.data.clone())
+            Source::Folder { path: self.data.clone(), options: Vec::new() }
         } else if is_bind {
-            Source::Folder(PathBuf::from(option("device")))
+            let options = words.into_iter().filter(|w| BIND_OPTIONS.contains(&w.as_str())).collect();
+            Source::Folder { path: PathBuf::from(option("device")), options }
         } else {
             Source::FileSystem { kind: option("type").into(), device: option("device").into(), options: words }
         }
@@ -102,7 +108,7 @@ impl Volume {
     /// A volume that is a file system of its own, which only containers mount.
     fn content(&self) -> Result<Dir> {
         match self.source() {
-            Source::Folder(path) => Dir::open(&path).with_context(|| format!("open {}", path.display())),
+            Source::Folder { path, .. } => Dir::open(&path).with_context(|| format!("open {}", path.display())),
             Source::FileSystem { kind, device, .. } => bail!(
                 "the volume {} is a file system ({kind} on {device}) that only containers mount; run one with it",
                 self.name
@@ -125,6 +131,23 @@ impl Volume {
     }
 }
 
+/// What may be said of a bind mount.
+const BIND_OPTIONS: [&str; 13] = [
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "nodiratime",
+    "relatime",
+    "strictatime",
+];
+
 /// That these options of a driver make sense.
 ///
 /// # Errors
@@ -133,7 +156,16 @@ pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     if let Some(bad) = options.keys().find(|k| !["type", "device", "o"].contains(&k.as_str())) {
         bail!("invalid option: {bad:?}");
     }
-    match (options.get("type"), options.get("device")) {
+    let words = || options.get("o").iter().flat_map(|o| o.split(',')).filter(|w| !w.is_empty()).collect::<Vec<_>>();
+    let is_bind = |w: &&str| matches!(*w, "bind" | "rbind");
+    let kind = options.get("type").map(String::as_str);
+    if words().iter().any(is_bind) || matches!(kind, Some("bind" | "none")) {
+        let unknown = words().into_iter().find(|w| !is_bind(w) && !BIND_OPTIONS.contains(w));
+        if let Some(unknown) = unknown {
+            bail!("invalid option: a bind mount cannot be {unknown:?}");
+        }
+    }
+    match (kind, options.get("device")) {
         _ if options.is_empty() => Ok(()),
         (None, _) => bail!("missing required option: \"type\""),
         (_, None) => bail!("missing required option: \"device\""),
@@ -251,7 +283,10 @@ impl Volumes {
     fn fill(&self, name: &str, image: &Union, target: &Path) -> Result<()> {
         let what = || format!("fill the volume {name} from the image");
         let _filling = self.lock_for_filling(name)?;
-        let Some(Source::Folder(folder)) = self.get(name).map(|v| v.source()) else { return Ok(()) };
+        let Some(Source::Folder { path: folder, options }) = self.get(name).map(|v| v.source()) else { return Ok(()) };
+        if options.iter().any(|o| o == "ro") {
+            return Ok(());
+        }
         let data = Dir::open(folder).with_context(what)?;
         if !data.names().with_context(what)?.is_empty() {
             return Ok(());

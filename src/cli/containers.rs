@@ -1,6 +1,7 @@
 //! The short commands about containers: each takes names and reports them one by one.
 
 use super::run::{start_detached, status_of};
+use super::values::given;
 use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
 use crate::container::health::check_now;
@@ -156,20 +157,20 @@ fn present(app: &App, names: Vec<String>, ignore: bool) -> Vec<String> {
 
 /// `minirun stop`.
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8> {
-    let signal = args.signal.as_deref().map(values::signal).transpose()?;
+    let signal = given(args.signal.as_ref()).map(values::signal).transpose()?;
     let names = present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore);
     each(app, &names, |c| c.stop(signal, args.time))
 }
 
 /// `minirun kill`.
 pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
-    let signal = values::signal(&args.signal)?;
+    let signal = given(Some(&args.signal)).map_or(Ok(libc::SIGKILL), values::signal)?;
     each(app, &named_or_all(app, &args.containers, args.all, Status::is_up)?, |c| c.kill(signal))
 }
 
 /// `minirun restart`.
 pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
-    let signal = args.signal.as_deref().map(values::signal).transpose()?;
+    let signal = given(args.signal.as_ref()).map(values::signal).transpose()?;
     let containers = Containers::open(&app.root);
     let mut status = 0;
     for name in &present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore) {

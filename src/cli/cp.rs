@@ -6,6 +6,7 @@ use crate::container::copy::{End, Manner, Side, copy, copy_in, copy_out};
 use crate::container::view::{self, View};
 use crate::image::Store;
 use crate::sys::dir::Dir;
+use crate::sys::tty;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs::File;
@@ -43,7 +44,8 @@ pub fn run(app: &App, args: &CopyArgs) -> Result<u8> {
         (true, false) => take_out(app, args)?,
         (false, true) => Some(put_in(app, args)?),
     };
-    if let Some(bytes) = bytes.filter(|_| !args.quiet) {
+    // In a script it would be noise.
+    if let Some(bytes) = bytes.filter(|_| !args.quiet && tty::is_terminal(std::io::stdout())) {
         let place = match inside(&args.destination) {
             true => args.destination.clone(),
             false => on_host(&args.destination)?,

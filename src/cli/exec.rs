@@ -59,8 +59,8 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
     let options = ExecOptions {
         command: words.collect(),
         env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,
-        workdir: args.workdir,
-        user: args.user,
+        workdir: args.workdir.filter(|dir| !dir.is_empty()),
+        user: args.user.filter(|user| !user.is_empty()),
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,

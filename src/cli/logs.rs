@@ -1,5 +1,6 @@
 //! `logs`.
 
+use super::values::given;
 use super::{App, moment};
 use crate::container::containers::{Container, Containers};
 use crate::container::log::{Entry, Reader, Stream};
@@ -43,7 +44,7 @@ pub struct LogsArgs {
 /// `minirun logs`.
 pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
     let now = Timestamp::now();
-    let point = |text: &Option<String>| text.as_deref().map(|t| moment::time_point(t, now)).transpose();
+    let point = |text: &Option<String>| given(text.as_ref()).map(|t| moment::time_point(t, now)).transpose();
     let (since, until) = (point(&args.since)?, point(&args.until)?);
     // As Docker: what is no number means all.
     let tail = args.tail.parse::<usize>().ok();

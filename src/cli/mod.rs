@@ -576,7 +576,8 @@ pub fn definition() -> clap::Command {
     switches_with_values(Cli::command())
 }
 
-/// Docker's switches may carry a value: `--rm`, `--rm=true`, `--rm=false`.
+/// Docker's switches may carry a value: `--rm`, `--rm=true`, `--rm=false`. What follows an option with a value is its
+/// value, also if it looks like an option.
 fn switches_with_values(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| match arg.get_action() {
@@ -589,6 +590,9 @@ fn switches_with_values(command: clap::Command) -> clap::Command {
                 .hide_default_value(true)
                 .hide_possible_values(true)
                 .value_name("bool"),
+            ArgAction::Set | ArgAction::Append if !arg.is_positional() && arg.get_num_args().is_none() => {
+                arg.allow_hyphen_values(true)
+            }
             _ => arg,
         })
         .mut_subcommands(switches_with_values)

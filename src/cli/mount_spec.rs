@@ -400,6 +400,9 @@ fn host_path(text: &str, current_dir: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let base = current_dir.to_str().with_context(|| format!("{} is not UTF-8", current_dir.display()))?;
+    if base.is_empty() {
+        bail!("{text} is relative, and the current directory is gone");
+    }
     Ok(Some(plain(&format!("{base}/{text}"))))
 }
 

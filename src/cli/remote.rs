@@ -70,6 +70,7 @@ pub enum When {
     Always,
     /// If it is not there
     #[default]
+    #[value(alias = "")]
     Missing,
     /// Not at all
     Never,

@@ -2,6 +2,7 @@
 
 use super::remote::{When, pull_for_run};
 use super::run_options::ContainerArgs;
+use super::values::given;
 use super::{App, output, values};
 use crate::container::attach::{Outcome, Terms, converse};
 use crate::container::containers::{Container, Containers};
@@ -18,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -193,7 +194,7 @@ pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
 }
 
 fn make(app: &App, args: &ContainerArgs, options: RunOptions) -> Result<Container> {
-    let name = args.name.as_deref().map(values::container_name).transpose()?;
+    let name = given(args.name.as_ref()).map(values::container_name).transpose()?;
     if args.more.replace {
         let name = name.as_deref().context("cannot replace a container without --name")?;
         match Containers::open(&app.root).find(name) {
@@ -201,7 +202,7 @@ fn make(app: &App, args: &ContainerArgs, options: RunOptions) -> Result<Containe
             _ => {}
         }
     }
-    let id_file = args.cidfile.as_ref().map(IdFile::claim).transpose()?;
+    let id_file = given(args.cidfile.as_ref()).map(Path::new).map(IdFile::claim).transpose()?;
     let container = made_or_pulled(app, args, name.as_deref(), options)?;
     if let Some(file) = id_file {
         file.write(&container.record.id)?;
@@ -212,7 +213,7 @@ fn make(app: &App, args: &ContainerArgs, options: RunOptions) -> Result<Containe
 /// Makes the container, and gets its image first if that is asked for or needed.
 fn made_or_pulled(app: &App, args: &ContainerArgs, name: Option<&str>, options: RunOptions) -> Result<Container> {
     let image = args.image();
-    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    let platform = given(args.platform.as_ref()).map(Wanted::parse).transpose()?;
     let pull = || pull_for_run(app, image, platform.clone(), args.more.quiet);
     if args.pull == When::Always {
         pull()?;
@@ -245,10 +246,10 @@ struct IdFile {
 }
 
 impl IdFile {
-    fn claim(path: &PathBuf) -> Result<IdFile> {
+    fn claim(path: &Path) -> Result<IdFile> {
         let open = std::fs::File::options().write(true).create_new(true).mode(0o644).open(path);
         match open {
-            Ok(file) => Ok(IdFile { path: path.clone(), file: Some(file) }),
+            Ok(file) => Ok(IdFile { path: path.to_owned(), file: Some(file) }),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => bail!(
                 "container ID file found, make sure the other container isn't running or delete {}",
                 path.display()

@@ -189,7 +189,7 @@ impl MoreArgs {
         }
         let mut values = [None; 4];
         for ((name, text), value) in times.iter().zip(&mut values) {
-            let Some(text) = text else { continue };
+            let Some(text) = text.as_ref().filter(|text| *text != "0") else { continue };
             let time = moment::duration(text);
             let time = time.with_context(|| format!("invalid argument {text:?} for \"--health-{name}\" flag"))?;
             ensure!(!time.is_negative(), "--health-{name} cannot be negative");

@@ -4,10 +4,11 @@ use super::limits::LimitArgs;
 use super::network_options::NetworkArgs;
 use super::remote::When;
 use super::run_more::{MoreArgs, pairs};
+use super::values::given;
 use super::{environment, mount_spec, values};
 use crate::container::options::{MountRequest, RunOptions};
 use crate::container::volumes::volumes_from_mode;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub struct ContainerArgs {
     cgroup_parent: Option<String>,
     /// Write the container's id to a file
     #[arg(long)]
-    pub(super) cidfile: Option<PathBuf>,
+    pub(super) cidfile: Option<String>,
     /// NIS domain name
     #[arg(long)]
     domainname: Option<String>,
@@ -160,10 +161,10 @@ impl ContainerArgs {
             command: self.image_and_command.iter().skip(1).cloned().collect(),
             entrypoint: self.entrypoint.clone(),
             env: environment::env(&self.env, &self.env_file, &host)?,
-            workdir: self.workdir.clone().map(absolute_workdir).transpose()?,
-            user: self.user.clone(),
+            workdir: given(self.workdir.as_ref()).map(absolute_workdir).transpose()?,
+            user: given(self.user.as_ref()).map(str::to_owned),
             group_add: self.group_add.clone(),
-            hostname: self.hostname.as_deref().map(values::hostname).transpose()?,
+            hostname: given(self.hostname.as_ref()).map(values::hostname).transpose()?,
             domainname: self.domainname.clone(),
             tty: self.tty,
             interactive: self.interactive,
@@ -178,12 +179,12 @@ impl ContainerArgs {
             volumes_from: self.volumes_from()?,
             extra_hosts: self.network.extra_hosts()?,
             labels: environment::labels(&self.label, &self.label_file)?,
-            stop_signal: self.stop_signal.as_deref().map(values::signal).transpose()?,
+            stop_signal: given(self.stop_signal.as_ref()).map(values::signal).transpose()?,
             stop_timeout: self.stop_timeout,
             restart,
             resources: self.limits.of_new_container()?,
             ulimits: self.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<_>>()?,
-            shm_size: self.shm_size.as_deref().map(values::bytes).transpose()?.map(|b| b.max(0) as u64),
+            shm_size: self.shm_size()?,
             sysctls: pairs(&self.sysctl, "sysctl")?,
             oom_score_adj: self.oom_score_adj,
             cgroup_parent: self.cgroup_parent.clone(),
@@ -196,8 +197,15 @@ impl ContainerArgs {
         Ok(options)
     }
 
+    /// Nothing at all would be of no use to anybody: 0 asks for the usual.
+    fn shm_size(&self) -> Result<Option<u64>> {
+        let size = given(self.shm_size.as_ref()).map(values::bytes).transpose()?;
+        Ok(size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0))
+    }
+
     fn mounts(&self) -> Result<Vec<MountRequest>> {
-        let here = std::env::current_dir().context("find the current directory")?;
+        // Only a relative path needs it.
+        let here = std::env::current_dir().unwrap_or_default();
         let mut mounts = Vec::new();
         for spec in &self.volume {
             mounts.push(mount_spec::volume(spec, &here)?);
@@ -225,9 +233,9 @@ impl ContainerArgs {
     }
 }
 
-fn absolute_workdir(dir: String) -> Result<String> {
+fn absolute_workdir(dir: &str) -> Result<String> {
     if dir.starts_with('/') {
-        Ok(dir)
+        Ok(dir.to_owned())
     } else {
         bail!("the working directory {dir:?} is invalid, it needs to be an absolute path")
     }

@@ -240,6 +240,11 @@ pub fn hostname(text: &str) -> Result<String> {
     Ok(text.to_string())
 }
 
+/// An option's value; an empty one is none, as scripts write `--user "$USER_OR_NOTHING"`.
+pub fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
 /// A capability as `CAP_NAME`, or `ALL`. `flag` is `CapAdd` or `CapDrop`.
 ///
 /// # Errors

@@ -55,6 +55,9 @@ pub struct CreateArgs {
     /// What is mounted for it (type=…, device=…, o=…)
     #[arg(short, long = "opt")]
     opt: Vec<String>,
+    /// The name, as old scripts give it
+    #[arg(long = "name", hide = true, value_name = "NAME")]
+    old_name: Option<String>,
     /// The name; without one it gets a generated one
     name: Option<String>,
 }
@@ -180,6 +183,10 @@ fn find(volumes: &Volumes, name: &str) -> Result<Volume> {
 
 fn create(volumes: &Volumes, args: &CreateArgs) -> Result<u8> {
     let name = args.name.clone().filter(|n| !n.is_empty());
+    if name.is_some() && args.old_name.is_some() {
+        bail!("conflicting options: either specify --name or provide positional arg, not both");
+    }
+    let name = name.or_else(|| args.old_name.clone().filter(|n| !n.is_empty()));
     let anonymous = name.is_none();
     let name = name.unwrap_or_else(crate::sys::random::hex::<32>);
     let make = || {

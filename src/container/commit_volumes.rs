@@ -47,7 +47,10 @@ fn tree(container: &Container, base: &ImageConfig, scratch: &Scratch) -> Result<
     points.sort_by_key(|p| Path::new(&p.target).components().count());
     for point in points {
         let MountSource::Volume(name) = &point.source else { continue };
-        let Some(Source::Folder(data)) = Volumes::open(&container.root).get(name).map(|v| v.source()) else { continue };
+        let Some(Source::Folder { path: data, .. }) = Volumes::open(&container.root).get(name).map(|v| v.source())
+        else {
+            continue;
+        };
         let what = || format!("copy the volume {name}");
         let data = Dir::open(data).with_context(what)?;
         let data = point.tuning.subpath.as_ref().map_or(Ok(data.try_clone()?), |part| data.dir_in_root(part));

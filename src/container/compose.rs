@@ -283,13 +283,22 @@ fn overlay(record: &Record, world: &World) -> Result<oci::Mount> {
     Ok(oci::MountBuilder::default().destination("/").typ("overlay").source("overlay").options(options).build()?)
 }
 
+/// What a mount's own access decides.
+const ACCESS: [&str; 2] = ["ro", "rw"];
+
 fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
     match &point.source {
         MountSource::Bind { path, .. } => bind(point, Path::new(path), world),
         MountSource::Volume(name) => match world.sources.volumes.get(name).context("a volume without a place")? {
-            Source::Folder(path) => bind(point, path, world),
+            Source::Folder { path, options } => {
+                let read_only = point.read_only || options.iter().any(|o| o == "ro");
+                let mut made = bind(&MountPoint { read_only, ..point.clone() }, path, world)?;
+                let flags = options.iter().filter(|o| !ACCESS.contains(&o.as_str())).cloned();
+                made.set_options(Some(made.options().iter().flatten().cloned().chain(flags).collect()));
+                Ok(made)
+            }
             Source::FileSystem { kind, device, options } => {
-                let access = if point.read_only { "ro" } else { "rw" };
+                let access = if point.read_only || options.iter().any(|o| o == "ro") { "ro" } else { "rw" };
                 let options: Vec<&str> = options.iter().map(String::as_str).chain([access]).collect();
                 mount(kind, device, &point.target, &options)
             }
@@ -298,7 +307,7 @@ fn user_mount(point: &MountPoint, world: &World) -> Result<oci::Mount> {
         MountSource::Image { .. } => image(point, world),
         MountSource::Tmpfs { size, mode, options } => {
             let mut list = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
-            list.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+            list.extend(mode.map(|mode| format!("mode={mode:o}")));
             list.extend(size.map(|s| format!("size={s}")));
             list.extend(options.iter().cloned());
             if point.read_only {

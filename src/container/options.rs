@@ -242,7 +242,7 @@ pub enum MountSource {
     Tmpfs {
         /// Bytes; `None` is the kernel's default of half the memory.
         size: Option<u64>,
-        /// Permission bits of its root; `None` is 1777.
+        /// Permission bits of its root; `None` is those of the image's folder there, or 1777.
         mode: Option<u32>,
         /// Mount options beyond size and mode, e.g. `exec`.
         options: Vec<String>,

@@ -89,17 +89,21 @@ impl Container {
         let volumes = Volumes::open(&self.root);
         let mut places = Vec::new();
         for point in &self.record.mounts {
+            let mut point = point.clone();
             let path = match &point.source {
                 MountSource::Bind { path, .. } => PathBuf::from(path),
                 MountSource::Volume(name) => match volumes.get(name).map(|v| v.source()) {
-                    Some(Source::Folder(path)) => path,
+                    Some(Source::Folder { path, options }) => {
+                        point.read_only |= options.iter().any(|o| o == "ro");
+                        path
+                    }
                     _ => continue,
                 },
                 _ => continue,
             };
             // A start would make it, or complain.
             if path.exists() {
-                places.push((point.clone(), path));
+                places.push((point, path));
             }
         }
         places.sort_by_key(|(point, _)| Path::new(&point.target).components().count());

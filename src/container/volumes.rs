@@ -143,7 +143,7 @@ pub fn prepare(root: &Root, mounts: &[MountPoint], identity: &Identity) -> Resul
                 let source = volumes.get(name).with_context(|| format!("open the volume {name}"))?.source();
                 sources.volumes.insert(name.clone(), source.clone());
                 match source {
-                    Source::Folder(path) => path,
+                    Source::Folder { path, .. } => path,
                     Source::FileSystem { .. } => continue,
                 }
             }

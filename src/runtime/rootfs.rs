@@ -163,10 +163,14 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
         }
         _ => bail!("this cannot be mounted here"),
     };
+    let covered = covered_mode(rootfs, op)?;
     let target = mount_point(rootfs, op, is_file)?;
     if op.copy_up {
         let from = rootfs.root.dir_in_root(&op.destination)?;
         copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
+    }
+    if let Some(mode) = covered {
+        rustix::fs::fchmod(reopen(&tree)?, mode).map_err(io::Error::from).context("set the folder's mode")?;
     }
     mount::attach(&tree, &target)?;
     // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.
@@ -186,6 +190,18 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
         rootfs.late.push(tree);
     }
     Ok(())
+}
+
+/// The mode of a folder that a tmpfs covers: what was private there stays private, unless something else is asked for.
+fn covered_mode(rootfs: &Rootfs, op: &MountOp) -> Result<Option<Mode>> {
+    let MountKind::FileSystem { kind, options, .. } = &op.kind else { return Ok(None) };
+    if kind != "tmpfs" || options.iter().any(|o| o.starts_with("mode=")) || op.copy_up {
+        return Ok(None);
+    }
+    match rootfs.root.dir_in_root(&op.destination) {
+        Ok(dir) => Ok(Some(Mode::from_raw_mode(dir.stat_self()?.st_mode & 0o7777))),
+        Err(_) => Ok(None),
+    }
 }
 
 fn is_kind(op: &MountOp, name: &str) -> bool {

@@ -182,12 +182,17 @@ fn what_cannot_be_copied_is_told_in_dockers_words() {
 }
 
 #[test]
-fn how_much_was_copied_is_told_unless_it_is_to_be_quiet() {
+fn how_much_was_copied_is_told_on_a_terminal_unless_it_is_to_be_quiet() {
     let store = running(&[]);
-    let done = store.run(&["cp", "box:/src/a", &store.text("x")]);
-    assert_eq!(done.err, format!("Successfully copied 2.05kB to {}\n", store.text("x")));
-    let done = store.run(&["cp", "-q", &store.text("x"), "box:/dst"]);
-    assert_eq!((done.code, done.out, done.err), (0, String::new(), String::new()));
+    let mut terminal = store.terminal(&["cp", "box:/src/a", &store.text("x")]);
+    terminal.expect(&format!("Successfully copied 2.05kB to {}\r\n", store.text("x")));
+    assert_eq!(terminal.wait(), 0);
+    for args in [&["cp"][..], &["cp", "-q"]] {
+        let done = store.run(&[args, &[&store.text("x"), "box:/dst"]].concat());
+        assert_eq!((done.code, done.out, done.err), (0, String::new(), String::new()));
+    }
+    let mut quiet = store.terminal(&["cp", "-q", &store.text("x"), "box:/dst"]);
+    assert_eq!((quiet.wait(), quiet.output()), (0, String::new()));
 }
 
 // ---- containers in every state

@@ -264,6 +264,7 @@ fn a_name_that_is_taken_is_refused_and_nothing_is_left() {
     assert_eq!(anonymous, 0, "an anonymous volume of a container that never was");
     let left: Vec<_> = std::fs::read_dir(store.root().join("tmp")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
+    store.ok(&["wait", "one"]);
     store.ok(&["rm", "one"]);
     store.ok(&["run", "--name", "one", IMAGE, "true"]);
 }
@@ -376,6 +377,48 @@ fn a_switch_may_carry_a_value() {
 }
 
 #[test]
+fn an_empty_value_is_none() {
+    let store = Store::new();
+    store.image("somebody", &["USER 1000", "WORKDIR /etc"]);
+    let empty = "--name= --hostname= --workdir= --user= --platform= --cidfile= --pull= --stop-signal= --shm-size=0 \
+                 --health-cmd=true --health-interval=0 --health-timeout=0s";
+    let flags: Vec<&str> = empty.split_whitespace().collect();
+    let look = "id -u; pwd; hostname | wc -c; df -k /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2";
+    let run = [&["run", "-i", "--rm"], &flags[..], &["somebody", "sh", "-c", look]].concat();
+    assert_eq!(store.ok(&run), "1000\n/etc\n13\n65536");
+    store.ok(&["run", "-d", "--name", "box", "-u", "1001", "-w", "/bin", "somebody", "sleep", "1000"]);
+    assert_eq!(store.ok(&["exec", "-u", "", "-w", "", "box", "sh", "-c", "id -u; pwd"]), "1001\n/bin");
+    assert_eq!(store.ok(&["logs", "--since", "", "--until", "", "box"]), "");
+    store.ok(&["kill", "-s", "", "box"]);
+    assert_eq!(store.ok(&["wait", "box"]), "137");
+}
+
+#[test]
+fn what_follows_an_option_is_its_value() {
+    let store = Store::new();
+    assert!(store.ok(&["run", "--rm", "-e", "-x=1", "-l", "-foo=bar", IMAGE, "env"]).contains("\n-x=1"));
+    store.ok(&["create", "--name", "box", "--health-cmd", "-x", "-l", "-l=2", IMAGE, "true"]);
+    assert_eq!(
+        store.inspect("box", "{{json .Config.Labels}}{{json .Config.Healthcheck.Test}}"),
+        r#"{"-l":"2"}["CMD-SHELL","-x"]"#
+    );
+}
+
+#[test]
+fn the_current_folder_may_be_gone() {
+    let store = Store::new();
+    std::fs::create_dir(store.path("gone")).unwrap();
+    let in_nowhere = |args: &[&str]| {
+        let script = format!("mkdir -p {0}; cd {0}; rmdir {0}; exec \"$0\" \"$@\"", store.text("gone"));
+        done(&mut store.through_shell(&script, args))
+    };
+    let out = in_nowhere(&["run", "--rm", "-v", "/etc:/t:ro", IMAGE, "echo", "ok"]);
+    assert_eq!((out.code, out.out.as_str()), (0, "ok\n"), "{out:?}");
+    let out = in_nowhere(&["run", "--rm", "-v", "./x:/t", IMAGE, "true"]);
+    assert!(out.code == 125 && out.err.contains("./x is relative, and the current directory is gone"), "{out:?}");
+}
+
+#[test]
 fn short_flags_can_be_written_together() {
     let store = Store::new();
     let id = store.ok(&["run", "-itd", IMAGE, "sh"]);
@@ -461,6 +504,17 @@ fn memory_can_be_mounted() {
     assert!(mounts.contains("size=1024k") && mounts.contains("mode=700"), "{mounts}");
     let mounts = sh(&store, &["--tmpfs", "/scratch"], "grep ' /scratch ' /proc/self/mountinfo; stat -c %a /scratch");
     assert!(mounts.contains("nosuid,nodev,noexec") && mounts.ends_with("1777"), "{mounts}");
+    // What was private stays private, unless something else is asked for.
+    store.changed_image("private", "mkdir mine; chmod 700 mine");
+    for (flag, mode) in [
+        ("--tmpfs=/mine", "700"),
+        ("--tmpfs=/mine:size=1m", "700"),
+        ("--tmpfs=/mine:mode=711", "711"),
+        ("--mount=type=tmpfs,dst=/mine", "700"),
+        ("--mount=type=tmpfs,dst=/mine,tmpfs-mode=750", "750"),
+    ] {
+        assert_eq!(store.ok(&["run", "--rm", flag, "private", "stat", "-c", "%a", "/mine"]), mode, "{flag}");
+    }
     store.fails(125, &["run", "--rm", "--tmpfs", "/scratch:nosuch", IMAGE, "true"]);
     store.fails(125, &["run", "--rm", "--tmpfs", "scratch", IMAGE, "true"]);
 }

@@ -295,6 +295,12 @@ impl Terminal {
         String::from_utf8_lossy(&before).into_owned()
     }
 
+    /// What has appeared and was not waited for.
+    pub fn output(&mut self) -> String {
+        self.read();
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
     /// Changes the window size; tell the client with a SIGWINCH as a terminal emulator's kernel would.
     pub fn resize(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

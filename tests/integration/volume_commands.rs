@@ -164,6 +164,7 @@ fn options_of_a_volume_choose_what_is_mounted() {
     store.ok(&["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "folder"]);
     sh(&store, &["-v", "folder:/x"], "echo 1 >/x/file");
     assert_eq!(slurp(store.path("place/file")), b"1\n");
+    assert_eq!(store.ok(&["volume", "create", "--name", "as-of-old"]), "as-of-old");
     store.ok(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7", "memory"]);
     assert_eq!(
         sh(&store, &["-v", "memory:/x"], "stat -fc %T /x; stat -c %u /x; df -k /x | tail -1 | tr -s ' '"),
@@ -174,6 +175,30 @@ fn options_of_a_volume_choose_what_is_mounted() {
     assert_eq!(store.ok(&["volume", "inspect", "-f", "{{.Labels.who}} {{.Options.type}}", "asked"]), "me tmpfs");
     store.ok(&["volume", "rm", "folder"]);
     assert!(store.path("place/file").exists(), "the volume goes, what it stood for stays");
+}
+
+#[test]
+fn a_volume_is_read_only_if_its_options_say_so() {
+    let store = Store::new();
+    std::fs::create_dir(store.path("place")).unwrap();
+    let device = format!("device={}", store.text("place"));
+    for (name, options) in [("after", "bind,ro,noexec"), ("before", "ro,bind")] {
+        let option = format!("o={options}");
+        store.ok(&["volume", "create", "-o", "type=none", "-o", &option, "-o", &device, name]);
+        let flag = format!("{name}:/home");
+        let done = store.run(&["run", "--rm", "-v", &flag, IMAGE, "touch", "/home/oops"]);
+        assert!(done.code == 1 && done.err.contains("Read-only file system"), "{done:?}");
+    }
+    assert!(sh(&store, &["-v", "after:/x"], "grep ' /x ' /proc/self/mountinfo").contains("ro,noexec"));
+    store.ok(&["create", "--name", "box", "-v", "after:/x", IMAGE, "true"]);
+    let error = store.fails(1, &["cp", "/etc/passwd", "box:/x/"]);
+    assert!(error.contains("read-only"), "{error}");
+    assert_eq!(std::fs::read_dir(store.path("place")).unwrap().count(), 0);
+    store.ok(&["volume", "create", "-o", "type=tmpfs", "-o", "o=ro", "-o", "device=tmpfs", "memory"]);
+    let done = store.run(&["run", "--rm", "-v", "memory:/x", IMAGE, "touch", "/x/oops"]);
+    assert!(done.code == 1 && done.err.contains("Read-only file system"), "{done:?}");
+    let error = store.fails(1, &["volume", "create", "-o", "type=none", "-o", "o=bind,uid=7", "-o", &device, "bad"]);
+    assert!(error.contains("a bind mount cannot be \"uid=7\""), "{error}");
 }
 
 #[test]
