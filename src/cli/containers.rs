@@ -6,7 +6,7 @@ use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
 use crate::container::health::check_now;
 use crate::container::state::Status;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 /// Names or ids, at least one.
@@ -127,6 +127,31 @@ fn each(app: &App, names: &[String], action: impl Fn(&Container) -> Result<()>) 
     Ok(status)
 }
 
+/// As [`each`], for an action that waits: all wait at the same time, so many at most.
+fn each_at_once(app: &App, names: &[String], action: impl Fn(&Container) -> Result<()> + Sync) -> Result<u8> {
+    const AT_ONCE: usize = 50;
+    let containers = Containers::open(&app.root);
+    let mut status = 0;
+    for names in names.chunks(AT_ONCE) {
+        let act = |name| containers.find(name).and_then(|c| action(&c));
+        let told: Result<()> = std::thread::scope(|scope| {
+            let running: Vec<_> = names.iter().map(|name| (name, scope.spawn(move || act(name)))).collect();
+            for (name, thread) in running {
+                match thread.join().unwrap_or_else(|_| Err(anyhow!("its thread has ended unexpectedly"))) {
+                    Ok(()) => output::line(name)?,
+                    Err(error) => {
+                        output::complain(&error);
+                        status = 1;
+                    }
+                }
+            }
+            Ok(())
+        });
+        told?;
+    }
+    Ok(status)
+}
+
 /// The names that were given, or the ids of all containers with one of these states.
 fn named_or_all(app: &App, names: &[String], all: bool, fits: impl Fn(Status) -> bool) -> Result<Vec<String>> {
     if !all {
@@ -159,7 +184,7 @@ fn present(app: &App, names: Vec<String>, ignore: bool) -> Vec<String> {
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8> {
     let signal = given(args.signal.as_ref()).map(values::signal).transpose()?;
     let names = present(app, named_or_all(app, &args.containers, args.all, Status::is_up)?, args.ignore);
-    each(app, &names, |c| c.stop(signal, args.time))
+    each_at_once(app, &names, |c| c.stop(signal, args.time))
 }
 
 /// `minirun kill`.

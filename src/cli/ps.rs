@@ -175,7 +175,8 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> bool {
         record.mounts.iter().any(|m| m.target == wanted || is_source(&m.source))
     };
     filters.allows("status", snapshot.status.word())
-        && filters.allows_by("id", |wanted| record.id.starts_with(wanted))
+        // Scripts remove what they find by an id that they may not have.
+        && filters.allows_by("id", |wanted| !wanted.is_empty() && record.id.starts_with(wanted))
         && filters.allows_name(&record.name)
         && filters.allows_labels(&record.labels())
         && filters.allows_by("is-task", |wanted| matches!(wanted, "false" | "0"))
@@ -244,7 +245,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
     Ok(json!({
         "ID": if full { record.id.as_str() } else { record.short_id() },
         "Image": images.shown(c),
-        "Command": command(&record.command_line().join(" "), full),
+        "Command": command(&record.command_line(), full),
         "CreatedAt": created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default(),
         "RunningFor": ago(&record.created),
         "Ports": if s.status.is_up() { ports::column(c, &places) } else { String::new() },
@@ -273,12 +274,14 @@ fn size(container: &Container, store: &Store) -> Result<String> {
     Ok(format!("{} (virtual {})", units::size(own), units::size(own + image)))
 }
 
-/// In quotes, and cut to 20 characters.
-fn command(line: &str, full: bool) -> String {
-    if full || line.chars().count() <= 20 {
-        return format!("\"{line}\"");
+/// In quotes as Go has them, and cut to 20 characters; an argument with a space is in quotes of its own.
+fn command(words: &[String], full: bool) -> String {
+    let spaced = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let line = words.iter().take(1).cloned().chain(words.iter().skip(1).map(spaced)).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(19) {
+        Some((end, _)) if !full && line.chars().count() > 20 => format!("{:?}", format!("{}…", &line[..end])),
+        _ => format!("{line:?}"),
     }
-    format!("\"{}…\"", line.chars().take(19).collect::<String>())
 }
 
 fn ago(time: &str) -> String {

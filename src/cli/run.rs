@@ -9,7 +9,7 @@ use crate::container::containers::{Container, Containers};
 use crate::container::create::{NoSuchImage, create as create_container};
 use crate::container::options::RunOptions;
 use crate::container::protocol::Request;
-use crate::container::start::{Start, start as start_container, wait_until_started};
+use crate::container::start::{AlreadyRunning, Start, start as start_container, wait_until_started};
 use crate::container::state::Status;
 use crate::image::{Reference, Store, Wanted};
 use crate::runtime::handshake::Failure;
@@ -338,7 +338,11 @@ pub(super) fn start_detached(app: &App, containers: &Containers, name: &str) -> 
     let size = terminal_size(container.record.options.tty);
     let how = Start { attached: false, feeds: false, terminal_size: size };
     let supervisor = app.supervisor(&container.record.options)?;
-    warn(&wait_until_started(&start_container(&container, how, &app.program, supervisor)?)?);
+    match start_container(&container, how, &app.program, supervisor) {
+        Ok(socket) => warn(&wait_until_started(&socket)?),
+        Err(error) if error.is::<AlreadyRunning>() => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }
 
@@ -354,9 +358,15 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
     let keys = values::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: !options.tty, detach_keys: keys };
+    if container.snapshot()?.status == Status::Running {
+        return join(container, &terms);
+    }
     let supervisor = app.supervisor(options)?;
-    let socket = start_container(container, how, &app.program, supervisor)?;
-    conclude(converse(&socket, &terms)?)
+    match start_container(container, how, &app.program, supervisor) {
+        Ok(socket) => conclude(converse(&socket, &terms)?),
+        Err(error) if error.is::<AlreadyRunning>() => join(container, &terms),
+        Err(error) => Err(error),
+    }
 }
 
 /// `minirun attach`.
@@ -373,16 +383,20 @@ pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
     if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
         bail!("the input device is not a TTY");
     }
-    let socket = container.connect()?.context("the container has just ended")?;
-    socket.send(&Request::Attach { stdin: feeds }.encode()).context("attach to the container")?;
-    container.tell("attach", &[]);
-    if options.tty {
-        redraw(&socket);
-    }
     let keys = values::detach_keys(&args.detach_keys)?;
     let proxy_signals = args.sig_proxy && !options.tty;
-    let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys };
-    conclude(converse(&socket, &terms)?)
+    join(&container, &Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys })
+}
+
+/// Connects to a running container.
+fn join(container: &Container, terms: &Terms) -> Result<u8> {
+    let socket = container.connect()?.context("the container has just ended")?;
+    socket.send(&Request::Attach { stdin: terms.stdin }.encode()).context("attach to the container")?;
+    container.tell("attach", &[]);
+    if terms.tty {
+        redraw(&socket);
+    }
+    conclude(converse(&socket, terms)?)
 }
 
 /// A program redraws its screen when its window changes; the true size follows at once.

@@ -63,7 +63,7 @@ impl Format {
             Shape::Json => rows.iter().for_each(|row| out += &format!("{row}\n")),
             Shape::Plain(line) => {
                 for row in rows {
-                    out += &line.row(&data(row, &str::to_string))?;
+                    out += &line.row(row, &str::to_string)?;
                     out.push('\n');
                 }
             }
@@ -74,7 +74,7 @@ impl Format {
                 };
                 add(header);
                 for row in rows {
-                    add(&line.row(&data(row, &printable))?);
+                    add(&line.row(row, &printable)?);
                 }
                 out = table.render();
             }
@@ -103,27 +103,7 @@ pub fn render(template: &str, document: &Value) -> Result<(String, bool)> {
         return Ok((document.to_string(), false));
     }
     let compiled = Compiled::new(&template, row_functions())?;
-    let mut names = Vec::new();
-    let (document, found) = loop {
-        let document = data(&with_go_names(document, &names), &str::to_string);
-        let found = compiled.run(&document, MissingKey::Error);
-        match &found {
-            Err(TemplateError::MissingKey { key }) if !names.iter().any(|(go, _)| go == key) => {
-                match GO_NAMES.iter().find(|(go, _)| go == key) {
-                    Some(name) => names.push(*name),
-                    None => break (document, found),
-                }
-            }
-            _ => break (document, found),
-        }
-    };
-    let found = found.map(|text| (text, false)).or_else(|error| match &error {
-        TemplateError::MissingKey { key } if compiled.place(key).is_free() => {
-            Ok((compiled.run(&document, MissingKey::Invalid)?, true))
-        }
-        _ => Err(error),
-    });
-    found.map_err(|error| match error {
+    compiled.look(document, &str::to_string).map_err(|error| match error {
         TemplateError::MissingKey { key } => {
             let place = compiled.place(&key).executing();
             anyhow!("template parsing error: {place}: map has no entry for key \"{key}\"")
@@ -133,8 +113,14 @@ pub fn render(template: &str, document: &Value) -> Result<(String, bool)> {
 }
 
 /// What Go's fields are called where that differs from the document; templates may use either name.
-const GO_NAMES: [(&str, &str); 14] = [
+const GO_NAMES: [(&str, &str); 20] = [
     ("ID", "Id"),
+    ("ID", "id"),
+    ("Status", "status"),
+    ("From", "from"),
+    ("Time", "time"),
+    ("TimeNano", "timeNano"),
+    ("Scope", "scope"),
     ("NanoCPUs", "NanoCpus"),
     ("CPUShares", "CpuShares"),
     ("CPUPeriod", "CpuPeriod"),
@@ -186,8 +172,31 @@ impl Compiled {
         self.template.clone().missing_key(missing).execute_to_string(data)
     }
 
-    fn row(&self, row: &Data) -> Result<String> {
-        self.template.execute_to_string(row).map_err(|error| match error {
+    /// A document's fields by either of their names, and whether a map of free keys lacked one.
+    fn look(&self, document: &Value, text: &dyn Fn(&str) -> String) -> Result<(String, bool), TemplateError> {
+        let mut names: Vec<(&str, &str)> = Vec::new();
+        loop {
+            let data = data(&with_go_names(document, &names), text);
+            match self.run(&data, MissingKey::Error) {
+                Ok(text) => return Ok((text, false)),
+                Err(TemplateError::MissingKey { key }) if !names.iter().any(|(go, _)| *go == key) => {
+                    let before = names.len();
+                    names.extend(GO_NAMES.iter().filter(|(go, _)| *go == key));
+                    if names.len() > before {
+                        continue;
+                    }
+                    return match self.place(&key).is_free() {
+                        true => Ok((self.run(&data, MissingKey::Invalid)?, true)),
+                        false => Err(TemplateError::MissingKey { key }),
+                    };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn row(&self, row: &Value, text: &dyn Fn(&str) -> String) -> Result<String> {
+        self.look(row, text).map(|(text, _)| text).map_err(|error| match error {
             TemplateError::MissingKey { key } => {
                 let place = self.place(&key).executing();
                 anyhow!("{place}: can't evaluate field {key} in type *formatter.SubContext")

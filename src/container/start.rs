@@ -63,6 +63,18 @@ pub fn start(container: &Container, how: Start, program: &Path, supervisor: Wait
     supervisor.give(&task, &[ownership.as_fd()])
 }
 
+/// Somebody else has started the container; who only wants it up is content.
+#[derive(Debug)]
+pub struct AlreadyRunning(pub String);
+
+impl std::fmt::Display for AlreadyRunning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "container {} is already running", self.0)
+    }
+}
+
+impl std::error::Error for AlreadyRunning {}
+
 /// Takes the container's lock. Somebody who copies files into it has it for a while.
 fn take_when_free(container: &Container) -> Result<Ownership> {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -70,8 +82,11 @@ fn take_when_free(container: &Container) -> Result<Ownership> {
         if let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? {
             return Ok(ownership);
         }
-        if container.snapshot()?.status.is_up() || Instant::now() > deadline {
-            bail!("container {} is already running", container.record.name);
+        if container.snapshot()?.status.is_up() {
+            return Err(AlreadyRunning(container.record.name.clone()).into());
+        }
+        if Instant::now() > deadline {
+            bail!("container {} is in use by another command", container.record.name);
         }
         std::thread::sleep(Duration::from_millis(2));
     }

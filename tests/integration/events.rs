@@ -13,6 +13,21 @@ fn actions(store: &Store, filters: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn templates_may_ask_for_what_not_every_event_has() {
+    let store = Store::new();
+    assert_eq!(store.run(&["run", "--name", "box", IMAGE, "false"]).code, 1);
+    let events = |format: &str| {
+        store.ok(&["events", "--since", "1h", "--until", "0s", "-f", "container=box", "--format", format])
+    };
+    let told = events("{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}");
+    assert!(told.contains("create box <no value>\n") && told.contains("die box 1"), "{told}");
+    let id = store.inspect("box", "{{.Id}}");
+    let told = events("{{.Type}} {{.Status}} {{.ID}} {{.From}} {{.Scope}}");
+    assert!(told.contains(&format!("container die {id} {IMAGE} local")), "{told}");
+    assert!(events("{{.Time}}").lines().all(|time| time.parse::<u64>().is_ok_and(|time| time > 1_700_000_000)));
+}
+
+#[test]
 fn the_life_of_a_container_is_told() {
     let store = Store::new();
     store.ok(&[

@@ -1,6 +1,7 @@
 //! A container's life: made, started, stopped, killed, started again, paused, named, listed, removed.
 
 use crate::support::{Done, IMAGE, Store, cgroups_of, eventually, signal};
+use std::io::Read;
 use std::process::Stdio;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -422,7 +423,7 @@ fn many_starts_at_once_start_a_container_once() {
         let threads: Vec<_> = (0..10).map(|_| scope.spawn(|| store.run(&["start", "contended"]))).collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    assert!(all.iter().any(|d| d.code == 0), "{all:?}");
+    assert!(all.iter().all(|d| (d.code, d.out.as_str()) == (0, "contended\n")), "{all:?}");
     logged(&store, "contended", "begun");
     assert_eq!(store.ok(&["logs", "contended"]), "begun");
     assert_eq!(store.ok(&["top", "contended"]).lines().count(), 2);
@@ -445,6 +446,22 @@ fn start_attached_and_interactive_feeds_the_command() {
     store.ok(&["create", "-i", "--name", "fed", IMAGE, "sh", "-c", "cat; exit 6"]);
     let done = store.run_with_input(&["start", "-a", "-i", "fed"], b"some\0bytes");
     assert_eq!((done.code, done.raw.as_slice()), (6, &b"some\0bytes"[..]));
+}
+
+#[test]
+fn start_attaches_to_what_runs_already() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "up", IMAGE, "probe", "trap"]);
+    logged(&store, "up", "ready");
+    let mut client = store.spawn(&["start", "-a", "up"]);
+    eventually("the client to listen", || {
+        let told = store.ok(&["events", "--since", "1h", "--until", "0s", "-f", "event=attach"]);
+        told.lines().count() == 1
+    });
+    store.ok(&["kill", "-s", "TERM", "up"]);
+    let mut out = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!((client.wait().unwrap().code(), out.as_str()), (Some(40), "signal 15\n"));
 }
 
 #[test]
@@ -574,6 +591,20 @@ fn stop_takes_several_and_goes_on_after_an_unknown_one() {
     let done = store.run(&["stop", "s1", "nosuch", "s2"]);
     assert_eq!((done.code, done.out.as_str()), (1, "s1\ns2\n"), "{done:?}");
     assert_eq!(listed(&store, &[]), [""; 0]);
+}
+
+#[test]
+fn stop_asks_all_before_it_waits_for_one() {
+    let store = Store::new();
+    let waiter = |name: &str, on_term: &str| {
+        let script = format!("trap '{on_term}; exit 7' TERM; echo ready; while :; do sleep 0.05; done");
+        store.ok(&["run", "-d", "--name", name, "-v", "shared:/v", IMAGE, "sh", "-c", &script]);
+        logged(&store, name, "ready");
+    };
+    waiter("first", "until [ -e /v/asked ]; do sleep 0.05; done");
+    waiter("second", "touch /v/asked");
+    assert_eq!(store.ok(&["stop", "-t", "60", "first", "second"]), "first\nsecond");
+    assert_eq!((exit_code(&store, "first"), exit_code(&store, "second")), ("7".into(), "7".into()));
 }
 
 #[test]
@@ -929,6 +960,13 @@ fn ps_shortens_ids_and_commands_unless_told_not_to() {
     assert_eq!(store.ok(&["ps", "-a", "--format", format]), format!("{} \"echo a-rather-long-…\"", &id[..12]));
     let full = store.ok(&["ps", "-a", "--no-trunc", "--format", format]);
     assert_eq!(full, format!("{id} \"echo a-rather-long-argument\""));
+    store.ok(&["create", "--name", "quoted", IMAGE, "sh", "-c", "echo \"hi there\"; sleep 9", "it's", "a\tb"]);
+    let quoted = store.ok(&["ps", "-a", "-f", "name=quoted", "--no-trunc", "--format", "{{.Command}}"]);
+    assert_eq!(quoted, r#""sh -c 'echo \"hi there\"; sleep 9' it's a\tb""#);
+    let short = store.ok(&["ps", "-a", "-f", "name=quoted", "--format", "{{.Command}}"]);
+    assert_eq!(short, r#""sh -c 'echo \"hi the…""#);
+    // What scripts would remove then.
+    assert_eq!(store.ok(&["ps", "-aq", "-f", "id="]), "");
 }
 
 #[test]
