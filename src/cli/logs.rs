@@ -1,5 +1,6 @@
 //! `logs`.
 
+use super::template::render_one;
 use super::values::given;
 use super::{App, moment};
 use crate::container::containers::{Container, Containers};
@@ -11,6 +12,8 @@ use crate::sys::socket::Socket;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
+use regex::Regex;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -53,7 +56,7 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
         bail!("configured logging driver does not support reading");
     }
     let wanted = |e: &Entry| since.is_none_or(|s| e.time >= s) && until.is_none_or(|u| e.time <= u);
-    let details = if args.details { details(&container.record) } else { String::new() };
+    let details = if args.details { details(&container.record)? } else { String::new() };
     let mut printer = Printer { timestamps: args.timestamps, details, at_line_start: [true; 2] };
     // Connected before reading: an end that comes meanwhile is not missed.
     let supervisor = if args.follow { connect(&container)? } else { None };
@@ -87,20 +90,39 @@ pub fn run(app: &App, args: &LogsArgs) -> Result<u8> {
 }
 
 /// As Docker shows them: `key=value` in the order of the keys, percent-encoded, and a space.
-fn details(record: &Record) -> String {
+fn details(record: &Record) -> Result<String> {
     let asked = &record.options.log_details;
-    let mut found = BTreeMap::new();
     let (labels, config) = (record.labels(), record.config());
-    for name in &asked.labels {
-        found.extend(labels.get(name).map(|value| (name.clone(), value.clone())));
+    let variables = config.env.iter().chain(&record.options.env).filter_map(|e| e.split_once('='));
+    let variables: BTreeMap<String, String> = variables.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let mut found = BTreeMap::new();
+    for (all, names, pattern) in
+        [(labels, &asked.labels, &asked.labels_regex), (variables, &asked.env, &asked.env_regex)]
+    {
+        let pattern = pattern.as_deref().map(Regex::new).transpose()?;
+        let fits = |name: &String| names.contains(name) || pattern.as_ref().is_some_and(|p| p.is_match(name));
+        found.extend(all.into_iter().filter(|(name, _)| fits(name)));
     }
-    for name in &asked.env {
-        let mut all = config.env.iter().chain(&record.options.env).filter_map(|e| e.split_once('='));
-        found.extend(all.rfind(|(known, _)| known == name).map(|(_, value)| (name.clone(), value.to_owned())));
+    if let Some(tag) = &asked.tag {
+        let fields = tag_fields(&record.id, &record.name, &record.image.to_string(), &record.image_name);
+        found.insert("tag".to_owned(), render_one(tag, &fields)?);
     }
-    found.extend(asked.tag.iter().map(|tag| ("tag".to_owned(), tag.clone())));
     let pairs: Vec<String> = found.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
-    pairs.join(",") + " "
+    Ok(pairs.join(",") + " ")
+}
+
+/// What the template of `--log-opt tag=…` may ask for.
+pub(super) fn tag_fields(id: &str, name: &str, image: &str, image_name: &str) -> Value {
+    let short = |id: &str| id.strip_prefix("sha256:").unwrap_or(id).get(..12).unwrap_or_default().to_owned();
+    json!({
+        "ID": short(id),
+        "FullID": id,
+        "Name": name,
+        "ImageID": short(image),
+        "ImageFullID": image,
+        "ImageName": image_name,
+        "DaemonName": "minirun",
+    })
 }
 
 fn encoded(text: &str) -> String {

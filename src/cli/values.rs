@@ -1,9 +1,12 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
+use super::logs::tag_fields;
+use super::template::render_one;
 use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
+use regex::Regex;
 
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 const BILLION: i64 = 1_000_000_000;
@@ -333,7 +336,15 @@ pub fn log_opts(list: &[String]) -> Result<(LogOptions, LogDetails)> {
             ("compress", "true") => bail!("log opt 'compress' is not supported: rotated logs are kept as they are"),
             ("labels", list) => details.labels = names(list),
             ("env", list) => details.env = names(list),
-            ("tag", text) => details.tag = Some(text.to_owned()),
+            (name @ ("labels-regex" | "env-regex"), pattern) => {
+                Regex::new(pattern).with_context(|| format!("read the log opt {name}"))?;
+                let of = if name == "env-regex" { &mut details.env_regex } else { &mut details.labels_regex };
+                *of = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
+            }
+            ("tag", text) => {
+                render_one(text, &tag_fields("", "", "", ""))?;
+                details.tag = Some(text.to_owned());
+            }
             (name, _) => bail!("unknown log opt '{name}' for json-file log driver"),
         }
     }

@@ -378,9 +378,13 @@ pub enum LogDriver {
 pub struct LogDetails {
     /// Names of labels.
     pub labels: Vec<String>,
+    /// A regular expression for names of labels.
+    pub labels_regex: Option<String>,
     /// Names of variables.
     pub env: Vec<String>,
-    /// A text.
+    /// A regular expression for names of variables.
+    pub env_regex: Option<String>,
+    /// A template.
     pub tag: Option<String>,
 }
 

@@ -165,6 +165,14 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     };
     let covered = covered_mode(rootfs, op)?;
     let target = mount_point(rootfs, op, is_file)?;
+    let covered_type = file_type(&rustix::fs::fstat(&target).map_err(io::Error::from)?);
+    if is_file == (covered_type == FileType::Directory) {
+        let (this, that) = if is_file { ("file", "folder") } else { ("folder", "file") };
+        bail!(
+            "a {this} cannot be mounted on a {that}; check that the path on the host exists and is a {that} (what is \
+             missing there is made as a folder)"
+        );
+    }
     if op.copy_up {
         let from = rootfs.root.dir_in_root(&op.destination)?;
         copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;

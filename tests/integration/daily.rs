@@ -257,6 +257,16 @@ fn logs_of_other_drivers() {
     assert_eq!(store.ok(&["logs", "told"]), "line");
     assert_eq!(store.ok(&["logs", "--details", "told"]), "COLOUR=red,tier=a+b line");
     assert_eq!(store.inspect("told", "{{.HostConfig.LogConfig.Type}}"), "local");
+
+    let mut args = vec!["run", "--name", "matched", "--log-opt", "labels-regex=^ti", "--log-opt", "env-regex=^CO"];
+    args.extend(["--log-opt", "tag={{.Name}}/{{.ImageName}}/{{len .ID}}", "-l", "tier=a", "-l", "other=b"]);
+    args.extend(["-e", "COLOUR=red", "-e", "SHAPE=round", IMAGE, "echo", "line"]);
+    store.ok(&args);
+    let tag = format!("matched%2F{IMAGE}%2F12").replace(':', "%3A");
+    assert_eq!(store.ok(&["logs", "--details", "matched"]), format!("COLOUR=red,tag={tag},tier=a line"));
+    for bad in ["tag={{.Nonsense}}", "env-regex=("] {
+        store.fails(125, &["run", "--log-opt", bad, IMAGE, "true"]);
+    }
 }
 
 #[test]

@@ -98,6 +98,21 @@ fn exec_and_mounts_without_programs_are_explained_too() {
 }
 
 #[test]
+fn a_folder_on_a_file_is_explained() {
+    let store = Store::new();
+    for (mount, words) in [
+        (
+            "/tmp:/etc/passwd",
+            "a folder cannot be mounted on a file; check that the path on the host exists and is a file",
+        ),
+        ("/etc/passwd:/etc", "a file cannot be mounted on a folder"),
+    ] {
+        let error = store.fails(125, &["run", "--rm", "-v", mount, IMAGE, "true"]);
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn the_other_face_says_so_too() {
     let store = Store::new();
     let bundle = store.path("bundle");
