@@ -259,8 +259,14 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     if options.init {
         list.push(mount("bind", &text(&world.program)?, REAPER_PATH, &["bind", "rprivate", "ro"])?);
     }
-    // A mount of the user's replaces a default one at the same place.
-    list.retain(|m| !record.mounts.iter().any(|u| Path::new(&u.target) == m.destination()));
+    // A mount of the user's replaces a default one at the same place; one of the host's devices or of the kernel's
+    // objects shows all that is below, too.
+    let replaces = |u: &MountPoint, m: &oci::Mount| {
+        let target = Path::new(&u.target);
+        target == m.destination()
+            || (["/dev", "/sys"].contains(&u.target.as_str()) && m.destination().starts_with(target))
+    };
+    list.retain(|m| !record.mounts.iter().any(|u| replaces(u, m)));
     for user in &record.mounts {
         list.push(user_mount(user, world)?);
     }

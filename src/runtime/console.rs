@@ -1,4 +1,4 @@
-//! The terminal of a container: a pseudo-terminal of its own devpts, never one found by a path.
+//! The terminal of a container: a pseudo-terminal of its own devpts, or of what somebody has mounted in its place.
 
 use super::rootfs::Rootfs;
 use crate::sys::dir::{Dir, file_type};

@@ -114,7 +114,10 @@ fn connect(plan: &Plan, root: &Rootfs, inheritance: &Inheritance, parent: &Child
     if !plan.process.terminal {
         return inheritance.streams.as_ref().map_or(Ok(()), streams::take);
     }
-    let devpts = root.devpts.as_ref().context("a terminal needs a devpts at /dev/pts")?;
+    // Below a /dev of the host's there is the host's.
+    let found = root.devpts.is_none().then(|| root.root.dir_in_root("dev/pts")).transpose();
+    let found = found.context("a terminal needs a devpts at /dev/pts")?;
+    let devpts = root.devpts.as_ref().or(found.as_ref()).context("a terminal needs a devpts at /dev/pts")?;
     let pair = console::open(devpts, plan.process.uid(), plan.process.console_size)?;
     console::show_as_dev_console(root, &pair.slave)?;
     console::take(&pair.slave)?;

@@ -516,3 +516,28 @@ fn a_mount_of_the_users_takes_the_place_of_a_default_one() {
     let out = sh(&store, &["--tmpfs", "/dev/shm:size=2m"], "grep -c ' /dev/shm ' /proc/self/mountinfo; df -k /dev/shm");
     assert!(out.starts_with("1\n") && out.contains(" 2048 "), "{out}");
 }
+
+#[test]
+fn the_hosts_devices_and_kernel_objects_are_shown_whole() {
+    let store = Store::new();
+    let names = |dir: &str| {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.join("\n")
+    };
+    assert_eq!(sh(&store, &["-v", "/sys:/sys:ro"], "ls -A /sys/fs/cgroup | LC_ALL=C sort"), names("/sys/fs/cgroup"));
+    let mark = format!("/dev/shm/minirun-test-{}", std::process::id());
+    std::fs::write(&mark, "marked\n").unwrap();
+    let seen = store.run(&["run", "--rm", "-v", "/dev:/dev", IMAGE, "cat", &mark]);
+    std::fs::remove_file(&mark).unwrap();
+    assert_eq!((seen.code, seen.out.as_str()), (0, "marked\n"), "{seen:?}");
+    let mut terminal = store.terminal(&["run", "--rm", "-t", "-v", "/dev:/dev", IMAGE, "tty"]);
+    terminal.expect("/dev/pts/");
+    assert_eq!(terminal.wait(), 0);
+    std::fs::create_dir(store.path("mine")).unwrap();
+    for place in ["/dev", "/sys"] {
+        assert_eq!(sh(&store, &["-v", &format!("{}:{place}", store.text("mine"))], &format!("ls -A {place}")), "");
+        assert_eq!(names(&store.text("mine")), "", "{place}");
+    }
+}
