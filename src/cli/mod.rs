@@ -36,6 +36,7 @@ mod inspect_network;
 mod limits;
 mod login;
 mod logs;
+mod manifest;
 mod moment;
 mod mount_spec;
 mod network_options;
@@ -185,6 +186,9 @@ enum Command {
     /// Manage builds and what they keep
     #[command(subcommand, name = "builder")]
     BuilderGroup(builder::BuilderGroup),
+    /// Look at what registries have
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// Manage networks
     #[command(subcommand)]
     Network(networks::NetworkCommand),
@@ -475,6 +479,7 @@ impl Command {
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Manifest(c) => c.run(app),
             Command::Network(c) => networks::run(app, &c),
             Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
             Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),
