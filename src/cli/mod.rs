@@ -64,6 +64,7 @@ mod units;
 mod update;
 mod values;
 mod volume;
+mod web;
 
 use crate::container::options::RunOptions;
 use crate::container::supervisor;
