@@ -3,7 +3,7 @@
 use super::filter::Filters;
 use super::glob::Glob;
 use super::template::Format;
-use super::{App, moment, output, units};
+use super::{App, local, moment, output, units};
 use crate::image::{Digest, Reference, Store, Summary};
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -159,7 +159,7 @@ pub fn row(image: &Summary, id: String, now: Timestamp) -> Value {
     };
     let created = created(image);
     let since = created.map(|t| units::age(now.as_second() - t.as_second()) + " ago");
-    let at = created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string());
+    let at = created.and_then(|t| Timestamp::from_second(t.as_second()).ok()).map(local::full);
     json!({
         "Repository": repository,
         "Tag": tag,

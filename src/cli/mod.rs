@@ -34,6 +34,7 @@ mod inspect_image;
 mod inspect_mounts;
 mod inspect_network;
 mod limits;
+mod local;
 mod login;
 mod logs;
 mod manifest;

@@ -3,7 +3,7 @@
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, environment, inspect, output};
+use super::{App, environment, inspect, local, output};
 use crate::container::connection::networks;
 use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
@@ -243,7 +243,7 @@ fn list(app: &App, args: &ListArgs) -> Result<u8> {
         let labels: Vec<String> = d.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         json!({
             "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": d.ipv6.to_string(),
-            "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created,
+            "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created.parse().map(local::full).unwrap_or_default(),
         })
     };
     output::print(&format.rows(&all.map(row).collect::<Vec<_>>())?)?;

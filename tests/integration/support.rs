@@ -93,7 +93,7 @@ impl Store {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--root").arg(self.root()).arg("--state").arg(self.dir.join("state")).args(args);
-        command.stdin(Stdio::null());
+        command.env("TZ", "UTC").stdin(Stdio::null());
         command
     }
 
