@@ -9,6 +9,7 @@ mod build_plain;
 mod build_results;
 mod build_subject;
 mod builder;
+mod client_config;
 mod confirm;
 mod container_prune;
 mod containers;

@@ -2,7 +2,7 @@
 
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, local, output, ports, units};
+use super::{App, client_config, local, output, ports, units};
 use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
@@ -79,7 +79,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     if args.size {
         default.push("Size");
     }
-    let format = Format::parse(&args.format, &COLUMNS, &default)?;
+    let template = client_config::format(&args.format, args.quiet, |config| &config.ps_format);
+    let format = Format::parse(template, &COLUMNS, &default)?;
     let containers = Containers::open(&app.root);
     let (list, damaged) = containers.list()?;
     for d in &damaged {
@@ -117,11 +118,11 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         output::print(&shown.iter().map(|(c, _)| id(c) + "\n").collect::<String>())?;
         return Ok(0);
     }
-    let with_size = args.size || args.format.contains(".Size");
+    let with_size = args.size || template.contains(".Size");
     let ledger = networks(&app.root).ledger()?;
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, &ledger));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
-    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let is_table = template.is_empty() || template.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
     output::print(body)?;
     Ok(0)
