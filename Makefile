@@ -7,7 +7,7 @@ export MINIRUN_FIXTURES := $(CURDIR)/$(FIXTURES)
 
 # Debian packages that the fixtures and tests are made with.
 PACKAGES := zstd bzip2 xz-utils busybox-static debootstrap qemu-system-x86 kmod cpio e2fsprogs docker-registry openssl \
-	iproute2 iptables git uidmap
+	iproute2 iptables git tzdata uidmap
 
 # Those whose engines run on minirun in tests.
 ENGINES := catatonit docker-registry docker.io podman containerd runc tini skopeo umoci python3 python3-grpcio uidmap

@@ -2,12 +2,14 @@
 
 use super::image_tools::source_date;
 use super::progress::{Lines, Stream};
-use super::{App, output};
+use super::{App, output, web};
 use crate::build::change::apply_changes;
 use crate::container::containers::Containers;
 use crate::container::export::export as export_container;
 use crate::image::progress::{Step, Watched};
-use crate::image::{ContainerConfig, FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers};
+use crate::image::{
+    ContainerConfig, FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers, Wanted,
+};
 use crate::journal;
 use crate::sys::file::Aside;
 use crate::sys::tty;
@@ -27,7 +29,10 @@ pub struct ImportArgs {
     /// A remark for the history
     #[arg(short, long)]
     message: Option<String>,
-    /// The archive (tar, also with gzip, bzip2, xz or zstd), or - for standard input
+    /// The platform, if it is not this machine's (os/architecture[/variant])
+    #[arg(long)]
+    platform: Option<String>,
+    /// The archive (tar, also with gzip, bzip2, xz or zstd), the address of one, or - for standard input
     source: PathBuf,
     /// The image's name
     name: Option<String>,
@@ -86,15 +91,28 @@ pub struct ExportArgs {
 /// `minirun import`.
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let source = if args.source.as_os_str() == "-" { standard_input()? } else { open(&args.source)? };
-    if source.metadata().is_ok_and(|m| m.is_dir()) {
-        bail!("{} is a directory, not an archive", args.source.display());
+    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    if let Some(platform) = platform.as_ref().filter(|platform| !platform.is_met("linux", "")) {
+        bail!("import for {platform}: the operating system is not supported");
     }
     // The tree may be deep.
     crate::sys::process::raise_descriptor_limit();
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &args.change)?;
-    let options = ImportOptions { reference, config, message: args.message, date: source_date()? };
+    let address = args.source.to_str().filter(|text| web::is_address(text));
+    let message = args.message.or_else(|| Some(format!("Imported from {}", address?)));
+    let options = ImportOptions { reference, config, message, platform, date: source_date()? };
+    let source = match address {
+        Some(address) => {
+            output::note(&format!("Downloading from {address}"));
+            web::get(app, address)?
+        }
+        None if args.source.as_os_str() == "-" => standard_input()?,
+        None => open(&args.source)?,
+    };
+    if source.metadata().is_ok_and(|m| m.is_dir()) {
+        bail!("{} is a directory, not an archive", args.source.display());
+    }
     let total = source.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let lines = Lines::passing();
     let source = Watched::new(source, &lines, String::new(), total, Step::Importing);

@@ -6,7 +6,7 @@ use super::build_results::Results;
 use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
-use super::{App, environment, output, surroundings};
+use super::{App, client_config, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
@@ -202,7 +202,9 @@ impl BuildArgs {
     }
 
     fn build_args(&self) -> Result<BTreeMap<String, String>> {
-        let mut args = BTreeMap::new();
+        let is_given = |name: &str| self.build_arg.iter().any(|entry| entry.split('=').next() == Some(name));
+        let proxies = client_config::proxies().filter(|(name, _)| !is_given(name));
+        let mut args: BTreeMap<String, String> = proxies.map(|(name, value)| (name, value.to_owned())).collect();
         for entry in &self.build_arg {
             match entry.split_once('=') {
                 Some((name, value)) => drop(args.insert(name.to_owned(), value.to_owned())),

@@ -1,16 +1,14 @@
 //! What `build` is given: a folder, the standard input, something on the web.
 
 use super::progress::{Lines, Stream as Output};
-use super::{App, surroundings};
+use super::{App, web};
 use crate::build::context::{DockerfileAt, Stream, tell_apart};
 use crate::build::git::Repository;
 use crate::build::{ContextAt, Subject};
 use crate::image::progress::{Step, Watched};
-use crate::registry::Web;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::Path;
 
 /// Nobody's honest Dockerfile is larger.
@@ -56,18 +54,7 @@ fn dockerfile_at(file: Option<&Path>) -> DockerfileAt<'_> {
 }
 
 fn from_web(app: &App, file: Option<&Path>, address: &str, quiet: bool) -> Result<Subject> {
-    let scratch = app.root.staging()?;
-    let path = scratch.path().join("context");
-    let mut content =
-        File::options().read(true).write(true).create_new(true).open(path).context("make a file for it")?;
-    let limit = scratch.limit();
-    let go_on = |received: u64| match received > limit {
-        true => bail!("it is larger than {limit} bytes, the limit for what is unpacked"),
-        false => Ok(()),
-    };
-    Web::open(&surroundings::read(false))?.get(address, &content, &go_on)?;
-    content.rewind().context("read the context")?;
-    from_stream(app, file, content, quiet)
+    from_stream(app, file, web::get(app, address)?, quiet)
 }
 
 /// An archive with the context, or a Dockerfile without one.
@@ -85,8 +72,7 @@ fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send, quiet: 
 }
 
 fn is_address(text: &str) -> bool {
-    let is_web = ["http://", "https://"].iter().any(|start| text.starts_with(start));
-    is_web || Repository::parse(&whole(text)).is_some()
+    web::is_address(text) || Repository::parse(&whole(text)).is_some()
 }
 
 /// Of one place people leave out how it is reached, and that it is a repository.

@@ -50,6 +50,15 @@ pub fn labels(list: &[String], files: &[PathBuf]) -> Result<BTreeMap<String, Str
     Ok(merged)
 }
 
+/// Adds the variables that are not named yet.
+pub fn add_missing<'v>(env: &mut Vec<String>, variables: impl Iterator<Item = (String, &'v str)>) {
+    for (name, value) in variables {
+        if !env.iter().any(|entry| split(entry).0 == name) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+}
+
 /// `NAME=value` in two parts; without `=` there is no value.
 fn split(entry: &str) -> (&str, Option<&str>) {
     match entry.split_once('=') {

@@ -2,7 +2,7 @@
 
 use super::filter::{Filters, matches_label, matches_name};
 use super::template::Format;
-use super::{App, moment, output};
+use super::{App, local, moment, output};
 use crate::image::Reference;
 use crate::journal::{Happening, Reader, Watch};
 use crate::sys::poll::{self, Interest};
@@ -121,7 +121,7 @@ impl Printer {
 fn line(h: &Happening) -> String {
     let time = Timestamp::from_nanosecond(h.time.into()).unwrap_or(Timestamp::UNIX_EPOCH);
     let attributes: Vec<String> = h.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mut line = format!("{time:.9} {} {} {}", h.kind, h.action, h.id);
+    let mut line = format!("{} {} {} {}", local::rfc3339(time, 9), h.kind, h.action, h.id);
     if !attributes.is_empty() {
         line += &format!(" ({})", attributes.join(", "));
     }

@@ -1,7 +1,7 @@
 //! `exec`.
 
 use super::run::{conclude, terminal_size};
-use super::{App, environment, values};
+use super::{App, client_config, environment};
 use crate::container::attach::{Terms, converse};
 use crate::container::containers::Containers;
 use crate::container::exec::{ExecOptions, exec};
@@ -17,8 +17,8 @@ pub struct ExecArgs {
     /// Do not wait for it
     #[arg(short, long)]
     detach: bool,
-    /// Keys that leave the command running
-    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    /// Keys that leave the command running [default: ctrl-p,ctrl-q]
+    #[arg(long, default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Set a variable (NAME=value, or NAME to copy it from here)
     #[arg(short, long)]
@@ -55,7 +55,7 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
     if feeds && args.tty && !tty::is_terminal(rustix::stdio::stdin()) {
         bail!("the input device is not a TTY");
     }
-    let keys = values::detach_keys(&args.detach_keys)?;
+    let keys = client_config::detach_keys(&args.detach_keys)?;
     let options = ExecOptions {
         command: words.collect(),
         env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,

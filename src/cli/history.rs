@@ -1,7 +1,7 @@
 //! `history`.
 
 use super::template::Format;
-use super::{App, output, units};
+use super::{App, local, output, units};
 use crate::image::{HistoryStep, Store};
 use anyhow::{Result, anyhow};
 use clap::{ArgAction, Args};
@@ -66,7 +66,7 @@ fn id(step: &HistoryStep, full: bool) -> String {
 
 fn row(step: &HistoryStep, args: &HistoryArgs) -> Value {
     let created: Option<Timestamp> = step.created.as_deref().and_then(|text| text.parse().ok());
-    let at = created.map_or_else(|| "N/A".to_owned(), |t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let at = created.map_or_else(|| "N/A".to_owned(), |t| local::rfc3339(t, 0));
     let since = match created {
         Some(created) if args.human => units::age(Timestamp::now().as_second() - created.as_second()) + " ago",
         _ => at.clone(),

@@ -3,7 +3,7 @@
 use super::filter::Filters;
 use super::glob::Glob;
 use super::template::Format;
-use super::{App, moment, output, units};
+use super::{App, client_config, local, moment, output, units};
 use crate::image::{Digest, Reference, Store, Summary};
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -72,7 +72,8 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
         true => &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"],
         false => &["Repository", "Tag", "ID", "CreatedSince", "Size"],
     };
-    let format = Format::parse(&args.format, &COLUMNS, default)?;
+    let template = client_config::format(&args.format, args.quiet, |config| &config.images_format);
+    let format = Format::parse(template, &COLUMNS, default)?;
     let store = Store::open(&app.root);
     let images = selected(&store, args)?;
     let id = |image: &Summary| if args.no_trunc { image.id.to_string() } else { image.id.short() };
@@ -159,7 +160,7 @@ pub fn row(image: &Summary, id: String, now: Timestamp) -> Value {
     };
     let created = created(image);
     let since = created.map(|t| units::age(now.as_second() - t.as_second()) + " ago");
-    let at = created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string());
+    let at = created.and_then(|t| Timestamp::from_second(t.as_second()).ok()).map(local::full);
     json!({
         "Repository": repository,
         "Tag": tag,

@@ -9,6 +9,7 @@ mod build_plain;
 mod build_results;
 mod build_subject;
 mod builder;
+mod client_config;
 mod confirm;
 mod container_prune;
 mod containers;
@@ -34,8 +35,10 @@ mod inspect_image;
 mod inspect_mounts;
 mod inspect_network;
 mod limits;
+mod local;
 mod login;
 mod logs;
+mod manifest;
 mod moment;
 mod mount_spec;
 mod network_options;
@@ -63,6 +66,7 @@ mod units;
 mod update;
 mod values;
 mod volume;
+mod web;
 
 use crate::container::options::RunOptions;
 use crate::container::supervisor;
@@ -185,6 +189,9 @@ enum Command {
     /// Manage builds and what they keep
     #[command(subcommand, name = "builder")]
     BuilderGroup(builder::BuilderGroup),
+    /// Look at what registries have
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// Manage networks
     #[command(subcommand)]
     Network(networks::NetworkCommand),
@@ -475,6 +482,7 @@ impl Command {
             Command::Inspect(a) => inspect::run(app, &a, None),
             Command::ContainerGroup(ContainerGroup::Inspect(a)) => inspect::run(app, &a, Some("container")),
             Command::ImageGroup(ImageGroup::Inspect(a)) => inspect::run(app, &a, Some("image")),
+            Command::Manifest(c) => c.run(app),
             Command::Network(c) => networks::run(app, &c),
             Command::ImageGroup(ImageGroup::Prune(a)) => image_remove::prune(app, &a),
             Command::ImageGroup(ImageGroup::Squash(a)) => image_tools::squash(app, &a),

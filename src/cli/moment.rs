@@ -1,5 +1,6 @@
 //! Points in time as `--since` and `--until` take them.
 
+use super::local;
 use anyhow::{Result, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
@@ -7,14 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 
 /// A duration before `now` (`1h30m`), seconds since 1970 with a fraction or without, or a date with a time or without.
 ///
-/// A time without a zone is UTC.
+/// A time without a zone is one of the place where we are.
 ///
 /// # Errors
 /// Anything else, or a time that is too far away.
 pub fn time_point(text: &str, now: Timestamp) -> Result<Timestamp> {
+    point(text, now, local::zone())
+}
+
+fn point(text: &str, now: Timestamp, here: &TimeZone) -> Result<Timestamp> {
     let found = match duration(text) {
         Some(back) => now.checked_sub(back).ok(),
-        None => unix(text).or_else(|| calendar(text)),
+        None => unix(text).or_else(|| calendar(text, here)),
     };
     match found {
         Some(found) => Ok(found),
@@ -81,10 +86,11 @@ fn unix(text: &str) -> Option<Timestamp> {
     Timestamp::from_nanosecond(if text.starts_with('-') { -total } else { total }).ok()
 }
 
-fn calendar(text: &str) -> Option<Timestamp> {
+fn calendar(text: &str, here: &TimeZone) -> Option<Timestamp> {
     // A complete date, or a date with hours or hours and minutes only, which the library does not take.
     let date: Date = text.get(..10)?.parse().ok()?;
     let (clock, offset) = split_zone(text.get(10..)?)?;
+    let zone = offset.map_or_else(|| here.clone(), TimeZone::fixed);
     let clock = match clock.strip_prefix(['T', 't', ' ']) {
         None if clock.is_empty() => "00:00:00".to_string(),
         None => return None,
@@ -96,15 +102,15 @@ fn calendar(text: &str) -> Option<Timestamp> {
         return None;
     }
     let moment: DateTime = format!("{date}T{clock}").parse().ok()?;
-    Some(TimeZone::fixed(offset).to_zoned(moment).ok()?.timestamp())
+    Some(zone.to_zoned(moment).ok()?.timestamp())
 }
 
-/// The clock and the offset from UTC after a date.
-fn split_zone(text: &str) -> Option<(&str, Offset)> {
+/// The clock after a date, and the offset from UTC if there is one.
+fn split_zone(text: &str) -> Option<(&str, Option<Offset>)> {
     if let Some(clock) = text.strip_suffix(['Z', 'z']) {
-        return Some((clock, Offset::UTC));
+        return Some((clock, Some(Offset::UTC)));
     }
-    let Some(at) = text.rfind(['+', '-']) else { return Some((text, Offset::UTC)) };
+    let Some(at) = text.rfind(['+', '-']) else { return Some((text, None)) };
     let (clock, zone) = text.split_at(at);
     let (hours, minutes) = zone.get(1..)?.split_once(':')?;
     if hours.len() != 2 || minutes.len() != 2 {
@@ -116,7 +122,7 @@ fn split_zone(text: &str) -> Option<(&str, Offset)> {
     }
     let seconds = hours * 3600 + minutes * 60;
     let offset = Offset::from_seconds(if zone.starts_with('-') { -seconds } else { seconds }).ok()?;
-    Some((clock, offset))
+    Some((clock, Some(offset)))
 }
 
 #[cfg(test)]
@@ -146,7 +152,13 @@ mod tests {
             ("2006-01-02Z", "2006-01-02T00:00:00Z"),
             ("2006-01-02-05:00", "2006-01-02T05:00:00Z"),
         ] {
-            assert_eq!(time_point(text, now)?, expected.parse::<Timestamp>()?, "{text}");
+            assert_eq!(point(text, now, &TimeZone::UTC)?, expected.parse::<Timestamp>()?, "{text}");
+        }
+        let here = TimeZone::fixed(Offset::from_hours(9)?);
+        for (text, expected) in
+            [("2006-01-02T09:00", "2006-01-02T00:00:00Z"), ("2006-01-02T09:00Z", "2006-01-02T09:00:00Z")]
+        {
+            assert_eq!(point(text, now, &here)?, expected.parse::<Timestamp>()?, "{text}");
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, environment, inspect, output};
+use super::{App, client_config, environment, inspect, local, output};
 use crate::container::connection::networks;
 use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
@@ -221,7 +221,8 @@ const COLUMNS: [(&str, &str); 8] = [
 
 fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["name", "id", "driver", "label", "type", "scope", "dangling"])?;
-    let format = Format::parse(&args.format, &COLUMNS, &["ID", "Name", "Driver", "Scope"])?;
+    let template = client_config::format(&args.format, args.quiet, |config| &config.networks_format);
+    let format = Format::parse(template, &COLUMNS, &["ID", "Name", "Driver", "Scope"])?;
     let used = used_networks(app)?;
     let dangling = filters.flag("dangling")?;
     let all = networks(&app.root).list()?.into_iter().filter(|d| {
@@ -243,7 +244,7 @@ fn list(app: &App, args: &ListArgs) -> Result<u8> {
         let labels: Vec<String> = d.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         json!({
             "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": d.ipv6.to_string(),
-            "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created,
+            "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created.parse().map(local::full).unwrap_or_default(),
         })
     };
     output::print(&format.rows(&all.map(row).collect::<Vec<_>>())?)?;

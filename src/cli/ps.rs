@@ -2,7 +2,7 @@
 
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, output, ports, units};
+use super::{App, client_config, local, output, ports, units};
 use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
@@ -79,7 +79,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     if args.size {
         default.push("Size");
     }
-    let format = Format::parse(&args.format, &COLUMNS, &default)?;
+    let template = client_config::format(&args.format, args.quiet, |config| &config.ps_format);
+    let format = Format::parse(template, &COLUMNS, &default)?;
     let containers = Containers::open(&app.root);
     let (list, damaged) = containers.list()?;
     for d in &damaged {
@@ -117,11 +118,11 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         output::print(&shown.iter().map(|(c, _)| id(c) + "\n").collect::<String>())?;
         return Ok(0);
     }
-    let with_size = args.size || args.format.contains(".Size");
+    let with_size = args.size || template.contains(".Size");
     let ledger = networks(&app.root).ledger()?;
     let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, &ledger));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
-    let is_table = args.format.is_empty() || args.format.starts_with("table");
+    let is_table = template.is_empty() || template.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
     output::print(body)?;
     Ok(0)
@@ -238,7 +239,7 @@ fn networks_of(container: &Container) -> String {
 fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
     let places: Vec<Endpoint> = ledger.endpoints.iter().filter(|e| e.container == c.record.id).cloned().collect();
     let record = &c.record;
-    let created: Option<Timestamp> = record.created.parse().ok();
+    let created = record.created.parse().ok().and_then(|t: Timestamp| Timestamp::from_second(t.as_second()).ok());
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mounts: Vec<String> = record.mounts.iter().filter_map(|m| mount_name(&m.source)).collect();
     let size = if with_size { size(c, &images.store)? } else { String::new() };
@@ -246,7 +247,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
         "ID": if full { record.id.as_str() } else { record.short_id() },
         "Image": images.shown(c),
         "Command": command(&record.command_line(), full),
-        "CreatedAt": created.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default(),
+        "CreatedAt": created.map(local::full).unwrap_or_default(),
         "RunningFor": ago(&record.created),
         "Ports": if s.status.is_up() { ports::column(c, &places) } else { String::new() },
         "State": s.status.word(),

@@ -3,7 +3,7 @@
 use super::remote::{When, pull_for_run};
 use super::run_options::ContainerArgs;
 use super::values::given;
-use super::{App, output, values};
+use super::{App, client_config, environment, output, values};
 use crate::container::attach::{Outcome, Terms, converse};
 use crate::container::containers::{Container, Containers};
 use crate::container::create::{NoSuchImage, create as create_container};
@@ -30,8 +30,8 @@ pub struct RunArgs {
     /// Run in the background and print the id
     #[arg(short, long)]
     detach: bool,
-    /// Keys that leave the container running
-    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Pass signals on to the command
     #[arg(long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -57,8 +57,8 @@ pub struct StartArgs {
     checkpoint: Option<String>,
     #[arg(long, hide = true)]
     checkpoint_dir: Option<String>,
-    /// Keys that leave the container running
-    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Connect to its input
     #[arg(short, long)]
@@ -71,8 +71,8 @@ pub struct StartArgs {
 /// `attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// Keys that leave the container running
-    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Do not connect to its input
     #[arg(long)]
@@ -106,8 +106,8 @@ pub fn run(app: &App, args: RunArgs) -> Result<u8> {
 }
 
 fn run_it(app: &App, args: RunArgs) -> Result<u8> {
-    let options = args.container.options()?;
-    let keys = values::detach_keys(&args.detach_keys)?;
+    let options = options_of(&args.container)?;
+    let keys = client_config::detach_keys(&args.detach_keys)?;
     let streams = Streams::of(&args.container.more.attach)?;
     if args.detach && streams != Streams::ALL {
         bail!("Conflicting options: -a and -d");
@@ -187,10 +187,17 @@ impl Streams {
 
 /// `minirun create`.
 pub fn create(app: &App, args: CreateArgs) -> Result<u8> {
-    let options = args.container.options()?;
+    let options = options_of(&args.container)?;
     let container = make(app, &args.container, options)?;
     output::line(&container.record.id)?;
     Ok(0)
+}
+
+/// What the flags mean, with the proxies that the client's configuration has for containers.
+fn options_of(args: &ContainerArgs) -> Result<RunOptions> {
+    let mut options = args.options()?;
+    environment::add_missing(&mut options.env, client_config::proxies());
+    Ok(options)
 }
 
 fn make(app: &App, args: &ContainerArgs, options: RunOptions) -> Result<Container> {
@@ -356,7 +363,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let options = &container.record.options;
     let feeds = args.interactive && options.interactive;
     let how = Start { attached: true, feeds, terminal_size: terminal_size(options.tty) };
-    let keys = values::detach_keys(&args.detach_keys)?;
+    let keys = client_config::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: !options.tty, detach_keys: keys };
     if container.snapshot()?.status == Status::Running {
         return join(container, &terms);
@@ -383,7 +390,7 @@ pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
     if feeds && options.tty && !tty::is_terminal(rustix::stdio::stdin()) {
         bail!("the input device is not a TTY");
     }
-    let keys = values::detach_keys(&args.detach_keys)?;
+    let keys = client_config::detach_keys(&args.detach_keys)?;
     let proxy_signals = args.sig_proxy && !options.tty;
     join(&container, &Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys })
 }

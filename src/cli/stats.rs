@@ -1,7 +1,7 @@
 //! `stats`: what containers use.
 
 use super::template::Format;
-use super::{App, output, units};
+use super::{App, client_config, output, units};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
 use crate::container::stats::Sample;
 use crate::sys::tty;
@@ -48,7 +48,8 @@ const BETWEEN: Duration = Duration::from_millis(500);
 /// `minirun stats`.
 pub fn run(app: &App, args: &StatsArgs) -> Result<u8> {
     let default = ["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
-    let format = Format::parse(&args.format, &COLUMNS, &default)?;
+    let template = client_config::format(&args.format, false, |config| &config.stats_format);
+    let format = Format::parse(template, &COLUMNS, &default)?;
     let containers = Containers::open(&app.root);
     let clears = !args.no_stream && tty::is_terminal(rustix::stdio::stdout());
     let mut before = samples(&containers, args)?;

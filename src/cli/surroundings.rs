@@ -20,9 +20,14 @@ pub fn docker_config() -> Option<PathBuf> {
     path("DOCKER_CONFIG")
 }
 
+/// The folder of Docker's client configuration.
+pub fn config_folder() -> PathBuf {
+    CONFIG.get().cloned().flatten().unwrap_or_else(|| home().join(".docker"))
+}
+
 /// Reads the environment. `unverified` is what the command line says about certificates.
 pub fn read(unverified: bool) -> Surroundings {
-    let home = path("HOME").unwrap_or_else(|| PathBuf::from("/root"));
+    let home = home();
     let runtime = path("XDG_RUNTIME_DIR");
     let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     let user = rustix::process::getuid().as_raw();
@@ -39,7 +44,7 @@ pub fn read(unverified: bool) -> Surroundings {
     };
     Surroundings {
         settings: path("MINIRUN_REGISTRIES").unwrap_or_else(|| PathBuf::from(SETTINGS)),
-        docker_config: CONFIG.get().cloned().flatten().unwrap_or_else(|| home.join(".docker")),
+        docker_config: config_folder(),
         auth_files,
         roots: path("SSL_CERT_FILE"),
         http_proxy: either("HTTP_PROXY", "http_proxy"),
@@ -47,6 +52,10 @@ pub fn read(unverified: bool) -> Surroundings {
         no_proxy: either("NO_PROXY", "no_proxy").unwrap_or_default(),
         unverified,
     }
+}
+
+fn home() -> PathBuf {
+    path("HOME").unwrap_or_else(|| PathBuf::from("/root"))
 }
 
 fn path(name: &str) -> Option<PathBuf> {

@@ -267,7 +267,7 @@ impl Process {
     fn started(&self, host: &Host) -> String {
         let start = jiff::Timestamp::from_second(self.start(host)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let form = if self.age(host) < 86_400 { "%H:%M" } else { "%b%d" };
-        start.strftime(form).to_string()
+        super::local::zoned(start).strftime(form).to_string()
     }
 
     fn state(&self) -> String {

@@ -4,7 +4,7 @@ use super::archives::Target;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::Format;
-use super::{App, environment, inspect, mount_spec, output, units};
+use super::{App, client_config, environment, inspect, mount_spec, output, units};
 use crate::container::containers::Containers;
 use crate::volume::{ANONYMOUS, Meta, Volume, Volumes, check_options};
 use anyhow::{Context, Result, anyhow, bail};
@@ -220,7 +220,8 @@ const COLUMNS: [(&str, &str); 8] = [
 
 fn list(app: &App, volumes: &Volumes, args: &ListArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["dangling", "driver", "label", "label!", "name"])?;
-    let format = Format::parse(&args.format, &COLUMNS, &["Driver", "Name"])?;
+    let template = client_config::format(&args.format, args.quiet, |config| &config.volumes_format);
+    let format = Format::parse(template, &COLUMNS, &["Driver", "Name"])?;
     let dangling = filters.flag("dangling")?;
     let users = if dangling.is_some() { Containers::open(&app.root).volume_users()? } else { BTreeMap::new() };
     let fits = |v: &Volume| {

@@ -6,7 +6,7 @@ use super::diff;
 use super::digest::Digest;
 use super::feed::{self, Wanted, with_feed};
 use super::layer::{Meta, NewLayer};
-use super::manifest::host_architecture;
+use super::platform::Wanted as Platform;
 use super::reference::Reference;
 use super::store::Store;
 use anyhow::{Context, Result, bail};
@@ -21,6 +21,8 @@ pub struct ImportOptions {
     pub config: ContainerConfig,
     /// A remark for the history; without one it is `Imported from -`.
     pub message: Option<String>,
+    /// What it runs on; without it that is this machine's platform.
+    pub platform: Option<Platform>,
     /// When the image says it was made; without it that is now.
     pub date: Option<jiff::Timestamp>,
 }
@@ -50,12 +52,15 @@ impl Store {
         let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
         let _making = self.root.lock_for_making()?;
         layer.publish(&self.root, &diff_id, &meta)?;
+        let platform = options.platform.unwrap_or_else(Platform::host);
+        let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
         let created = Some(options.date.unwrap_or_else(jiff::Timestamp::now).to_string());
         let comment = options.message.unwrap_or_else(|| "Imported from -".into());
         let image = ImageConfig {
             created: created.clone(),
-            architecture: host_architecture().into(),
-            os: "linux".into(),
+            architecture: platform.architecture,
+            os: platform.os,
+            other: variant.map(|variant| ("variant".to_owned(), variant.into())).into_iter().collect(),
             config: Some(options.config),
             rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
             history: vec![History { created, comment, ..History::default() }],

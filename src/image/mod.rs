@@ -88,7 +88,7 @@ pub use members::{FolderMembers, Members, TarMembers};
 pub use platform::Wanted;
 pub use prune::{PruneChoice, Pruned};
 pub use reference::Reference;
-pub use remote::{Interrupted, PullOptions, Pulled, Pushed};
+pub use remote::{Interrupted, PullOptions, Pulled, Pushed, RemoteManifest};
 pub use remove::{ImageUse, Removal, RemoveHow};
 pub use save::{Saving, Selected};
 pub use squash::kept_layers;

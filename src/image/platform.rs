@@ -7,9 +7,9 @@ use std::fmt;
 /// A platform that an image is wanted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    os: String,
-    architecture: String,
-    variant: String,
+    pub(super) os: String,
+    pub(super) architecture: String,
+    pub(super) variant: String,
 }
 
 impl Wanted {

@@ -375,3 +375,57 @@ fn help_and_dockers_options_come_before_the_command() {
         assert_eq!(store.run(&[group]).code, 0, "{group}");
     }
 }
+
+#[test]
+fn times_are_those_of_the_readers_zone() {
+    let store = Store::empty();
+    let tar = crate::support::fixture("busybox.tar");
+    let mut import = store.command(&["import", tar.to_str().unwrap(), "old"]);
+    assert_eq!(done(import.env("SOURCE_DATE_EPOCH", "1000000000")).code, 0);
+    store.ok(&["run", "--name", "one", "old", "echo", "said"]);
+    store.ok(&["network", "create", "mrt-zone"]);
+    let at = |zone: &str, args: &[&str]| {
+        let done = done(store.command(args).env("TZ", zone));
+        assert_eq!(done.code, 0, "{args:?}: {done:?}");
+        done.out.trim_end().to_owned()
+    };
+    let tokyo = |args: &[&str]| at("Asia/Tokyo", args);
+    let images = ["images", "--format", "{{.CreatedAt}}"];
+    for (zone, shown) in [
+        ("Asia/Tokyo", "2001-09-09 10:46:40 +0900 JST"),
+        (":America/New_York", "2001-09-08 21:46:40 -0400 EDT"),
+        ("/usr/share/zoneinfo/Asia/Kolkata", "2001-09-09 07:16:40 +0530 IST"),
+        ("America/Sao_Paulo", "2001-09-08 22:46:40 -0300 -03"),
+        ("", "2001-09-09 01:46:40 +0000 UTC"),
+        ("No/Where", "2001-09-09 01:46:40 +0000 UTC"),
+    ] {
+        assert_eq!(at(zone, &images), shown, "{zone}");
+    }
+    let history = ["history", "-H=false", "--format", "{{.CreatedAt}} {{.CreatedSince}}", "old"];
+    assert_eq!(tokyo(&history), "2001-09-09T10:46:40+09:00 2001-09-09T10:46:40+09:00");
+    // The same moment as in the documents, which stay in UTC.
+    let second =
+        |text: &str| jiff::fmt::strtime::parse("%Y-%m-%d %H:%M:%S %z JST", text).unwrap().to_timestamp().unwrap();
+    let created = store.inspect("one", "{{.Created}}");
+    assert!(created.ends_with('Z') && created == tokyo(&["inspect", "-f", "{{.Created}}", "one"]), "{created}");
+    let shown = tokyo(&["ps", "-a", "--format", "{{.CreatedAt}}"]);
+    assert_eq!(second(&shown).as_second(), created.parse::<jiff::Timestamp>().unwrap().as_second());
+    let shown = tokyo(&["network", "ls", "-f", "name=mrt-zone", "--format", "{{.CreatedAt}}"]);
+    assert!(shown.contains('.') && shown.ends_with(" +0900 JST"), "{shown}");
+    let events = tokyo(&["events", "--since", "1h", "--until", "0s", "-f", "event=die"]);
+    let (time, _) = events.split_once(' ').unwrap();
+    assert!(time.len() == 35 && time.ends_with("+09:00"), "{events}");
+    let nanoseconds =
+        store.ok(&["events", "--since", "1h", "--until", "0s", "-f", "event=die", "--format", "{{.timeNano}}"]);
+    assert_eq!(time.parse::<jiff::Timestamp>().unwrap().as_nanosecond().to_string(), nanoseconds);
+    let logs = tokyo(&["logs", "-t", "one"]);
+    assert!(logs.split_once(' ').unwrap().0.ends_with('Z'), "{logs}");
+    // What has no zone is read as it is shown.
+    for (until, count) in
+        [("2001-09-09T10:46", 0), ("2001-09-09T10:47", 1), ("2001-09-09T01:46Z", 0), ("2001-09-09T01:47Z", 1)]
+    {
+        let filter = format!("until={until}");
+        assert_eq!(tokyo(&["images", "-q", "-f", &filter]).lines().count(), count, "{until}");
+    }
+    store.ok(&["network", "rm", "mrt-zone"]);
+}

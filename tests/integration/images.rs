@@ -1,5 +1,6 @@
 //! Images: brought in from archives, listed, named, removed, and made of containers.
 
+use crate::registry::servers::{Action, Proxy};
 use crate::support::{IMAGE, Store, done, eventually, fixture, slurp};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -214,6 +215,38 @@ fn an_imported_images_configuration_is_what_was_asked_for() {
     assert_eq!(store.inspect("me/made:v1", "{{.Architecture}} {{.Os}}"), "amd64 linux");
     store.ok(&["import", tar.to_str().unwrap(), "plain"]);
     assert_eq!(store.inspect("plain", "{{.Comment}}"), "Imported from -");
+}
+
+#[test]
+fn an_import_comes_from_the_web_and_for_any_platform() {
+    let store = Store::empty();
+    let packed = gzip(&base_layer());
+    let web = Proxy::start(0, move |request| match request.first.as_str() {
+        "GET /moved" => Action::Reply(302, "Location: /root.tar.gz\r\n".into(), Vec::new()),
+        "GET /root.tar.gz" => Action::Reply(200, String::new(), packed.clone()),
+        _ => Action::Reply(404, String::new(), Vec::new()),
+    });
+    let at = |path: &str| format!("http://localhost:{}{path}", web.port);
+    let got = store.run(&["import", &at("/moved"), "got"]);
+    assert_eq!((got.code, got.err), (0, format!("Downloading from {}\n", at("/moved"))));
+    assert_eq!(store.inspect("got", "{{.Id}}"), got.out.trim_end());
+    assert_eq!(store.inspect("got", "{{.Comment}}"), format!("Imported from {}", at("/moved")));
+    assert_eq!(store.ok(&["run", "--rm", "got", "echo", "runs"]), "runs");
+    let before = everything(&store);
+    let error = store.fails(1, &["import", &at("/nosuch"), "bad"]);
+    assert!(error.contains(&format!("Get \"{}\": not found", at("/nosuch"))), "{error}");
+    let mut limited = store.command(&["import", &at("/moved"), "bad"]);
+    let done = done(limited.env("MINIRUN_UNPACK_LIMIT", "1000"));
+    assert!(done.code == 1 && done.err.contains("larger than 1000 bytes"), "{done:?}");
+    let tar = fixture("busybox.tar");
+    let tar = tar.to_str().unwrap();
+    for (platform, why) in [("windows/amd64", "is not supported"), ("a/b/c/d", "invalid platform")] {
+        let error = store.fails(1, &["import", "--platform", platform, tar, "bad"]);
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(everything(&store), before);
+    store.ok(&["import", "--platform", "linux/arm/v7", "-m", "for another", tar, "arm"]);
+    assert_eq!(store.inspect("arm", "{{.Os}} {{.Architecture}} {{.Variant}} {{.Comment}}"), "linux arm v7 for another");
 }
 
 #[test]

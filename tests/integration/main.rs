@@ -3,6 +3,7 @@
 
 mod archives;
 mod build;
+mod client_config;
 mod confinement;
 mod cp;
 mod crash;

@@ -93,7 +93,8 @@ impl Store {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--root").arg(self.root()).arg("--state").arg(self.dir.join("state")).args(args);
-        command.stdin(Stdio::null());
+        // The host's ways to show things are not the tests'.
+        command.env("TZ", "UTC").env("DOCKER_CONFIG", self.path("docker")).stdin(Stdio::null());
         command
     }
 

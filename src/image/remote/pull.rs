@@ -14,7 +14,7 @@ use crate::image::platform::Wanted;
 use crate::image::progress::{Progress, Silent};
 use crate::image::reference::Reference;
 use crate::image::store::Store;
-use crate::registry::{Refused, Registries, Repository};
+use crate::registry::{Received, Refused, Registries, Repository};
 use crate::sys::file::read_all_limited;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use std::sync::atomic::AtomicBool;
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// The configuration, from the store if it is there.
-    fn config_of(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    pub(super) fn config_of(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
         if let Ok(data) = self.blob(&descriptor.digest) {
             return Ok(data);
         }
@@ -179,24 +179,30 @@ impl Store {
     }
 }
 
+/// Gets a manifest or an index by a tag or a digest, of so many bytes if that is known.
+pub(super) fn receive(repository: &Repository, name: &str, size: Option<u64>) -> Result<(Digest, Received)> {
+    let received = repository.manifest(name)?;
+    let digest = Digest::of(&received.data);
+    let promised: Option<Digest> = name.parse().ok();
+    if let Some(promised) = promised.filter(|p| *p != digest) {
+        bail!("the manifest is not what its digest {promised} says: it is {digest}");
+    }
+    if let Some(size) = size.filter(|size| *size != received.data.len() as u64) {
+        bail!("the manifest {digest} has {} bytes, not {size}", received.data.len());
+    }
+    if let Some(said) = received.digest.as_ref().filter(|said| **said != digest.to_string()) {
+        bail!("the registry sends a manifest as {said}, but it is {digest}");
+    }
+    Ok((digest, received))
+}
+
 /// Follows a tag or a digest to the manifest that is wanted.
 fn find(repository: &Repository, name: &str, wanted: &Wanted) -> Result<Found> {
     let mut name = name.to_owned();
     let mut expected: Option<Descriptor> = None;
     let mut top = None;
     for _ in 0..DEPTH_LIMIT {
-        let received = repository.manifest(&name)?;
-        let digest = Digest::of(&received.data);
-        let promised: Option<Digest> = name.parse().ok();
-        if let Some(promised) = promised.filter(|p| *p != digest) {
-            bail!("the manifest is not what its digest {promised} says: it is {digest}");
-        }
-        if let Some(size) = expected.as_ref().map(|d| d.size).filter(|size| *size != received.data.len() as u64) {
-            bail!("the manifest {digest} has {} bytes, not {size}", received.data.len());
-        }
-        if let Some(said) = received.digest.as_ref().filter(|said| **said != digest.to_string()) {
-            bail!("the registry sends a manifest as {said}, but it is {digest}");
-        }
+        let (digest, received) = receive(repository, &name, expected.as_ref().map(|d| d.size))?;
         top = top.or(Some(digest));
         let known = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST];
         let media_type = if known.contains(&received.media_type.as_str()) { &received.media_type } else { "" };

@@ -229,6 +229,8 @@ fn a_registry_with_tls_is_who_its_certificate_says() {
     assert!(error.contains("certificate") && error.contains("https://"), "{error}");
     // Unchecked, then by a certificate in the settings, then by one in a folder of Docker's form.
     client.ok(&["push", "--tls-verify=false", &name]);
+    client.ok(&["manifest", "inspect", "--insecure", &name]);
+    assert!(client.fails(&["manifest", "inspect", &name]).contains("certificate"));
     client.settings(&format!(r#"{{"registries":{{"{server}":{{"ca":"{}"}}}}}}"#, client.store.text("ca.crt")));
     client.ok(&["push", &name]);
     let folder = client.store.path("certs").join(&server);

@@ -269,6 +269,49 @@ fn indexes_of_platforms_and_layers_of_every_kind() {
     );
 }
 
+#[test]
+fn manifest_inspect_shows_what_a_registry_has() {
+    let client = Client::with_image();
+    let registry = Registry::open(&client.store);
+    let name = registry.name("app:1");
+    client.ok(&["tag", IMAGE, &name]);
+    client.ok(&["push", &name]);
+    let (media_type, manifest) = registry.manifest("app", "1");
+    let shown = client.ok(&["manifest", "inspect", &name]);
+    assert_eq!(shown.replace(['\n', '\t'], "").replace("\": ", "\":"), manifest);
+    let head = format!("{{\n\t\"schemaVersion\": 2,\n\t\"mediaType\": \"{media_type}\",\n\t\"config\": {{\n\t\t\"");
+    assert!(shown.starts_with(&head) && shown.ends_with("\n\t\t}\n\t]\n}"), "{shown}");
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let shown = read(&client.ok(&["manifest", "inspect", "-v", &name]));
+    let wanted = json!({ "mediaType": media_type, "digest": sha256(manifest.as_bytes()), "size": manifest.len(),
+        "platform": { "architecture": "amd64", "os": "linux" } });
+    assert_eq!((&shown["Ref"], &shown["Descriptor"]), (&json!(name), &wanted));
+    assert_eq!(shown["OCIManifest"], read(&manifest));
+    assert!(shown["Raw"].as_str().unwrap().starts_with("eyJzY2hlbWFWZXJzaW9uIjoy"), "{shown}");
+    // An index, and with -v what it lists, whose platforms it tells.
+    let mut listed = by_hand(&registry, ("application/vnd.docker.image.rootfs.diff.tar", b"x"), "x", "amd64", true);
+    listed["platform"] = json!({ "architecture": "arm", "os": "linux", "variant": "v7" });
+    let index_type = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let index = json!({ "schemaVersion": 2, "mediaType": index_type, "manifests": [listed] });
+    registry.put_manifest("hand", "all", index_type, &index.to_string());
+    let all = registry.name("hand:all");
+    let shown = client.ok(&["manifest", "inspect", &all]);
+    assert!(shown.starts_with("{\n   \"manifests\": [\n      {\n"), "{shown}");
+    assert_eq!(read(&shown), index);
+    let shown = read(&client.ok(&["manifest", "inspect", "--verbose", &all]));
+    let [image] = shown.as_array().unwrap().as_slice() else { panic!("{shown}") };
+    assert_eq!(image["Ref"], json!(format!("{all}@{}", listed["digest"].as_str().unwrap())));
+    assert_eq!(image["Descriptor"], listed);
+    assert_eq!(image["SchemaV2Manifest"]["layers"][0]["size"], 1);
+    // Nothing of it comes here, and what is not there is told in Docker's words.
+    let missing = registry.name("app:2");
+    let error = client.refuses(&["manifest", "inspect", &missing]);
+    assert_eq!(error, format!("Error: no such manifest: {missing}\n"));
+    let error = client.refuses(&["manifest", "inspect", &registry.name("nosuch")]);
+    assert_eq!(error, format!("Error: no such manifest: {}:latest\n", registry.name("nosuch")));
+    assert!(client.fails(&["manifest", "create", &name, &name]).contains("create"));
+}
+
 fn docker_digest(registry: &Registry) -> String {
     let index: Value = serde_json::from_str(&registry.manifest("hand", "all").1).unwrap();
     index["manifests"][2]["digest"].as_str().unwrap().to_owned()

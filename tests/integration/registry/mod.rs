@@ -4,4 +4,4 @@ mod access;
 mod basics;
 mod faults;
 mod layers;
-mod servers;
+pub mod servers;
