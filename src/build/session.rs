@@ -1,6 +1,7 @@
 //! One build: what was asked for, what it works with, and what its stages share.
 
 use super::Subject;
+use super::cache_mounts::Emptied;
 use super::context::Context;
 use super::copy::Memo;
 use super::dockerfile::{Dockerfile, Globals, Lines, Problem};
@@ -100,6 +101,8 @@ pub struct Session<'a> {
     pub fetch: &'a dyn Fetch,
     /// How many descriptors a process may have open that has not asked for more.
     pub descriptors: u64,
+    /// The caches that it has begun anew.
+    pub emptied: Emptied,
     canceled: AtomicBool,
     images: Mutex<BTreeMap<String, Image>>,
 }
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
             globals,
             fetch,
             descriptors,
+            emptied: Emptied::default(),
             canceled: AtomicBool::new(false),
             images: Mutex::default(),
         }

@@ -140,6 +140,8 @@ fn stages_are_built_at_the_same_time() {
         for i in $(seq 600); do [ -e /m/a ] && exit 0; sleep 0.1; done; exit 1\n\
         FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
     store.builds(dockerfile, &[]);
+    // The cache begins anew for both together.
+    store.builds(dockerfile, &["--no-cache"]);
 }
 
 #[test]
