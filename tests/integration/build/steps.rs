@@ -85,6 +85,20 @@ fn commands_have_arguments_and_variables_but_the_image_only_variables() {
 }
 
 #[test]
+fn a_proxy_in_one_spelling_counts_in_both() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nENV no_proxy=own\nRUN echo \"[$HTTP_PROXY $http_proxy] [$https_proxy $HTTPS_PROXY] \
+        [$NO_PROXY $no_proxy] [$ftp_proxy$FTP_PROXY] [$ALL_PROXY $all_proxy]\"\n";
+    let given = ["HTTP_PROXY=http://p", "https_proxy=http://s", "NO_PROXY=x", "ALL_PROXY=up", "all_proxy=low"];
+    let args: Vec<&str> = given.iter().flat_map(|arg| ["--build-arg", arg]).collect();
+    let said = store.builds(dockerfile, &args);
+    assert!(said.contains("[http://p http://p] [http://s http://s] [x own] [] [up low]\n"), "{said}");
+    assert!(!said.contains("[Warning]"), "{said}");
+    let without = store.builds(dockerfile, &[]);
+    assert_eq!(parts(&without).last().unwrap().1, "CACHED", "{without}");
+}
+
+#[test]
 fn arguments_and_variables_overwrite_each_other() {
     let store = Store::new();
     let dockerfile = "FROM busybox AS base\nARG X=1\nARG X\nENV E=env\nARG E=arg\nARG A=1 B=$A$X\n\
