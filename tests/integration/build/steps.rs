@@ -39,6 +39,20 @@ CMD ["greeting"]
 }
 
 #[test]
+fn an_exposed_port_is_the_containers() {
+    let store = Store::new();
+    let ports = |image: &str| store.inspect(image, "{{json .Config.ExposedPorts}}");
+    let said = store.builds("FROM busybox\nEXPOSE 8080:80 127.0.0.1:5353:53/udp\n", &["-t", "built"]);
+    assert!(said.contains("WARN: ExposeInvalidFormat: ") && said.contains("found '8080:80' (line 2)"), "{said}");
+    store.image("imported", &["EXPOSE 8080:80", "EXPOSE 127.0.0.1:5353:53/udp"]);
+    for image in ["built", "imported"] {
+        assert_eq!(ports(image), r#"{"53/udp":{},"80/tcp":{}}"#, "{image}");
+    }
+    let error = store.build_fails("FROM busybox\nEXPOSE nonsense:80\n", &[]);
+    assert!(error.contains("invalid hostPort: nonsense"), "{error}");
+}
+
+#[test]
 fn a_command_of_the_base_goes_with_a_new_entry_point() {
     let store = Store::empty();
     store.image("based", &["CMD [\"old\"]"]);
