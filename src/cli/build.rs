@@ -85,7 +85,7 @@ pub struct BuildArgs {
     /// Do everything anew
     #[arg(long)]
     no_cache: bool,
-    /// Where the result goes (type=docker|oci|tar|local[,dest=PATH]); a path alone is a folder
+    /// Where the result goes (type=docker|oci|tar|local|cacheonly[,dest=PATH]); a path alone is a folder
     #[arg(short, long)]
     output: Vec<String>,
     /// The platform: only the machine's own

@@ -62,6 +62,8 @@ impl Results {
         }
         let dest = dest.as_deref();
         match (kind, dest) {
+            ("cacheonly", None) => {}
+            ("cacheonly", Some(_)) => bail!("the type cacheonly writes nothing, so it has no dest"),
             ("docker" | "image", None) => self.outputs.push(Output::Image(names)),
             ("local", Some(folder)) => self.outputs.push(Output::Folder(folder.to_owned())),
             ("tar", Some(_)) => return self.tar(dest),
@@ -70,7 +72,7 @@ impl Results {
                 self.archives.push(Archive { target, names, for_docker: kind == "docker" });
             }
             ("oci" | "tar" | "local", None) => bail!("dest is required for the type {kind}"),
-            (other, _) => bail!("unknown type {other:?}: docker, oci, tar and local are known"),
+            (other, _) => bail!("unknown type {other:?}: docker, oci, tar, local and cacheonly are known"),
         }
         Ok(())
     }

@@ -79,6 +79,19 @@ fn pruning_keeps_what_was_used_last_within_a_budget() {
 }
 
 #[test]
+fn a_build_for_the_cache_alone_makes_no_image() {
+    let store = Store::new();
+    let images = store.ok(&["images", "-a", "-q"]);
+    let said = store.builds(STEPS, &["-t", "i", "-o", "type=cacheonly"]);
+    assert!(parts_done(&said) == 3 && !said.contains("exporting"), "{said}");
+    assert_eq!(store.ok(&["images", "-a", "-q"]), images);
+    assert_eq!(parts_done(&store.builds(STEPS, &["-t", "i"])), 0);
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "b"]), "b");
+    let error = store.build_fails(STEPS, &["-o", "type=cacheonly,dest=x"]);
+    assert!(error.contains("the type cacheonly writes nothing"), "{error}");
+}
+
+#[test]
 fn damaged_records_are_none() {
     let store = Store::new();
     store.builds(STEPS, &[]);
