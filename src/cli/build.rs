@@ -18,6 +18,7 @@ use crate::registry::Web;
 use crate::sys::file::read_limited;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -59,7 +60,7 @@ pub struct BuildArgs {
     #[arg(long)]
     cpuset_mems: Option<String>,
     /// The Dockerfile, or - for standard input [default: Dockerfile in the context]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = maybe_path())]
     file: Option<PathBuf>,
     // What the classic builder of Docker left behind does not exist here.
     #[arg(long, hide = true)]
@@ -68,7 +69,7 @@ pub struct BuildArgs {
     #[arg(num_args = 0..=1, require_equals = true)]
     rm: bool,
     /// Write the image's id to a file
-    #[arg(long)]
+    #[arg(long, value_parser = maybe_path())]
     iidfile: Option<PathBuf>,
     /// Set a label of the image (name=value)
     #[arg(long)]
@@ -134,6 +135,11 @@ pub struct BuildArgs {
     path: PathBuf,
 }
 
+/// A path that may be empty: scripts say `--file "$FILE"` whether they have one or not.
+fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// What says how the containers of commands are, in the words of `run`, which gives them their meaning.
 #[derive(Debug, Parser)]
 #[command(name = "build", disable_help_flag = true, no_binary_name = true)]
@@ -143,6 +149,21 @@ struct Words {
 }
 
 impl BuildArgs {
+    /// What is empty was not given.
+    fn without_the_empty(self) -> BuildArgs {
+        let text = |value: Option<String>| value.filter(|text| !text.is_empty());
+        let path = |value: Option<PathBuf>| value.filter(|path| !path.as_os_str().is_empty());
+        BuildArgs {
+            cgroup_parent: text(self.cgroup_parent),
+            file: path(self.file),
+            iidfile: path(self.iidfile),
+            network: text(self.network),
+            platform: text(self.platform),
+            target: text(self.target),
+            ..self
+        }
+    }
+
     fn container(&self) -> Result<RunOptions> {
         let mut words: Vec<String> = Vec::new();
         let single = [
@@ -361,6 +382,7 @@ impl Fetch for FromRegistry<'_> {
 
 /// `minirun build`.
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
+    let args = args.without_the_empty();
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
     if let Some(platform) = &args.platform {

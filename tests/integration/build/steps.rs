@@ -245,6 +245,15 @@ fn what_a_flag_says_about_the_platform_must_be_this_machine() {
 }
 
 #[test]
+fn an_empty_value_is_none() {
+    let store = Store::new();
+    let empty = ["--target=", "--platform=", "--file=", "--iidfile=", "--network=", "--cgroup-parent="];
+    let said = store.builds("FROM busybox AS a\nRUN false\nFROM busybox\nRUN echo last\n", &empty);
+    assert!(said.contains(" last\n"), "{said}");
+    store.builds("FROM busybox\n", &["--target", "", "-f", ""]);
+}
+
+#[test]
 fn thirty_steps_make_thirty_layers() {
     let store = Store::new();
     let steps: String = (0..30).map(|n| format!("RUN echo {n} > /n{n}; [ $(ls /n* | wc -l) = {} ]\n", n + 1)).collect();
