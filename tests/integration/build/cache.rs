@@ -79,6 +79,26 @@ fn pruning_keeps_what_was_used_last_within_a_budget() {
 }
 
 #[test]
+fn what_is_mounted_of_the_context_is_known_by_what_is_let_in() {
+    let store = Store::new();
+    let context =
+        store.context("context", "FROM busybox\nRUN --mount=target=/x echo \"$(cat /x/let-in) $(cat /x/left-out)\"\n");
+    let write = |name: &str, text: &str| std::fs::write(context.join(name), text).unwrap();
+    let build = || store.run(&["build", context.to_str().unwrap()]).err;
+    write(".dockerignore", "left-out\n");
+    write("let-in", "a");
+    write("left-out", "b");
+    let first = build();
+    assert!(first.contains(" a b\n"), "{first}");
+    write("left-out", "c");
+    let other = build();
+    assert_eq!(parts_done(&other), 0, "{other}");
+    write("let-in", "d");
+    let changed = build();
+    assert!(changed.contains(" d c\n"), "{changed}");
+}
+
+#[test]
 fn a_build_for_the_cache_alone_makes_no_image() {
     let store = Store::new();
     let images = store.ok(&["images", "-a", "-q"]);
