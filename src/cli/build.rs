@@ -4,6 +4,7 @@ use super::build_live::Live;
 use super::build_plain::Plain;
 use super::build_results::Results;
 use super::build_subject::open_subject;
+use super::builder::OneBuilder;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
 use super::{App, environment, output, surroundings};
@@ -39,6 +40,8 @@ pub struct BuildArgs {
     /// Give a name to a folder or an image for FROM and --from (name=PATH, name=docker-image://IMAGE)
     #[arg(long)]
     build_context: Vec<String>,
+    #[command(flatten)]
+    builder: OneBuilder,
     /// What Docker's caches come from; ours is in the store
     #[arg(long, hide = true)]
     cache_from: Vec<String>,

@@ -9,6 +9,7 @@ mod build_plain;
 mod build_results;
 mod build_subject;
 mod builder;
+mod buildx;
 mod confirm;
 mod container_prune;
 mod containers;
@@ -185,6 +186,8 @@ enum Command {
     /// Manage builds and what they keep
     #[command(subcommand, name = "builder")]
     BuilderGroup(builder::BuilderGroup),
+    /// Build images, by the command line of Docker's plugin
+    Buildx(buildx::BuildxArgs),
     /// Manage networks
     #[command(subcommand)]
     Network(networks::NetworkCommand),
@@ -489,6 +492,7 @@ impl Command {
             Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::BuilderGroup(c) => c.run(app),
+            Command::Buildx(a) => a.run(app),
             // They are done before there is a store.
             Command::Completion(_) | Command::Man(_) | Command::Help(_) => Ok(0),
             Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),

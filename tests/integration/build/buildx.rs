@@ -1,0 +1,43 @@
+//! `buildx`, and the flags that came with it.
+
+use crate::support::Store;
+
+#[test]
+fn builds_are_the_same_by_the_name_of_the_plugin() {
+    let store = Store::new();
+    let context = store.context("context", "FROM busybox\nRUN echo built > /f\n");
+    let path = context.to_str().unwrap();
+    let done = store.run(&["buildx", "--builder", "default", "-D", "build", "--builder=default", "-t", "i", path]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/f"]), "built");
+    let kept = store.ok(&["buildx", "du", "--builder", "default"]);
+    assert!(kept.contains("RUN echo built > /f"), "{kept}");
+    assert_eq!(kept, store.ok(&["builder", "du"]));
+    let pruned = store.ok(&["buildx", "prune", "-f", "--reserved-space", "1GB"]);
+    assert!(pruned.ends_with("Total reclaimed space: 0B"), "{pruned}");
+    let pruned = store.ok(&["buildx", "prune", "-af"]);
+    assert!(pruned.starts_with("Deleted build cache objects:"), "{pruned}");
+    for command in [&["build", path][..], &["du"], &["prune", "-f"], &["inspect"], &["ls"]] {
+        let error = store.fails(125, &[&["buildx"], command, &["--builder", "other"]].concat());
+        assert!(error.contains("no builder \"other\" found"), "{error}");
+    }
+}
+
+#[test]
+fn there_is_one_builder() {
+    let store = Store::empty();
+    let list = store.ok(&["buildx", "ls"]);
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME/NODE", "DRIVER/ENDPOINT", "STATUS", "BUILDKIT", "PLATFORMS"]);
+    assert_eq!(lines[1], ["default*", "docker"]);
+    assert_eq!(lines[2][..5], ["\\_", "default", "\\_", "default", "running"]);
+    for args in [&["buildx", "inspect"][..], &["buildx", "inspect", "--bootstrap", "default"]] {
+        let shown = store.ok(args);
+        assert!(
+            shown.starts_with("Name:   default\nDriver: docker\n") && shown.contains("Status:    running"),
+            "{shown}"
+        );
+    }
+    let version = store.ok(&["buildx", "version"]);
+    assert_eq!(version, format!("minirun v{}", env!("CARGO_PKG_VERSION")));
+}
