@@ -48,6 +48,12 @@ pub struct BuildArgs {
     /// The cgroup above those of the commands
     #[arg(long)]
     cgroup_parent: Option<String>,
+    /// Microseconds of a period of processor time
+    #[arg(long)]
+    cpu_period: Option<String>,
+    /// Microseconds of processor time in each period
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_quota: Option<String>,
     /// Relative share of processor time
     #[arg(short = 'c', long)]
     cpu_shares: Option<String>,
@@ -56,6 +62,11 @@ pub struct BuildArgs {
     cpus: Option<String>,
     #[arg(long, hide = true)]
     compress: bool,
+    /// For compatibility: there is nothing to be more talkative about
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
     /// Processors to run on (0-3, 0,1)
     #[arg(long)]
     cpuset_cpus: Option<String>,
@@ -74,6 +85,9 @@ pub struct BuildArgs {
     /// Write the image's id to a file
     #[arg(long, value_parser = maybe_path())]
     iidfile: Option<PathBuf>,
+    /// For compatibility: other systems have a choice
+    #[arg(long, value_parser = ["", "default"], hide = true)]
+    isolation: Option<String>,
     /// Set a label of the image (name=value)
     #[arg(long)]
     label: Vec<String>,
@@ -171,6 +185,8 @@ impl BuildArgs {
         let mut words: Vec<String> = Vec::new();
         let single = [
             ("--cgroup-parent", &self.cgroup_parent),
+            ("--cpu-period", &self.cpu_period),
+            ("--cpu-quota", &self.cpu_quota),
             ("--cpu-shares", &self.cpu_shares),
             ("--cpus", &self.cpus),
             ("--cpuset-cpus", &self.cpuset_cpus),

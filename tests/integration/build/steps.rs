@@ -232,6 +232,10 @@ fn limits_hold_in_builds() {
     let args = ["--ulimit", "nofile=123:124", "--shm-size", "3m", "--add-host", "added:1.2.3.4", "-m", "64m"];
     let said = store.builds(dockerfile, &args);
     assert!(said.contains(" 123\n") && said.contains("size=3072k") && said.contains("1.2.3.4\tadded"), "{said}");
+    let dockerfile = "FROM busybox\nRUN cat /sys/fs/cgroup/cpu.max 2>/dev/null || \
+        echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us)\n";
+    let said = store.builds(dockerfile, &["--cpu-period", "50000", "--cpu-quota=20000", "-D", "--isolation=default"]);
+    assert!(said.contains(" 20000 50000\n"), "{said}");
     let error = store.build_fails("FROM busybox\nRUN head -c 200m /dev/zero | tail\n", &["-m", "16m"]);
     assert!(error.contains("exit code: 137 (the memory limit was reached)\n"), "{error}");
 }
