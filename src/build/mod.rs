@@ -130,7 +130,7 @@ pub fn build(
     let stage = file.stages[target].name.clone().unwrap_or_else(|| target.to_string());
     let platforms = Platforms { build: session::host_platform(), target: session::host_platform(), stage };
     let globals = Globals::new(&file, &wishes.args, &platforms)?;
-    warn(&reporter, &file, &globals);
+    warn(&reporter, &file, &globals, wishes);
     let session = Session::new(root, subject, reporter, wishes, &file, &globals, fetch);
     if file.stages.iter().flat_map(|s| &s.instructions).any(|i| matches!(i.kind, Kind::Run(_))) {
         // It gets ready while we find out what there is to do.
@@ -153,12 +153,16 @@ pub fn build(
     Ok(id)
 }
 
-fn warn(reporter: &Reporter<'_>, file: &Dockerfile, globals: &Globals) {
+fn warn(reporter: &Reporter<'_>, file: &Dockerfile, globals: &Globals, wishes: &Wishes) {
     for warning in &file.warnings {
         reporter.warn(&format!("WARN: {}: {} (line {})", warning.rule, warning.message, warning.lines));
     }
     let unused = globals.unused(file);
     if !unused.is_empty() {
         reporter.warn(&format!("[Warning] One or more build-args [{}] were not consumed", unused.join(" ")));
+    }
+    let has = |wanted: &str| file.stages.iter().filter_map(|s| s.name.as_ref()).any(|s| s.eq_ignore_ascii_case(wanted));
+    for name in wishes.no_cache_filter.iter().filter(|name| !has(name)) {
+        reporter.warn(&format!("[Warning] no stage is called {name}, as --no-cache-filter says"));
     }
 }

@@ -48,6 +48,8 @@ pub struct Wishes {
     pub target: Option<String>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: the same for the stages of these names, in any case.
+    pub no_cache_filter: Vec<String>,
     /// `--pull`.
     pub pull: bool,
     /// `--label`.

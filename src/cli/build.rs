@@ -103,6 +103,9 @@ pub struct BuildArgs {
     /// Do everything anew
     #[arg(long)]
     no_cache: bool,
+    /// Do everything of these stages anew
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
     /// Where the result goes (type=docker|oci|tar|local|cacheonly[,dest=PATH]); a path alone is a folder
     #[arg(short, long)]
     output: Vec<String>,
@@ -230,6 +233,7 @@ impl BuildArgs {
             args,
             target: self.target.clone(),
             no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.iter().filter(|name| !name.is_empty()).cloned().collect(),
             pull: self.pull,
             labels: environment::labels(&self.label, &[])?,
             secrets: self.secrets()?,

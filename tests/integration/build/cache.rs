@@ -20,6 +20,20 @@ fn nothing_is_done_twice() {
 }
 
 #[test]
+fn a_single_stage_is_done_anew() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS a\nRUN echo a > /f\nFROM busybox AS Other\nRUN --mount=type=cache,target=/c \
+        echo x >> /c/f; echo $(wc -l < /c/f) lines\nFROM busybox\nCOPY --from=a /f /\nRUN --mount=from=other,target=/o true\n";
+    store.builds(dockerfile, &[]);
+    let said = store.builds(dockerfile, &["--no-cache-filter", "b,OTHER"]);
+    let anew: Vec<String> = parts(&said).into_iter().filter(|(_, end)| end != "CACHED").map(|(name, _)| name).collect();
+    assert_eq!(anew.len(), 1, "{said}");
+    assert!(anew[0].starts_with("[other 2/2] RUN") && said.contains(" 1 lines\n"), "{said}");
+    assert!(said.contains("no stage is called b, as --no-cache-filter says"), "{said}");
+    assert_eq!(parts_done(&store.builds(dockerfile, &["--no-cache-filter="])), 0);
+}
+
+#[test]
 fn a_step_is_done_again_with_other_arguments_and_not_with_other_labels() {
     let store = Store::new();
     store.builds(STEPS, &[]);
