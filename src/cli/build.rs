@@ -2,7 +2,7 @@
 
 use super::build_live::Live;
 use super::build_plain::Plain;
-use super::build_results::Results;
+use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
 use super::builder::OneBuilder;
 use super::remote::pull_for_run;
@@ -91,12 +91,18 @@ pub struct BuildArgs {
     /// Set a label of the image (name=value)
     #[arg(long)]
     label: Vec<String>,
+    /// Put the image into the store also if -o says something else
+    #[arg(long)]
+    load: bool,
     /// Memory limit of each command (bytes, or with k, m, g)
     #[arg(short, long)]
     memory: Option<String>,
     /// Limit of memory and swap together; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     memory_swap: Option<String>,
+    /// Write the image's digests and names to a file, as JSON
+    #[arg(long, value_parser = maybe_path())]
+    metadata_file: Option<PathBuf>,
     /// The network of the commands: default, none, host, or a name from `network ls`
     #[arg(long)]
     network: Option<String>,
@@ -106,7 +112,7 @@ pub struct BuildArgs {
     /// Do everything of these stages anew
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Where the result goes (type=docker|oci|tar|local|cacheonly[,dest=PATH]); a path alone is a folder
+    /// Where the result goes (type=docker|registry|oci|tar|local|cacheonly[,dest=PATH]); a path alone is a folder
     #[arg(short, long)]
     output: Vec<String>,
     /// The platform: only the machine's own
@@ -118,6 +124,9 @@ pub struct BuildArgs {
     /// Look for newer versions of the base images
     #[arg(long)]
     pull: bool,
+    /// Push the image under all of its names
+    #[arg(long)]
+    push: bool,
     /// Say nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -177,6 +186,7 @@ impl BuildArgs {
             cgroup_parent: text(self.cgroup_parent),
             file: path(self.file),
             iidfile: path(self.iidfile),
+            metadata_file: path(self.metadata_file),
             network: text(self.network),
             platform: text(self.platform),
             target: text(self.target),
@@ -411,7 +421,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
-    let results = Results::parse(&args.output, names)?;
+    let results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
     // BuildKit's way to ask for it.
     let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
     let subject = open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)?;
@@ -419,17 +429,22 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();
     let result = match built {
-        Ok(Some(id)) => {
-            results.finish(app, Some(id))?;
-            if let Some(path) = &args.iidfile {
-                std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
+        Ok(id) => {
+            let told = results.finish(app, id, args.quiet)?;
+            let write = |path: &Path, text: String| {
+                std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+            };
+            if let (Some(path), Some(id)) = (&args.iidfile, id) {
+                write(path, id.to_string())?;
             }
-            if args.quiet {
+            if let Some(path) = &args.metadata_file {
+                write(path, format!("{told:#}"))?;
+            }
+            if let Some(id) = id.filter(|_| args.quiet) {
                 output::line(&id.to_string())?;
             }
             Ok(0)
         }
-        Ok(None) => results.finish(app, None).map(|()| 0),
         Err(error) => explain(app, &args, &view, error),
     };
     // Nobody waits for what need not be waited for.

@@ -1,6 +1,7 @@
 //! `buildx`, and the flags that came with it.
 
 use crate::support::Store;
+use serde_json::{Value, json};
 
 #[test]
 fn builds_are_the_same_by_the_name_of_the_plugin() {
@@ -40,4 +41,37 @@ fn there_is_one_builder() {
     }
     let version = store.ok(&["buildx", "version"]);
     assert_eq!(version, format!("minirun v{}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_file_tells_what_was_made() {
+    let store = Store::new();
+    let file = store.path("metadata.json");
+    let flag = format!("--metadata-file={}", file.display());
+    let told = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap()).unwrap();
+    store.builds("FROM busybox\nRUN echo x > /x\n", &[&flag, "-t", "i", "-t", "i:2"]);
+    let id = store.inspect("i", "{{.Id}}");
+    assert_eq!(told()["containerimage.config.digest"], id.as_str());
+    assert_eq!(told()["image.name"], "docker.io/library/i:latest,docker.io/library/i:2");
+    let manifest = told()["containerimage.digest"].as_str().unwrap().to_owned();
+    let blob = store.root().join("blobs/sha256").join(&manifest["sha256:".len()..]);
+    let blob: Value = serde_json::from_slice(&std::fs::read(blob).unwrap()).unwrap();
+    assert_eq!(blob["config"]["digest"], id.as_str());
+    store.builds("FROM busybox\n", &[&flag]);
+    assert_eq!(told().get("image.name"), None);
+    store.builds("FROM busybox\n", &[&flag, "-o", "type=cacheonly"]);
+    assert_eq!(told(), json!({}));
+    store.builds("FROM busybox\n", &["--metadata-file="]);
+}
+
+#[test]
+fn an_image_is_loaded_beside_another_result() {
+    let store = Store::new();
+    let out = store.text("out");
+    store.builds("FROM busybox\nRUN echo x > /x\n", &["-t", "i", "-o", &out]);
+    assert_eq!(store.run(&["image", "exists", "i"]).code, 1);
+    store.builds("FROM busybox\nRUN echo x > /x\n", &["-t", "i", "--load", "-o", &out]);
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/x"]), "x");
+    store.builds("FROM busybox\nRUN echo y > /x\n", &["-t", "i", "--load"]);
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/x"]), "y");
 }
