@@ -1,6 +1,7 @@
 //! `build`: arguments, what they mean, and what is said about the end.
 
 use super::build_live::Live;
+use super::build_more::MoreArgs;
 use super::build_plain::Plain;
 use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
@@ -42,9 +43,8 @@ pub struct BuildArgs {
     build_context: Vec<String>,
     #[command(flatten)]
     builder: OneBuilder,
-    /// What Docker's caches come from; ours is in the store
-    #[arg(long, hide = true)]
-    cache_from: Vec<String>,
+    #[command(flatten)]
+    more: MoreArgs,
     /// The cgroup above those of the commands
     #[arg(long)]
     cgroup_parent: Option<String>,
@@ -417,6 +417,7 @@ impl Fetch for FromRegistry<'_> {
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let args = args.without_the_empty();
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
+    args.more.check(args.quiet)?;
     let wishes = args.wishes()?;
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;

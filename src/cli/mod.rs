@@ -5,6 +5,7 @@
 mod archives;
 mod build;
 mod build_live;
+mod build_more;
 mod build_plain;
 mod build_results;
 mod build_subject;

@@ -75,3 +75,30 @@ fn an_image_is_loaded_beside_another_result() {
     store.builds("FROM busybox\nRUN echo y > /x\n", &["-t", "i", "--load"]);
     assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/x"]), "y");
 }
+
+#[test]
+fn what_the_image_would_lack_is_refused() {
+    let store = Store::new();
+    for (flag, why) in [
+        ("--annotation=a=b", "manifests with annotations are not made"),
+        ("--provenance=mode=max", "attestations are not made; give --provenance=false"),
+        ("--provenance=true", "attestations are not made; give --provenance=false"),
+        ("--sbom=true", "attestations are not made; give --sbom=false"),
+        ("--attest=type=sbom", "attestations are not made"),
+        ("--cache-to=type=registry,ref=cache", "caches are not exported"),
+        ("--cache-to=type=local,dest=cache", "caches are not exported"),
+    ] {
+        let error = store.build_fails("FROM busybox\n", &["-t", "i", flag]);
+        assert!(error.contains(why), "{flag}: {error}");
+    }
+    assert_eq!(store.run(&["image", "exists", "i"]).code, 1);
+    let none = ["--provenance=false", "--sbom", "false", "--attest=type=provenance,disabled=true", "--cache-from="];
+    let said = store.builds("FROM busybox\n", &none);
+    assert!(!said.contains("[Warning]"), "{said}");
+    let said = store.builds("FROM busybox\n", &["--cache-from", "other", "--cache-to", "type=inline"]);
+    for flag in ["--cache-from", "--cache-to"] {
+        assert_eq!(said.matches(&format!("[Warning] {flag} has no effect")).count(), 1, "{said}");
+    }
+    let said = store.builds("FROM busybox\n", &["-q", "--cache-from", "other"]);
+    assert_eq!(said, "");
+}
