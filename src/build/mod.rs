@@ -46,7 +46,7 @@ use crate::image::Digest;
 use crate::layout::{Root, Workshop};
 use anyhow::{Context as _, Result, bail};
 use context::{Context, DockerfileAt};
-use dockerfile::{Dockerfile, Globals, Kind, Platforms, Source};
+use dockerfile::{Dockerfile, Globals, Kind, Platforms, Problem, Source};
 use git::Repository;
 use output::Output;
 use progress::{Progress, Reporter};
@@ -102,6 +102,14 @@ impl Subject {
         let workshop = workshop.map_or_else(|| root.workshop(), Ok).context("begin the build")?;
         Ok(Subject { workshop, context, source })
     }
+
+    /// The Dockerfile, with what is odd about it.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn dockerfile(&self) -> Result<Dockerfile, Problem> {
+        dockerfile::parse(self.source.clone())
+    }
 }
 
 /// Builds an image and gives its id, if the result is one.
@@ -118,7 +126,7 @@ pub fn build(
 ) -> Result<Option<Digest>> {
     let reporter = Reporter::new(progress);
     let step = reporter.begin(format!("[internal] load build definition from {}", subject.source.name));
-    let file = match dockerfile::parse(subject.source.clone()) {
+    let file = match subject.dockerfile() {
         Ok(file) => file,
         Err(problem) => {
             step.failed(problem.to_string());

@@ -8,7 +8,7 @@ use super::build_subject::open_subject;
 use super::builder::OneBuilder;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
-use super::{App, environment, output, surroundings};
+use super::{App, build_check, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
@@ -45,9 +45,15 @@ pub struct BuildArgs {
     builder: OneBuilder,
     #[command(flatten)]
     more: MoreArgs,
+    /// What to do: build, or check the Dockerfile
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
     /// The cgroup above those of the commands
     #[arg(long)]
     cgroup_parent: Option<String>,
+    /// Tell what is odd about the Dockerfile, without a build
+    #[arg(long)]
+    check: bool,
     /// Microseconds of a period of processor time
     #[arg(long)]
     cpu_period: Option<String>,
@@ -418,6 +424,7 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let args = args.without_the_empty();
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     args.more.check(args.quiet)?;
+    let is_check = build_check::is_asked_for(args.call.as_deref())? || args.check;
     let wishes = args.wishes()?;
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
@@ -426,6 +433,12 @@ pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     // BuildKit's way to ask for it.
     let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
     let subject = open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)?;
+    if is_check {
+        return match subject.dockerfile() {
+            Ok(file) => build_check::report(&file),
+            Err(problem) => explain(app, &args, &View::Plain(Plain::new(true)), problem.into()),
+        };
+    }
     let mut view = View::new(&args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();

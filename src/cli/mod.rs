@@ -4,6 +4,7 @@
 
 mod archives;
 mod build;
+mod build_check;
 mod build_live;
 mod build_more;
 mod build_plain;

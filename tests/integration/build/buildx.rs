@@ -102,3 +102,27 @@ fn what_the_image_would_lack_is_refused() {
     let said = store.builds("FROM busybox\n", &["-q", "--cache-from", "other"]);
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_dockerfile_is_checked_without_a_build() {
+    let store = Store::new();
+    let images = store.ok(&["images", "-a", "-q"]);
+    let odd = "FROM busybox\nRUN false\nEXPOSE 8080:80\nMAINTAINER me\n";
+    for check in ["--check", "--call=check"] {
+        let done = store.build(odd, &["-t", "i", check]);
+        assert_eq!(done.code, 1, "{done:?}");
+        let expected = "Check complete, 2 warnings have been found!\n\nWARNING: ExposeInvalidFormat\n\
+            EXPOSE instruction should not define an IP address or host-port mapping, found '8080:80'\n\
+            Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |     RUN false\n   3 | >>> EXPOSE 8080:80\n";
+        assert!(done.out.starts_with(expected), "{}", done.out);
+        assert!(done.out.contains("\nWARNING: MaintainerDeprecated\n"), "{}", done.out);
+        let fine = store.build("FROM busybox\nRUN false\n", &[check]);
+        assert_eq!((fine.code, fine.out.as_str()), (0, "Check complete, no warnings found.\n"));
+        let error = store.build_fails("FROM busybox\nNONSENSE\n", &[check]);
+        assert!(error.contains("unknown instruction: NONSENSE"), "{error}");
+    }
+    assert_eq!(store.ok(&["images", "-a", "-q"]), images);
+    store.builds("FROM busybox\nMAINTAINER me\n", &["--call", "build"]);
+    let error = store.build_fails("FROM busybox\n", &["--call", "outline"]);
+    assert!(error.contains("unknown method \"outline\" for --call"), "{error}");
+}
