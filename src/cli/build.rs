@@ -5,7 +5,6 @@ use super::build_more::MoreArgs;
 use super::build_plain::Plain;
 use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
-use super::builder::OneBuilder;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
 use super::{App, build_check, environment, output, surroundings};
@@ -42,8 +41,6 @@ pub struct BuildArgs {
     #[arg(long)]
     build_context: Vec<String>,
     #[command(flatten)]
-    builder: OneBuilder,
-    #[command(flatten)]
     more: MoreArgs,
     /// What to do: build, or check the Dockerfile
     #[arg(long, value_name = "METHOD")]
@@ -66,13 +63,6 @@ pub struct BuildArgs {
     /// Number of processors, such as 1.5
     #[arg(long)]
     cpus: Option<String>,
-    #[arg(long, hide = true)]
-    compress: bool,
-    /// For compatibility: there is nothing to be more talkative about
-    #[arg(short = 'D', long, hide = true)]
-    debug: bool,
-    #[arg(long, hide = true)]
-    disable_content_trust: bool,
     /// Processors to run on (0-3, 0,1)
     #[arg(long)]
     cpuset_cpus: Option<String>,
@@ -82,18 +72,9 @@ pub struct BuildArgs {
     /// The Dockerfile, or - for standard input [default: Dockerfile in the context]
     #[arg(short, long, value_parser = maybe_path())]
     file: Option<PathBuf>,
-    // What the classic builder of Docker left behind does not exist here.
-    #[arg(long, hide = true)]
-    force_rm: bool,
-    #[arg(long, hide = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    #[arg(num_args = 0..=1, require_equals = true)]
-    rm: bool,
     /// Write the image's id to a file
     #[arg(long, value_parser = maybe_path())]
     iidfile: Option<PathBuf>,
-    /// For compatibility: other systems have a choice
-    #[arg(long, value_parser = ["", "default"], hide = true)]
-    isolation: Option<String>,
     /// Set a label of the image (name=value)
     #[arg(long)]
     label: Vec<String>,

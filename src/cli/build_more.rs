@@ -1,21 +1,40 @@
-//! Flags of `build` that came with buildx and that are about what does not exist here: taken where the image is the same
-//! without it, and refused elsewhere.
+//! Flags of Docker's builders about what does not exist here: taken where the image is the same without it, and refused
+//! elsewhere.
 
+use super::builder::OneBuilder;
 use super::output;
 use anyhow::{Result, bail};
 use clap::Args;
 
-/// Attestations, annotations and caches that are elsewhere.
+/// Attestations, annotations, caches that are elsewhere, and what there is to choose or to clean up.
 #[derive(Debug, Args)]
 pub struct MoreArgs {
     #[arg(long, hide = true)]
     annotation: Vec<String>,
     #[arg(long, hide = true)]
     attest: Vec<String>,
+    #[command(flatten)]
+    builder: OneBuilder,
     #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
+    #[arg(long, hide = true)]
+    compress: bool,
+    /// For compatibility: there is nothing to be more talkative about
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
+    // What the classic builder of Docker left behind does not exist here.
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    rm: bool,
+    /// For compatibility: other systems have a choice
+    #[arg(long, value_parser = ["", "default"], hide = true)]
+    isolation: Option<String>,
     /// For compatibility: no attestation is made, which is `false`
     #[arg(long, hide = true)]
     provenance: Option<String>,
