@@ -12,7 +12,7 @@ use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::worker::clean_later;
-use crate::build::{Secrets, build};
+use crate::build::{Secrets, Subject, build};
 use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
 use crate::registry::Web;
@@ -403,48 +403,57 @@ impl Fetch for FromRegistry<'_> {
 /// `minirun build`.
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
     let args = args.without_the_empty();
-    let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     args.more.check(args.quiet)?;
-    let is_check = build_check::is_asked_for(args.call.as_deref())? || args.check;
+    let result = match build_check::is_asked_for(args.call.as_deref())? || args.check {
+        true => check(app, &args),
+        false => make(app, &args),
+    };
+    // Nobody waits for what need not be waited for.
+    let _ = clean_later(&app.root);
+    result
+}
+
+fn subject(app: &App, args: &BuildArgs) -> Result<Subject> {
+    // BuildKit's way to ask for it.
+    let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)
+}
+
+fn check(app: &App, args: &BuildArgs) -> Result<u8> {
+    match subject(app, args)?.dockerfile() {
+        Ok(file) => build_check::report(&file),
+        Err(problem) => explain(app, args, &View::Plain(Plain::new(true)), problem.into()),
+    }
+}
+
+fn make(app: &App, args: &BuildArgs) -> Result<u8> {
+    let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
     let results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
-    // BuildKit's way to ask for it.
-    let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
-    let subject = open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)?;
-    if is_check {
-        return match subject.dockerfile() {
-            Ok(file) => build_check::report(&file),
-            Err(problem) => explain(app, &args, &View::Plain(Plain::new(true)), problem.into()),
-        };
-    }
-    let mut view = View::new(&args)?;
+    let subject = subject(app, args)?;
+    let mut view = View::new(args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();
-    let result = match built {
-        Ok(id) => {
-            let told = results.finish(app, id, args.quiet)?;
-            let write = |path: &Path, text: String| {
-                std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
-            };
-            if let (Some(path), Some(id)) = (&args.iidfile, id) {
-                write(path, id.to_string())?;
-            }
-            if let Some(path) = &args.metadata_file {
-                write(path, format!("{told:#}"))?;
-            }
-            if let Some(id) = id.filter(|_| args.quiet) {
-                output::line(&id.to_string())?;
-            }
-            Ok(0)
-        }
-        Err(error) => explain(app, &args, &view, error),
+    let id = match built {
+        Ok(id) => id,
+        Err(error) => return explain(app, args, &view, error),
     };
-    // Nobody waits for what need not be waited for.
-    let _ = clean_later(&app.root);
-    result
+    let told = results.finish(app, id, args.quiet)?;
+    let write =
+        |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
+    if let (Some(path), Some(id)) = (&args.iidfile, id) {
+        write(path, id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{told:#}"))?;
+    }
+    if let Some(id) = id.filter(|_| args.quiet) {
+        output::line(&id.to_string())?;
+    }
+    Ok(0)
 }
 
 /// A name for the image.

@@ -121,6 +121,9 @@ fn a_dockerfile_is_checked_without_a_build() {
         let error = store.build_fails("FROM busybox\nNONSENSE\n", &[check]);
         assert!(error.contains("unknown instruction: NONSENSE"), "{error}");
     }
+    let out = store.text("out.tar");
+    let done = store.build(odd, &["--check", "--secret", "id=nowhere", "-o", &format!("type=tar,dest={out}")]);
+    assert!(done.code == 1 && !store.path("out.tar").exists(), "{done:?}");
     assert_eq!(store.ok(&["images", "-a", "-q"]), images);
     store.builds("FROM busybox\nMAINTAINER me\n", &["--call", "build"]);
     let error = store.build_fails("FROM busybox\n", &["--call", "outline"]);
