@@ -18,7 +18,13 @@ use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
+
+/// The caches that a build has begun with nothing in them, by their folders' names: each once, when its steps use nothing
+/// that was there before.
+#[derive(Debug, Default)]
+pub struct Emptied(Mutex<BTreeSet<String>>);
 
 /// How often a cache that somebody else has is asked for.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -57,11 +63,13 @@ fn folder(root: &Root) -> PathBuf {
 }
 
 /// Takes the cache with this id. One that is missing is made: `fill` gets an empty folder, which others see when it has
-/// succeeded. While somebody else has the cache, `go_on` is asked again and again.
+/// succeeded. With `emptied`, what is in the cache goes unless the build has seen to that already. While somebody else has
+/// the cache, `go_on` is asked again and again.
 pub fn hold(
     root: &Root,
     id: &str,
     sharing: Sharing,
+    emptied: Option<&Emptied>,
     fill: &dyn Fn(&Path) -> Result<()>,
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Held> {
@@ -69,14 +77,18 @@ pub fn hold(
     let wanted = if sharing == Sharing::Shared { LockMode::Shared } else { LockMode::Exclusive };
     let mut number = 0;
     loop {
-        let path = match number {
-            0 => folder(root).join(&name),
-            n => folder(root).join(format!("{name}-{n}")),
+        let name = match number {
+            0 => name.clone(),
+            n => format!("{name}-{n}"),
         };
+        let path = folder(root).join(&name);
         mkdir_all(&path)?;
         let (lock, data) = (path.join("lock"), path.join("data"));
-        // Whoever fills it is alone.
-        let mode = if data.exists() { wanted } else { LockMode::Exclusive };
+        // Two stages must not both empty it.
+        let mut emptied = emptied.map(|emptied| emptied.0.lock().unwrap_or_else(|e| e.into_inner()));
+        let is_old = emptied.as_ref().is_some_and(|emptied| !emptied.contains(&name));
+        // Whoever empties or fills it is alone.
+        let mode = if data.exists() && !is_old { wanted } else { LockMode::Exclusive };
         let held = match Lock::attempt(&lock, mode) {
             // Removed by somebody between our making it and our lock.
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -88,11 +100,17 @@ pub fn hold(
                 continue;
             }
             Ok(None) => {
+                drop(emptied);
                 go_on()?;
                 std::thread::sleep(PAUSE);
                 continue;
             }
         };
+        if let Some(emptied) = emptied.as_mut().filter(|_| is_old) {
+            root.discard(&data)?;
+            emptied.insert(name);
+        }
+        drop(emptied);
         if mode == LockMode::Exclusive && !data.exists() {
             make(root, &path, id, fill)?;
         }

@@ -7,6 +7,7 @@ use crate::sys::dir::clean;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// The shell of shell forms when nothing else is said.
@@ -121,21 +122,45 @@ fn ports(config: &mut ContainerConfig, ports: &[String]) -> Result<String> {
     Ok(format!("EXPOSE map[{}]", told.join(" ")))
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp`.
+/// `80`, `80/udp`, `8000-8010/tcp`; before it, as for `run -p`, an address and ports of the host, which mean nothing here.
 fn expose(config: &mut ContainerConfig, text: &str) -> Result<()> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
+    let (place, protocol) = text.split_once('/').unwrap_or((text, ""));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         bail!("invalid proto: {protocol}");
     }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let port = |text: &str| text.parse::<u16>().ok().with_context(|| format!("invalid containerPort: {text}"));
-    let (first, last) = (port(first)?, port(last)?);
-    if first > last {
-        bail!("invalid range specified for port: {ports}");
+    let (host, ports) = place.rsplit_once(':').unwrap_or(("", place));
+    if ports.is_empty() {
+        bail!("no port specified: {text:?}");
+    }
+    let (first, last) = range(ports).with_context(|| format!("invalid containerPort: {ports}"))?;
+    let (address, host) = host.rsplit_once(':').unwrap_or(("", host));
+    if !address.is_empty() && !is_address(address) {
+        bail!("invalid IP address: {address}");
+    }
+    if !host.is_empty() {
+        let outer = range(host).with_context(|| format!("invalid hostPort: {host}"))?;
+        if first != last && outer.1 - outer.0 != last - first {
+            bail!("invalid ranges specified for container and host ports: {ports} and {host}");
+        }
     }
     config.exposed_ports.extend((first..=last).map(|port| (format!("{port}/{protocol}"), Empty {})));
     Ok(())
+}
+
+/// A port or the first and the last of several.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some((first, last))
+}
+
+/// IPv4, or IPv6 in brackets.
+fn is_address(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => text.parse::<Ipv4Addr>().is_ok(),
+    }
 }
 
 /// `USER`.
@@ -255,6 +280,36 @@ mod tests {
         let mut config = ContainerConfig { env: words(&["A=1", "B=2"]), ..ContainerConfig::default() };
         assert_eq!(env(&mut config, &[("A".into(), "3 4".into()), ("C".into(), String::new())]), "ENV A=3 4 C=");
         assert_eq!(config.env, ["A=3 4", "B=2", "C="]);
+    }
+
+    #[test]
+    fn ports_of_the_host_mean_nothing() {
+        let exposed = |text: &str| {
+            let mut config = ContainerConfig::default();
+            expose(&mut config, text).map(|()| config.exposed_ports.into_keys().collect::<Vec<_>>().join(" "))
+        };
+        for (text, expected) in [
+            ("8080:80", "80/tcp"),
+            (":80/", "80/tcp"),
+            ("127.0.0.1:8080:80/tcp", "80/tcp"),
+            ("127.0.0.1::80/UDP", "80/udp"),
+            ("[::1]:8080:80", "80/tcp"),
+            ("8080-8081:80-81", "80/tcp 81/tcp"),
+            ("8080-8082:80", "80/tcp"),
+        ] {
+            assert_eq!(exposed(text).unwrap(), expected, "{text}");
+        }
+        for (text, why) in [
+            ("x:80", "invalid hostPort: x"),
+            ("9-8:80", "invalid hostPort: 9-8"),
+            ("8080:80-81", "invalid ranges specified for container and host ports: 80-81 and 8080"),
+            ("1.2.3:8080:80", "invalid IP address: 1.2.3"),
+            ("::1:8080:80", "invalid IP address: ::1"),
+            ("8080:/tcp", "no port specified: \"8080:/tcp\""),
+            ("80-79", "invalid containerPort: 80-79"),
+        ] {
+            assert_eq!(exposed(text).unwrap_err().to_string(), why);
+        }
     }
 
     #[test]

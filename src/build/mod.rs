@@ -46,7 +46,7 @@ use crate::image::Digest;
 use crate::layout::{Root, Workshop};
 use anyhow::{Context as _, Result, bail};
 use context::{Context, DockerfileAt};
-use dockerfile::{Dockerfile, Globals, Kind, Platforms, Source};
+use dockerfile::{Dockerfile, Globals, Kind, Platforms, Problem, Source};
 use git::Repository;
 use output::Output;
 use progress::{Progress, Reporter};
@@ -102,6 +102,14 @@ impl Subject {
         let workshop = workshop.map_or_else(|| root.workshop(), Ok).context("begin the build")?;
         Ok(Subject { workshop, context, source })
     }
+
+    /// The Dockerfile, with what is odd about it.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn dockerfile(&self) -> Result<Dockerfile, Problem> {
+        dockerfile::parse(self.source.clone())
+    }
 }
 
 /// Builds an image and gives its id, if the result is one.
@@ -118,7 +126,7 @@ pub fn build(
 ) -> Result<Option<Digest>> {
     let reporter = Reporter::new(progress);
     let step = reporter.begin(format!("[internal] load build definition from {}", subject.source.name));
-    let file = match dockerfile::parse(subject.source.clone()) {
+    let file = match subject.dockerfile() {
         Ok(file) => file,
         Err(problem) => {
             step.failed(problem.to_string());
@@ -130,7 +138,7 @@ pub fn build(
     let stage = file.stages[target].name.clone().unwrap_or_else(|| target.to_string());
     let platforms = Platforms { build: session::host_platform(), target: session::host_platform(), stage };
     let globals = Globals::new(&file, &wishes.args, &platforms)?;
-    warn(&reporter, &file, &globals);
+    warn(&reporter, &file, &globals, wishes);
     let session = Session::new(root, subject, reporter, wishes, &file, &globals, fetch);
     if file.stages.iter().flat_map(|s| &s.instructions).any(|i| matches!(i.kind, Kind::Run(_))) {
         // It gets ready while we find out what there is to do.
@@ -153,12 +161,16 @@ pub fn build(
     Ok(id)
 }
 
-fn warn(reporter: &Reporter<'_>, file: &Dockerfile, globals: &Globals) {
+fn warn(reporter: &Reporter<'_>, file: &Dockerfile, globals: &Globals, wishes: &Wishes) {
     for warning in &file.warnings {
         reporter.warn(&format!("WARN: {}: {} (line {})", warning.rule, warning.message, warning.lines));
     }
     let unused = globals.unused(file);
     if !unused.is_empty() {
         reporter.warn(&format!("[Warning] One or more build-args [{}] were not consumed", unused.join(" ")));
+    }
+    let has = |wanted: &str| file.stages.iter().filter_map(|s| s.name.as_ref()).any(|s| s.eq_ignore_ascii_case(wanted));
+    for name in wishes.no_cache_filter.iter().filter(|name| !has(name)) {
+        reporter.warn(&format!("[Warning] no stage is called {name}, as --no-cache-filter says"));
     }
 }

@@ -94,10 +94,10 @@ pub fn add_to_key(key: &mut Key, wanted: &Wanted) {
 }
 
 impl Mounts {
-    /// Makes everything ready that can be made ready here.
-    pub fn make(session: &Session<'_>, sandbox: &Sandbox, wanted: Vec<Wanted>) -> Result<Mounts> {
+    /// Makes everything ready that can be made ready here; `anew` is for builds that use nothing of earlier ones.
+    pub fn make(session: &Session<'_>, sandbox: &Sandbox, wanted: Vec<Wanted>, anew: bool) -> Result<Mounts> {
         let secrets = &session.wishes.secrets;
-        let mut mounts = Mounts { held: hold_caches(session, &wanted)?, ..Mounts::default() };
+        let mut mounts = Mounts { held: hold_caches(session, &wanted, anew)?, ..Mounts::default() };
         let mut files = Vec::new();
         for (number, wanted) in wanted.into_iter().enumerate() {
             let target = wanted.target.clone();
@@ -241,14 +241,15 @@ fn cache_id(wanted: &Wanted) -> &str {
 
 /// Takes all caches of a command: each once, however often it is mounted, and in an order that all commands keep to, so
 /// that no two wait for each other.
-fn hold_caches(session: &Session<'_>, wanted: &[Wanted]) -> Result<BTreeMap<String, Held>> {
+fn hold_caches(session: &Session<'_>, wanted: &[Wanted], anew: bool) -> Result<BTreeMap<String, Held>> {
     let mut caches: BTreeMap<&str, &Wanted> = BTreeMap::new();
     for wanted in wanted.iter().filter(|wanted| wanted.mount.kind == MountKind::Cache) {
         caches.entry(cache_id(wanted)).or_insert(wanted);
     }
+    let emptied = anew.then_some(&session.emptied);
     let hold = |(id, wanted): (&str, &Wanted)| {
         let fill = |data: &Path| fill_cache(wanted, data);
-        let held = cache_mounts::hold(session.root, id, wanted.mount.sharing, &fill, &|| session.go_on());
+        let held = cache_mounts::hold(session.root, id, wanted.mount.sharing, emptied, &fill, &|| session.go_on());
         Ok((id.to_owned(), held.with_context(|| format!("mount {}", wanted.target))?))
     };
     caches.into_iter().map(hold).collect()

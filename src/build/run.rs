@@ -241,7 +241,7 @@ impl Builder<'_> {
         let session = self.session;
         let below = Below::open(&session.store, self.state.layers())?;
         let sandbox = Sandbox::new(&session.workshop)?;
-        let mut mounts = Mounts::make(session, &sandbox, job.wanted)?;
+        let mut mounts = Mounts::make(session, &sandbox, job.wanted, self.is_anew())?;
         let mut command = job.command;
         command.env.extend(job.quiet_env);
         if let Some((name, content)) = &job.script {

@@ -1,6 +1,7 @@
 //! One build: what was asked for, what it works with, and what its stages share.
 
 use super::Subject;
+use super::cache_mounts::Emptied;
 use super::context::Context;
 use super::copy::Memo;
 use super::dockerfile::{Dockerfile, Globals, Lines, Problem};
@@ -47,6 +48,8 @@ pub struct Wishes {
     pub target: Option<String>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: the same for the stages of these names, in any case.
+    pub no_cache_filter: Vec<String>,
     /// `--pull`.
     pub pull: bool,
     /// `--label`.
@@ -98,6 +101,8 @@ pub struct Session<'a> {
     pub globals: &'a Globals,
     /// Who brings images.
     pub fetch: &'a dyn Fetch,
+    /// The caches that it has begun anew.
+    pub emptied: Emptied,
     canceled: AtomicBool,
     images: Mutex<BTreeMap<String, Image>>,
 }
@@ -167,6 +172,7 @@ impl<'a> Session<'a> {
             file,
             globals,
             fetch,
+            emptied: Emptied::default(),
             canceled: AtomicBool::new(false),
             images: Mutex::default(),
         }

@@ -224,10 +224,17 @@ impl<'s> Builder<'s> {
 
     /// What is known about the step with this key, unless nothing is to be reused.
     pub fn recall(&self, key: &Digest) -> Result<Option<Remembered>> {
-        match self.session.wishes.no_cache {
+        match self.is_anew() {
             true => Ok(None),
             false => self.session.store.recall(&self.session.workshop, key),
         }
+    }
+
+    /// Whether the stage uses nothing that earlier builds have made.
+    pub fn is_anew(&self) -> bool {
+        let (wishes, name) = (self.session.wishes, &self.session.file.stages[self.index].name);
+        let is_it = |wanted: &String| name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+        wishes.no_cache || wishes.no_cache_filter.iter().any(is_it)
     }
 
     /// Writes down what a step has made.

@@ -1,23 +1,25 @@
 //! `build`: arguments, what they mean, and what is said about the end.
 
 use super::build_live::Live;
+use super::build_more::MoreArgs;
 use super::build_plain::Plain;
-use super::build_results::Results;
+use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
-use super::{App, client_config, environment, output, surroundings};
+use super::{App, build_check, client_config, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
 use crate::build::worker::clean_later;
-use crate::build::{Secrets, build};
+use crate::build::{Secrets, Subject, build};
 use crate::container::options::{NetworkMode, RunOptions};
 use crate::image::Reference;
 use crate::registry::Web;
 use crate::sys::file::read_limited;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,20 +40,29 @@ pub struct BuildArgs {
     /// Give a name to a folder or an image for FROM and --from (name=PATH, name=docker-image://IMAGE)
     #[arg(long)]
     build_context: Vec<String>,
-    /// What Docker's caches come from; ours is in the store
-    #[arg(long, hide = true)]
-    cache_from: Vec<String>,
+    #[command(flatten)]
+    more: MoreArgs,
+    /// What to do: build, or check the Dockerfile
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
     /// The cgroup above those of the commands
     #[arg(long)]
     cgroup_parent: Option<String>,
+    /// Tell what is odd about the Dockerfile, without a build
+    #[arg(long)]
+    check: bool,
+    /// Microseconds of a period of processor time
+    #[arg(long)]
+    cpu_period: Option<String>,
+    /// Microseconds of processor time in each period
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_quota: Option<String>,
     /// Relative share of processor time
     #[arg(short = 'c', long)]
     cpu_shares: Option<String>,
     /// Number of processors, such as 1.5
     #[arg(long)]
     cpus: Option<String>,
-    #[arg(long, hide = true)]
-    compress: bool,
     /// Processors to run on (0-3, 0,1)
     #[arg(long)]
     cpuset_cpus: Option<String>,
@@ -59,33 +70,36 @@ pub struct BuildArgs {
     #[arg(long)]
     cpuset_mems: Option<String>,
     /// The Dockerfile, or - for standard input [default: Dockerfile in the context]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = maybe_path())]
     file: Option<PathBuf>,
-    // What the classic builder of Docker left behind does not exist here.
-    #[arg(long, hide = true)]
-    force_rm: bool,
-    #[arg(long, hide = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    #[arg(num_args = 0..=1, require_equals = true)]
-    rm: bool,
     /// Write the image's id to a file
-    #[arg(long)]
+    #[arg(long, value_parser = maybe_path())]
     iidfile: Option<PathBuf>,
     /// Set a label of the image (name=value)
     #[arg(long)]
     label: Vec<String>,
+    /// Put the image into the store also if -o says something else
+    #[arg(long)]
+    load: bool,
     /// Memory limit of each command (bytes, or with k, m, g)
     #[arg(short, long)]
     memory: Option<String>,
     /// Limit of memory and swap together; -1 is without limit
     #[arg(long, allow_hyphen_values = true)]
     memory_swap: Option<String>,
+    /// Write the image's digests and names to a file, as JSON
+    #[arg(long, value_parser = maybe_path())]
+    metadata_file: Option<PathBuf>,
     /// The network of the commands: default, none, host, or a name from `network ls`
     #[arg(long)]
     network: Option<String>,
     /// Do everything anew
     #[arg(long)]
     no_cache: bool,
-    /// Where the result goes (type=docker|oci|tar|local[,dest=PATH]); a path alone is a folder
+    /// Do everything of these stages anew
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Where the result goes (type=docker|registry|oci|tar|local|cacheonly[,dest=PATH]); a path alone is a folder
     #[arg(short, long)]
     output: Vec<String>,
     /// The platform: only the machine's own
@@ -97,6 +111,9 @@ pub struct BuildArgs {
     /// Look for newer versions of the base images
     #[arg(long)]
     pull: bool,
+    /// Push the image under all of its names
+    #[arg(long)]
+    push: bool,
     /// Say nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -134,6 +151,11 @@ pub struct BuildArgs {
     path: PathBuf,
 }
 
+/// A path that may be empty: scripts say `--file "$FILE"` whether they have one or not.
+fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// What says how the containers of commands are, in the words of `run`, which gives them their meaning.
 #[derive(Debug, Parser)]
 #[command(name = "build", disable_help_flag = true, no_binary_name = true)]
@@ -143,10 +165,28 @@ struct Words {
 }
 
 impl BuildArgs {
+    /// What is empty was not given.
+    fn without_the_empty(self) -> BuildArgs {
+        let text = |value: Option<String>| value.filter(|text| !text.is_empty());
+        let path = |value: Option<PathBuf>| value.filter(|path| !path.as_os_str().is_empty());
+        BuildArgs {
+            cgroup_parent: text(self.cgroup_parent),
+            file: path(self.file),
+            iidfile: path(self.iidfile),
+            metadata_file: path(self.metadata_file),
+            network: text(self.network),
+            platform: text(self.platform),
+            target: text(self.target),
+            ..self
+        }
+    }
+
     fn container(&self) -> Result<RunOptions> {
         let mut words: Vec<String> = Vec::new();
         let single = [
             ("--cgroup-parent", &self.cgroup_parent),
+            ("--cpu-period", &self.cpu_period),
+            ("--cpu-quota", &self.cpu_quota),
             ("--cpu-shares", &self.cpu_shares),
             ("--cpus", &self.cpus),
             ("--cpuset-cpus", &self.cpuset_cpus),
@@ -190,6 +230,7 @@ impl BuildArgs {
             args,
             target: self.target.clone(),
             no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.iter().filter(|name| !name.is_empty()).cloned().collect(),
             pull: self.pull,
             labels: environment::labels(&self.label, &[])?,
             secrets: self.secrets()?,
@@ -363,35 +404,58 @@ impl Fetch for FromRegistry<'_> {
 
 /// `minirun build`.
 pub fn run(app: &App, args: BuildArgs) -> Result<u8> {
+    let args = args.without_the_empty();
+    args.more.check(args.quiet)?;
+    let result = match build_check::is_asked_for(args.call.as_deref())? || args.check {
+        true => check(app, &args),
+        false => make(app, &args),
+    };
+    // Nobody waits for what need not be waited for.
+    let _ = clean_later(&app.root);
+    result
+}
+
+fn subject(app: &App, args: &BuildArgs) -> Result<Subject> {
+    // BuildKit's way to ask for it.
+    let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)
+}
+
+fn check(app: &App, args: &BuildArgs) -> Result<u8> {
+    match subject(app, args)?.dockerfile() {
+        Ok(file) => build_check::report(&file),
+        Err(problem) => explain(app, args, &View::Plain(Plain::new(true)), problem.into()),
+    }
+}
+
+fn make(app: &App, args: &BuildArgs) -> Result<u8> {
     let names = args.tag.iter().map(|name| tag(name)).collect::<Result<Vec<_>>>()?;
     let wishes = args.wishes()?;
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
-    let results = Results::parse(&args.output, names)?;
-    // BuildKit's way to ask for it.
-    let keeps_git = args.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
-    let subject = open_subject(app, args.file.as_deref(), &args.path, keeps_git, args.quiet)?;
-    let mut view = View::new(&args)?;
+    let results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
+    let subject = subject(app, args)?;
+    let mut view = View::new(args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
     view.finish();
-    let result = match built {
-        Ok(Some(id)) => {
-            results.finish(app, Some(id))?;
-            if let Some(path) = &args.iidfile {
-                std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
-            }
-            if args.quiet {
-                output::line(&id.to_string())?;
-            }
-            Ok(0)
-        }
-        Ok(None) => results.finish(app, None).map(|()| 0),
-        Err(error) => explain(app, &args, &view, error),
+    let id = match built {
+        Ok(id) => id,
+        Err(error) => return explain(app, args, &view, error),
     };
-    // Nobody waits for what need not be waited for.
-    let _ = clean_later(&app.root);
-    result
+    let told = results.finish(app, id, args.quiet)?;
+    let write =
+        |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
+    if let (Some(path), Some(id)) = (&args.iidfile, id) {
+        write(path, id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{told:#}"))?;
+    }
+    if let Some(id) = id.filter(|_| args.quiet) {
+        output::line(&id.to_string())?;
+    }
+    Ok(0)
 }
 
 /// A name for the image.

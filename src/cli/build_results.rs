@@ -4,9 +4,11 @@ use super::App;
 use super::archives::Target;
 use super::build::tag;
 use super::progress::Lines;
+use super::remote::push_built;
 use crate::build::output::Output;
 use crate::image::{Digest, Reference, Saving, Store, TarMembers};
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// An archive of the image, written when there is one.
@@ -16,9 +18,20 @@ struct Archive {
     for_docker: bool,
 }
 
+/// What is wanted of the image beside `-o`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Also {
+    /// `--load`: it is in the store in any case.
+    pub load: bool,
+    /// `--push`: it is in the store and goes to the registries of its names.
+    pub push: bool,
+}
+
 /// Everything that was asked for.
 #[derive(Default)]
 pub struct Results {
+    /// The names to push.
+    pushed: Vec<Reference>,
     outputs: Vec<Output>,
     archives: Vec<Archive>,
     /// Tar archives of files, which appear when they are whole.
@@ -27,20 +40,32 @@ pub struct Results {
 
 impl Results {
     /// Reads the values of `-o`; without any, the result is an image of these names in the store.
-    pub fn parse(list: &[String], names: Vec<Reference>) -> Result<Results> {
+    pub fn parse(list: &[String], names: Vec<Reference>, also: Also) -> Result<Results> {
         let mut results = Results::default();
-        if list.is_empty() {
-            results.outputs.push(Output::Image(names));
-            return Ok(results);
-        }
         for text in list {
             results.add(text, &names).with_context(|| format!("the output {text:?}"))?;
         }
         let has_image = results.outputs.iter().any(|output| matches!(output, Output::Image(_)));
-        if !results.archives.is_empty() && !has_image {
+        if !has_image && (list.is_empty() || also.load || also.push) {
+            results.outputs.push(Output::Image(names));
+        } else if !has_image && !results.archives.is_empty() {
             results.outputs.push(Output::Image(Vec::new()));
         }
+        if also.push {
+            results.pushed = results.names().cloned().collect();
+            if results.pushed.is_empty() {
+                bail!("--push needs a name that says where to: give one with --tag");
+            }
+        }
         Ok(results)
+    }
+
+    /// The names that the image gets in the store.
+    fn names(&self) -> impl Iterator<Item = &Reference> {
+        self.outputs.iter().flat_map(|output| match output {
+            Output::Image(names) => names.as_slice(),
+            _ => &[],
+        })
     }
 
     fn add(&mut self, text: &str, names: &[Reference]) -> Result<()> {
@@ -51,17 +76,30 @@ impl Results {
             }
             return Ok(());
         }
-        let (mut kind, mut dest, mut names) = ("", None, names.to_vec());
+        let (mut kind, mut dest, mut names, mut push) = ("", None, names.to_vec(), false);
         for field in text.split(',') {
             match field.split_once('=') {
                 Some(("type", value)) => kind = value,
                 Some(("dest", value)) => dest = Some(PathBuf::from(value)),
                 Some(("name", value)) => names.push(tag(value)?),
-                _ => bail!("unexpected field {field:?}: type, dest and name are known"),
+                Some(("push", value)) => push = value.parse().with_context(|| format!("{value:?} is no bool"))?,
+                _ => bail!("unexpected field {field:?}: type, dest, name and push are known"),
             }
         }
         let dest = dest.as_deref();
+        if push && kind != "image" {
+            bail!("push is for the type image");
+        }
         match (kind, dest) {
+            ("cacheonly", None) => {}
+            ("cacheonly", Some(_)) => bail!("the type cacheonly writes nothing, so it has no dest"),
+            ("image" | "registry", None) if push || kind == "registry" => {
+                if names.is_empty() {
+                    bail!("it needs a name that says where to: give one with --tag");
+                }
+                self.pushed.extend(names.iter().cloned());
+                self.outputs.push(Output::Image(names));
+            }
             ("docker" | "image", None) => self.outputs.push(Output::Image(names)),
             ("local", Some(folder)) => self.outputs.push(Output::Folder(folder.to_owned())),
             ("tar", Some(_)) => return self.tar(dest),
@@ -70,7 +108,9 @@ impl Results {
                 self.archives.push(Archive { target, names, for_docker: kind == "docker" });
             }
             ("oci" | "tar" | "local", None) => bail!("dest is required for the type {kind}"),
-            (other, _) => bail!("unknown type {other:?}: docker, oci, tar and local are known"),
+            (other, _) => {
+                bail!("unknown type {other:?}: docker, image, registry, oci, tar, local and cacheonly are known")
+            }
         }
         Ok(())
     }
@@ -87,19 +127,29 @@ impl Results {
         &self.outputs
     }
 
-    /// Writes what is made of the image, and lets files appear.
-    pub fn finish(self, app: &App, image: Option<Digest>) -> Result<()> {
-        self.tars.into_iter().try_for_each(Target::publish)?;
-        let Some(image) = image.filter(|_| !self.archives.is_empty()) else { return Ok(()) };
+    /// Writes what is made of the image, lets files appear, and pushes. Gives what `--metadata-file` tells.
+    pub fn finish(mut self, app: &App, image: Option<Digest>, quiet: bool) -> Result<Value> {
+        std::mem::take(&mut self.tars).into_iter().try_for_each(Target::publish)?;
+        let Some(image) = image else { return Ok(json!({})) };
         let store = Store::open(&app.root);
         let mut selected = store.select(&[image.to_string()])?;
-        for Archive { target, names, for_docker } in self.archives {
+        for Archive { target, names, for_docker } in std::mem::take(&mut self.archives) {
             selected.iter_mut().for_each(|image| image.names.clone_from(&names));
             let saving = Saving { images: &selected, without: &[], for_docker };
             store.save(saving, &mut TarMembers::new(target.file()), &Lines::passing())?;
             target.publish()?;
         }
-        Ok(())
+        let stored = selected.first().map(|selected| selected.image.manifest);
+        let manifest = push_built(app, &self.pushed, quiet)?.or(stored);
+        let mut told = json!({
+            "containerimage.config.digest": image.to_string(),
+            "containerimage.digest": manifest.unwrap_or(image).to_string(),
+        });
+        let names: Vec<String> = self.names().map(Reference::to_string).collect();
+        if !names.is_empty() {
+            told["image.name"] = names.join(",").into();
+        }
+        Ok(told)
     }
 }
 

@@ -23,9 +23,30 @@ pub enum BuilderGroup {
     Prune(PruneArgs),
 }
 
+/// There is nothing to choose from.
+#[derive(Debug, Args)]
+pub struct OneBuilder {
+    /// For compatibility: there is one, `default`
+    #[arg(long, value_parser = only_default, hide = true)]
+    builder: Option<String>,
+}
+
+/// The name of the only builder, or none.
+///
+/// # Errors
+/// The name of another one.
+pub fn only_default(name: &str) -> Result<String> {
+    match name {
+        "" | "default" => Ok(name.to_owned()),
+        other => bail!("no builder {other:?} found: there is one, default"),
+    }
+}
+
 /// `builder du`.
 #[derive(Debug, Args)]
 pub struct DuArgs {
+    #[command(flatten)]
+    builder: OneBuilder,
     /// Show only some (id=, type=regular|exec.cachemount)
     #[arg(long)]
     filter: Vec<String>,
@@ -34,6 +55,8 @@ pub struct DuArgs {
 /// `builder prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
+    #[command(flatten)]
+    builder: OneBuilder,
     /// Also what images share
     #[arg(short, long)]
     all: bool,
@@ -44,7 +67,7 @@ pub struct PruneArgs {
     #[arg(short, long)]
     force: bool,
     /// Bytes that may stay, such as 10GB
-    #[arg(long)]
+    #[arg(long, visible_alias = "reserved-space")]
     keep_storage: Option<String>,
 }
 

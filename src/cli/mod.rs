@@ -4,11 +4,14 @@
 
 mod archives;
 mod build;
+mod build_check;
 mod build_live;
+mod build_more;
 mod build_plain;
 mod build_results;
 mod build_subject;
 mod builder;
+mod buildx;
 mod client_config;
 mod confirm;
 mod container_prune;
@@ -192,6 +195,8 @@ enum Command {
     /// Look at what registries have
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
+    /// Build images, by the command line of Docker's plugin
+    Buildx(buildx::BuildxArgs),
     /// Manage networks
     #[command(subcommand)]
     Network(networks::NetworkCommand),
@@ -497,6 +502,7 @@ impl Command {
             Command::Info(a) | Command::SystemGroup(SystemGroup::Info(a)) => info::info(app, &a),
             Command::Version(a) => info::version(&a),
             Command::BuilderGroup(c) => c.run(app),
+            Command::Buildx(a) => a.run(app),
             // They are done before there is a store.
             Command::Completion(_) | Command::Man(_) | Command::Help(_) => Ok(0),
             Command::Events(a) | Command::SystemGroup(SystemGroup::Events(a)) => events::run(app, &a),

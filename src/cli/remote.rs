@@ -3,11 +3,11 @@
 use super::progress::{Lines, Stream};
 use super::{App, output, surroundings};
 use crate::container::containers::Containers;
-use crate::image::{Interrupted, PullOptions, Reference, Store, Wanted};
+use crate::image::{Digest, Interrupted, PullOptions, Pushed, Reference, Store, Wanted};
 use crate::journal;
 use crate::registry::Registries;
 use crate::sys::process;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
 /// `pull`.
@@ -176,8 +176,7 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
     let registries = args.safety.registries()?;
     say(&format!("The push refers to repository [{}]", reference.name()))?;
     for tagged in &wanted {
-        let pushed = store.push(&registries, tagged, &lines)?;
-        journal::image(&app.root, "push", &tagged.familiar(), &tagged.familiar_name());
+        let pushed = send(app, &registries, tagged, &lines)?;
         let tag = tagged.tag().unwrap_or_default();
         say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size))?;
         if args.quiet {
@@ -185,4 +184,26 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Pushes what a build has made; whatever is said goes to standard error. Gives the digest of the last manifest.
+pub fn push_built(app: &App, names: &[Reference], quiet: bool) -> Result<Option<Digest>> {
+    process::raise_descriptor_limit();
+    let registries = Registries::open(&surroundings::read(false))?;
+    let lines = Lines::new(Stream::Errors, quiet);
+    let mut digest = None;
+    for name in names {
+        let pushed = send(app, &registries, name, &lines).with_context(|| format!("push {}", name.familiar()))?;
+        if !quiet {
+            lines.line(&format!("pushed {name}: digest: {} size: {}", pushed.digest, pushed.size))?;
+        }
+        digest = Some(pushed.digest);
+    }
+    Ok(digest)
+}
+
+fn send(app: &App, registries: &Registries, name: &Reference, lines: &Lines) -> Result<Pushed> {
+    let pushed = Store::open(&app.root).push(registries, name, lines)?;
+    journal::image(&app.root, "push", &name.familiar(), &name.familiar_name());
+    Ok(pushed)
 }

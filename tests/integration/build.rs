@@ -1,5 +1,6 @@
 //! `minirun build`: from a Dockerfile to an image.
 
+mod buildx;
 mod cache;
 mod contexts;
 mod crash;

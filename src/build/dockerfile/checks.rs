@@ -86,6 +86,14 @@ fn check_instruction(instruction: &Instruction, found: &mut Vec<Warning>) {
                 warn("SecretsUsedInArgOrEnv", secret("ENV", &pair.name));
             }
         }
+        Kind::Expose(ports) => {
+            // What a variable holds is not known here.
+            for port in ports.iter().filter(|port| port.contains(':') && !port.contains('$')) {
+                let message =
+                    format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'");
+                warn("ExposeInvalidFormat", message);
+            }
+        }
         Kind::Label(pairs) if pairs.iter().any(|pair| pair.is_old_form) => {
             let message = "\"LABEL key=value\" should be used instead of legacy \"LABEL key value\" format";
             warn("LegacyKeyValueFormat", message.into());

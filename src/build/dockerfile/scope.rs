@@ -9,17 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Arguments that need no `ARG`; `RUN` gets them, and they are no part of what it is cached by.
-const PROXIES: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
+const PROXIES: [[&str; 2]; 5] = [
+    ["HTTP_PROXY", "http_proxy"],
+    ["HTTPS_PROXY", "https_proxy"],
+    ["FTP_PROXY", "ftp_proxy"],
+    ["NO_PROXY", "no_proxy"],
+    ["ALL_PROXY", "all_proxy"],
 ];
 
 /// What all texts of a file may grow to together.
@@ -116,7 +111,7 @@ impl Globals {
             file.global_args.iter().map(|global| &global.arg).chain(of_stages).map(|arg| arg.name.as_str()).collect();
         let is_used = |name: &str| {
             asked.contains(name)
-                || PROXIES.contains(&name)
+                || PROXIES.as_flattened().contains(&name)
                 || self.values.contains_key(name)
                 || name == "SOURCE_DATE_EPOCH"
                 || name.starts_with("BUILDKIT_")
@@ -210,10 +205,15 @@ impl Scope<'_> {
         self.args.iter().map(|name| (name.as_str(), self.get(name).unwrap_or_default()))
     }
 
-    /// Proxy settings that the user gave and no `ARG` asks for: for the environment of `RUN`, not for its cache key.
+    /// Proxy settings that the user gave and no `ARG` asks for: for the environment of `RUN`, not for its cache key. What
+    /// was given in one spelling counts in both, as programs disagree on them.
     pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
-        let given = self.globals.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        given.filter(|(name, _)| PROXIES.contains(name) && self.get(name).is_none())
+        let given = |name: &str| self.globals.given.get(name).map(String::as_str);
+        let both = PROXIES.iter().flat_map(move |[upper, lower]| {
+            let (of_upper, of_lower) = (given(upper), given(lower));
+            [(*upper, of_upper.or(of_lower)), (*lower, of_lower.or(of_upper))]
+        });
+        both.filter_map(|(name, value)| Some((name, value?))).filter(|(name, _)| self.get(name).is_none())
     }
 
     fn get(&self, name: &str) -> Option<&str> {

@@ -20,6 +20,20 @@ fn nothing_is_done_twice() {
 }
 
 #[test]
+fn a_single_stage_is_done_anew() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox AS a\nRUN echo a > /f\nFROM busybox AS Other\nRUN --mount=type=cache,target=/c \
+        echo x >> /c/f; echo $(wc -l < /c/f) lines\nFROM busybox\nCOPY --from=a /f /\nRUN --mount=from=other,target=/o true\n";
+    store.builds(dockerfile, &[]);
+    let said = store.builds(dockerfile, &["--no-cache-filter", "b,OTHER"]);
+    let anew: Vec<String> = parts(&said).into_iter().filter(|(_, end)| end != "CACHED").map(|(name, _)| name).collect();
+    assert_eq!(anew.len(), 1, "{said}");
+    assert!(anew[0].starts_with("[other 2/2] RUN") && said.contains(" 1 lines\n"), "{said}");
+    assert!(said.contains("no stage is called b, as --no-cache-filter says"), "{said}");
+    assert_eq!(parts_done(&store.builds(dockerfile, &["--no-cache-filter="])), 0);
+}
+
+#[test]
 fn a_step_is_done_again_with_other_arguments_and_not_with_other_labels() {
     let store = Store::new();
     store.builds(STEPS, &[]);
@@ -76,6 +90,39 @@ fn pruning_keeps_what_was_used_last_within_a_budget() {
     assert!(pruned.ends_with("Total reclaimed space: 1MB"), "{pruned}");
     let said = store.builds("FROM busybox\nRUN head -c 1000000 /dev/urandom > /f2\n", &[]);
     assert_eq!(parts_done(&said), 0, "{said}");
+}
+
+#[test]
+fn what_is_mounted_of_the_context_is_known_by_what_is_let_in() {
+    let store = Store::new();
+    let context =
+        store.context("context", "FROM busybox\nRUN --mount=target=/x echo \"$(cat /x/let-in) $(cat /x/left-out)\"\n");
+    let write = |name: &str, text: &str| std::fs::write(context.join(name), text).unwrap();
+    let build = || store.run(&["build", context.to_str().unwrap()]).err;
+    write(".dockerignore", "left-out\n");
+    write("let-in", "a");
+    write("left-out", "b");
+    let first = build();
+    assert!(first.contains(" a b\n"), "{first}");
+    write("left-out", "c");
+    let other = build();
+    assert_eq!(parts_done(&other), 0, "{other}");
+    write("let-in", "d");
+    let changed = build();
+    assert!(changed.contains(" d c\n"), "{changed}");
+}
+
+#[test]
+fn a_build_for_the_cache_alone_makes_no_image() {
+    let store = Store::new();
+    let images = store.ok(&["images", "-a", "-q"]);
+    let said = store.builds(STEPS, &["-t", "i", "-o", "type=cacheonly"]);
+    assert!(parts_done(&said) == 3 && !said.contains("exporting"), "{said}");
+    assert_eq!(store.ok(&["images", "-a", "-q"]), images);
+    assert_eq!(parts_done(&store.builds(STEPS, &["-t", "i"])), 0);
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "b"]), "b");
+    let error = store.build_fails(STEPS, &["-o", "type=cacheonly,dest=x"]);
+    assert!(error.contains("the type cacheonly writes nothing"), "{error}");
 }
 
 #[test]

@@ -32,6 +32,44 @@ fn caches_outlive_builds() {
 }
 
 #[test]
+fn a_cache_begins_anew_once_for_a_build_without_a_cache() {
+    let store = Store::new();
+    let add = |sharing: &str, n: usize| {
+        let mounts = format!("--mount=type=cache,id={sharing},target=/c,sharing={sharing}");
+        format!("RUN {mounts} echo x >> /c/f; echo \"{sharing} {n} has $(wc -l < /c/f)\"\n")
+    };
+    for sharing in ["shared", "private", "locked"] {
+        let dockerfile = format!("FROM busybox\nARG N\n{}{}", add(sharing, 1), add(sharing, 2));
+        store.builds(&dockerfile, &[]);
+        let kept = store.builds(&dockerfile, &["--build-arg", "N=1"]);
+        assert!(kept.contains(&format!("{sharing} 2 has 4\n")), "{kept}");
+        let anew = store.builds(&dockerfile, &["--no-cache"]);
+        for n in [1, 2] {
+            assert!(anew.contains(&format!("{sharing} {n} has {n}\n")), "{anew}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_another_build_uses_stays_until_that_has_ended() {
+    let store = Store::new();
+    let gate = store.path("gate");
+    std::fs::create_dir(&gate).unwrap();
+    let volume = format!("{}:/gate", gate.display());
+    let line = "RUN --mount=type=cache,id=c,target=/c";
+    let first = format!(
+        "FROM busybox\n{line} touch /c/mine /gate/up; for i in $(seq 600); do [ -e /gate/go ] && break; sleep 0.1; done; \
+         sleep 0.5; [ -e /c/mine ] && touch /gate/down\n"
+    );
+    store.context("first", &first);
+    let mut first = Started::build(&store, &["-v", &volume, &store.text("first")]);
+    eventually("the first command", || gate.join("up").exists());
+    store.context("second", &format!("FROM busybox\nRUN touch /gate/go\n{line} [ -e /gate/down -a ! -e /c/mine ]\n"));
+    let mut second = Started::build(&store, &["--no-cache", "-v", &volume, &store.text("second")]);
+    assert_eq!((first.status(), second.status()), (Some(0), Some(0)));
+}
+
+#[test]
 fn a_locked_cache_is_used_by_one_at_a_time() {
     let store = Store::new();
     // A lost update would show: each reads, waits, and writes.

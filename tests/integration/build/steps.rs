@@ -39,6 +39,20 @@ CMD ["greeting"]
 }
 
 #[test]
+fn an_exposed_port_is_the_containers() {
+    let store = Store::new();
+    let ports = |image: &str| store.inspect(image, "{{json .Config.ExposedPorts}}");
+    let said = store.builds("FROM busybox\nEXPOSE 8080:80 127.0.0.1:5353:53/udp\n", &["-t", "built"]);
+    assert!(said.contains("WARN: ExposeInvalidFormat: ") && said.contains("found '8080:80' (line 2)"), "{said}");
+    store.image("imported", &["EXPOSE 8080:80", "EXPOSE 127.0.0.1:5353:53/udp"]);
+    for image in ["built", "imported"] {
+        assert_eq!(ports(image), r#"{"53/udp":{},"80/tcp":{}}"#, "{image}");
+    }
+    let error = store.build_fails("FROM busybox\nEXPOSE nonsense:80\n", &[]);
+    assert!(error.contains("invalid hostPort: nonsense"), "{error}");
+}
+
+#[test]
 fn a_command_of_the_base_goes_with_a_new_entry_point() {
     let store = Store::empty();
     store.image("based", &["CMD [\"old\"]"]);
@@ -82,6 +96,20 @@ fn commands_have_arguments_and_variables_but_the_image_only_variables() {
     assert!(!env.contains("given") && !env.contains("proxy"), "{env}");
     let said = store.builds("FROM busybox\nRUN true\n", &["--build-arg", "NOPE=1"]);
     assert!(said.contains("[Warning] One or more build-args [NOPE] were not consumed"), "{said}");
+}
+
+#[test]
+fn a_proxy_in_one_spelling_counts_in_both() {
+    let store = Store::new();
+    let dockerfile = "FROM busybox\nENV no_proxy=own\nRUN echo \"[$HTTP_PROXY $http_proxy] [$https_proxy $HTTPS_PROXY] \
+        [$NO_PROXY $no_proxy] [$ftp_proxy$FTP_PROXY] [$ALL_PROXY $all_proxy]\"\n";
+    let given = ["HTTP_PROXY=http://p", "https_proxy=http://s", "NO_PROXY=x", "ALL_PROXY=up", "all_proxy=low"];
+    let args: Vec<&str> = given.iter().flat_map(|arg| ["--build-arg", arg]).collect();
+    let said = store.builds(dockerfile, &args);
+    assert!(said.contains("[http://p http://p] [http://s http://s] [x own] [] [up low]\n"), "{said}");
+    assert!(!said.contains("[Warning]"), "{said}");
+    let without = store.builds(dockerfile, &[]);
+    assert_eq!(parts(&without).last().unwrap().1, "CACHED", "{without}");
 }
 
 #[test]
@@ -140,6 +168,8 @@ fn stages_are_built_at_the_same_time() {
         for i in $(seq 600); do [ -e /m/a ] && exit 0; sleep 0.1; done; exit 1\n\
         FROM busybox\nRUN --mount=from=a,target=/a --mount=from=b,target=/b true\n";
     store.builds(dockerfile, &[]);
+    // The cache begins anew for both together.
+    store.builds(dockerfile, &["--no-cache"]);
 }
 
 #[test]
@@ -202,6 +232,10 @@ fn limits_hold_in_builds() {
     let args = ["--ulimit", "nofile=123:124", "--shm-size", "3m", "--add-host", "added:1.2.3.4", "-m", "64m"];
     let said = store.builds(dockerfile, &args);
     assert!(said.contains(" 123\n") && said.contains("size=3072k") && said.contains("1.2.3.4\tadded"), "{said}");
+    let dockerfile = "FROM busybox\nRUN cat /sys/fs/cgroup/cpu.max 2>/dev/null || \
+        echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us)\n";
+    let said = store.builds(dockerfile, &["--cpu-period", "50000", "--cpu-quota=20000", "-D", "--isolation=default"]);
+    assert!(said.contains(" 20000 50000\n"), "{said}");
     let error = store.build_fails("FROM busybox\nRUN head -c 200m /dev/zero | tail\n", &["-m", "16m"]);
     assert!(error.contains("exit code: 137 (the memory limit was reached)\n"), "{error}");
 }
@@ -212,6 +246,15 @@ fn what_a_flag_says_about_the_platform_must_be_this_machine() {
     store.builds("FROM --platform=$BUILDPLATFORM busybox\nARG TARGETARCH\nRUN echo is $TARGETARCH\n", &[]);
     let error = store.build_fails("FROM --platform=linux/s390x busybox\n", &[]);
     assert!(error.contains("linux/s390x is not this machine's"), "{error}");
+}
+
+#[test]
+fn an_empty_value_is_none() {
+    let store = Store::new();
+    let empty = ["--target=", "--platform=", "--file=", "--iidfile=", "--network=", "--cgroup-parent="];
+    let said = store.builds("FROM busybox AS a\nRUN false\nFROM busybox\nRUN echo last\n", &empty);
+    assert!(said.contains(" last\n"), "{said}");
+    store.builds("FROM busybox\n", &["--target", "", "-f", ""]);
 }
 
 #[test]

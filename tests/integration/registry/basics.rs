@@ -372,3 +372,39 @@ fn a_mirror_is_asked_first_and_the_registry_when_it_fails() {
     let error = there.refuses(&["pull", &mirrored]);
     assert!(error.contains("registries.json: unknown field `mirror`"), "{error}");
 }
+
+#[test]
+fn a_build_is_pushed_under_all_of_its_names() {
+    let (here, there) = (Client::with_image(), Client::empty());
+    let registry = Registry::open(&here.store);
+    let context = here.store.context("context", "FROM busybox\nRUN echo built > /f\n");
+    let (path, metadata) = (context.to_str().unwrap(), here.store.text("metadata.json"));
+    let names = ["app:1", "app:2", "other/app:latest"].map(|name| registry.name(name));
+    let tags: Vec<&str> = names.iter().flat_map(|name| ["-t", name]).collect();
+    let id = here.ok(&[&["build", "--push", "-q", "--metadata-file", &metadata, path], &tags[..]].concat());
+    assert_eq!(id, here.store.inspect(&names[0], "{{.Id}}"));
+    for name in &names {
+        there.ok(&["pull", "-q", name]);
+        assert_eq!(there.ok(&["run", "--rm", name, "cat", "/f"]), "built");
+    }
+    let (_, manifest) = registry.manifest("app", "1");
+    let told: Value = serde_json::from_slice(&std::fs::read(&metadata).unwrap()).unwrap();
+    let expected = json!({
+        "containerimage.config.digest": id,
+        "containerimage.digest": sha256(manifest.as_bytes()),
+        "image.name": names.join(","),
+    });
+    assert_eq!(told, expected);
+    let by_output = registry.name("by-output");
+    for (output, name) in [("type=registry", "a"), ("type=image,push=true", "b")] {
+        let name = format!("{by_output}:{name}");
+        here.ok(&["build", "-o", output, "-t", &name, path]);
+        there.ok(&["pull", "-q", &name]);
+    }
+    let failed = here.run(&["build", "--push", "-t", "127.0.0.1:1/nobody", path]);
+    assert!(failed.code == 1 && failed.err.contains("push 127.0.0.1:1/nobody:latest"), "{failed:?}");
+    for args in [&["--push"][..], &["-o", "type=registry"]] {
+        let error = here.fails(&[&["build", path], args].concat());
+        assert!(error.contains("give one with --tag"), "{error}");
+    }
+}

@@ -73,7 +73,7 @@ fn arguments_are_told_and_variables_are_given() {
     let mut scope = globals.scope();
     file.stages[0].instructions.iter().for_each(|i| drop(scope.evaluate(i).unwrap()));
     assert_eq!(scope.args().collect::<Vec<_>>(), [("v", "env"), ("w", "arg"), ("none", "")]);
-    assert_eq!(scope.proxies().collect::<Vec<_>>(), [("HTTP_PROXY", "p")]);
+    assert_eq!(scope.proxies().collect::<Vec<_>>(), [("HTTP_PROXY", "p"), ("http_proxy", "p")]);
     let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
     assert_eq!(scope.variables(), [pair("v", "env"), pair("w", "arg")]);
     assert_eq!(globals.unused(&file), ["unknown"]);

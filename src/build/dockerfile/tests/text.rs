@@ -119,6 +119,7 @@ fn warnings_name_their_rule() {
     assert_eq!(rules("FROM a as B\nCMD b"), [("FromAsCasing", 1), ("StageNameCasing", 1), ("JSONArgsRecommended", 2)]);
     assert_eq!(rules("FROM a AS b\nFROM a AS b"), [("DuplicateStageName", 2)]);
     assert_eq!(rules("FROM a\nENV A b\nENV DB_PASSWORD=x\nARG TOKEN\nENV PUBLIC_KEY=x").len(), 3);
+    assert_eq!(rules("FROM a\nEXPOSE 80 8080:80 ${p:-80}/udp"), [("ExposeInvalidFormat", 2)]);
     assert_eq!(rules("FROM a\nCMD [\"a\"]\nCMD [\"b\"]"), [("MultipleInstructionsDisallowed", 2)]);
     assert_eq!(rules("# check=skip=JSONArgsRecommended\nFROM a\nCMD b\nMAINTAINER c"), [("MaintainerDeprecated", 4)]);
     assert_eq!(rules("# check=skip=all\nFROM a\nCMD b\nMAINTAINER c"), []);
