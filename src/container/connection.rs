@@ -2,13 +2,17 @@
 
 use super::containers::{Container, Containers};
 use super::options::NetworkMode;
+use super::protocol::Request;
 use super::record::Record;
 use crate::layout::Root;
 use crate::network::Networks;
 use crate::network::endpoint::{Attachment, Connection, Guest};
-use crate::sys::file::Ownership;
-use anyhow::{Result, bail};
+use crate::sys::file::{Lock, LockMode, Ownership};
+use crate::sys::socket::MAX_DESCRIPTORS;
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 /// The networks of a store.
@@ -123,6 +127,7 @@ impl Container {
 
     /// Connects it to one more network, now if it is running, and whenever it starts.
     pub fn join_network(&mut self, attachment: Attachment) -> Result<()> {
+        let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
         networks.check(&attachment)?;
         let definition = networks.find(&attachment.network)?;
@@ -136,10 +141,17 @@ impl Container {
             bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
         }
         let attachment = Attachment { network: definition.name.clone(), ..attachment };
-        let snapshot = self.snapshot()?;
-        if let Some(init) = snapshot.init() {
-            let names = Names::of(&self.record);
-            networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
+        if let Some(init) = self.snapshot()?.init() {
+            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+            let guest = guest(&self.record, &names, &ports);
+            networks.join(&guest, &attachment, init.pid)?;
+            match networks.publish(&guest) {
+                Ok(connection) => self.hand_over(&connection)?,
+                Err(error) => {
+                    networks.leave(&guest, &definition, init.pid)?;
+                    return Err(error);
+                }
+            }
         }
         self.rewrite(|record| {
             record.networks.push(attachment);
@@ -151,6 +163,7 @@ impl Container {
 
     /// Takes it out of a network.
     pub fn leave_network(&mut self, network: &str) -> Result<()> {
+        let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
         let definition = networks.find(network)?;
         if !self.is_in(&networks, &definition.id) {
@@ -158,7 +171,9 @@ impl Container {
         }
         if let Some(init) = self.snapshot()?.init() {
             let names = Names::of(&self.record);
-            networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
+            if networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)? {
+                self.ask(&[(Request::FreePorts, &[])])?;
+            }
         }
         self.rewrite(|record| {
             record.networks.retain(|a| a.network != definition.name && a.network != definition.id);
@@ -166,6 +181,38 @@ impl Container {
         })?;
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
         Ok(())
+    }
+
+    /// Nobody else connects or disconnects it meanwhile.
+    fn lock_networks(&self) -> Result<Lock> {
+        Lock::wait(&self.dir().join("networks.lock"), LockMode::Exclusive).context("lock the container's networks")
+    }
+
+    /// Has its supervisor hold what was claimed for it.
+    fn hand_over(&self, connection: &Connection) -> Result<()> {
+        let holds: Vec<BorrowedFd<'_>> = connection.holds().iter().map(AsFd::as_fd).collect();
+        let requests: Vec<_> = holds.chunks(MAX_DESCRIPTORS).map(|some| (Request::HoldPorts, some)).collect();
+        self.ask(&requests)
+    }
+
+    /// Asks its supervisor, if it has one, and waits until that has heeded all: it hangs up when it has.
+    fn ask(&self, requests: &[(Request<'_>, &[BorrowedFd<'_>])]) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let Some(socket) = self.connect()? else { return Ok(()) };
+        let talk = || -> io::Result<()> {
+            for (request, fds) in requests.iter().chain(&[(Request::Detach, &[][..])]) {
+                socket.send_with(&[IoSlice::new(&request.encode())], fds)?;
+            }
+            while !socket.receive_message()?.0.is_empty() {}
+            Ok(())
+        };
+        match talk() {
+            // It has ended meanwhile, and holds nothing.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("tell the supervisor of its ports"),
+        }
     }
 
     fn is_in(&self, networks: &Networks, id: &str) -> bool {

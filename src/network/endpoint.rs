@@ -4,12 +4,13 @@ use super::bridge::ipv6_is_on;
 use super::definition::Definition;
 use super::ledger::{Bridge, Endpoint, Ledger};
 use super::plug;
-use super::ports::{self, Hold, Publish, Published};
+use super::ports::{self, Publish, Published};
 use super::rules::Table;
 use super::{Networks, names};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// A container's wish to be in a network.
@@ -48,9 +49,26 @@ pub struct Guest<'a> {
 /// What holds a running container's place: its ports are free when this is gone.
 #[derive(Debug, Default)]
 pub struct Connection {
-    holds: Vec<Hold>,
+    holds: Vec<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+impl Connection {
+    /// Holds the ports of these descriptors, too.
+    pub fn hold(&mut self, holds: Vec<OwnedFd>) {
+        self.holds.extend(holds);
+    }
+
+    /// Lets go of all ports.
+    pub fn free_ports(&mut self) {
+        self.holds = Vec::new();
+    }
+
+    /// What holds the ports, for somebody else to do so.
+    pub fn holds(&self) -> &[OwnedFd] {
+        &self.holds
+    }
 }
 
 struct Place {
@@ -140,7 +158,7 @@ impl Networks {
         }
         let leads = places.get(outward).is_some_and(|p| !p.bridge.internal) && !guest.ports.is_empty();
         if let (true, Some(place)) = (leads, places.get_mut(outward)) {
-            self.publish(guest, place, &mut open.ledger, connection)?;
+            place.endpoint = self.lead_ports(guest, &place.endpoint.network, &mut open.ledger, connection)?;
         }
         places.iter().for_each(|p| open.ledger.owe_names(&p.endpoint.network));
         open.save()?;
@@ -154,13 +172,14 @@ impl Networks {
         Ok(())
     }
 
-    fn publish(
+    /// Leads a container's ports to it through one of its networks, and gives its place there.
+    fn lead_ports(
         &self,
         guest: &Guest<'_>,
-        place: &mut Place,
+        network: &str,
         ledger: &mut Ledger,
         connection: &mut Connection,
-    ) -> Result<()> {
+    ) -> Result<Endpoint> {
         let alive = |id: &str| (self.alive)(&self.root, id);
         let claimed = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
             format!("driver failed programming external connectivity on endpoint {} ({})", guest.name, guest.id)
@@ -172,13 +191,34 @@ impl Networks {
             owner.ports.retain(|p| *p != port);
         }
         let published: Vec<Published> = claimed.ports.iter().map(|(p, _)| *p).collect();
-        connection.holds.extend(claimed.ports.into_iter().map(|(_, hold)| hold));
-        place.endpoint.ports.clone_from(&published);
-        let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == place.endpoint.network;
-        if let Some(endpoint) = ledger.endpoints.iter_mut().find(mine) {
-            endpoint.ports = published;
+        connection.holds.extend(claimed.ports.into_iter().filter_map(|(_, hold)| hold));
+        let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == network;
+        let endpoint = ledger.endpoints.iter_mut().find(mine).context("ports without a place in a network")?;
+        endpoint.ports = published;
+        let endpoint = endpoint.clone();
+        Table::open(&self.tag())?.publish(&endpoint, &led_elsewhere, ledger)?;
+        Ok(endpoint)
+    }
+
+    /// Publishes the ports of a running container through the first of its networks that is not internal, unless they
+    /// are published, and gives what its supervisor is to hold. Without such a network they stay as they are.
+    ///
+    /// # Errors
+    /// Docker's words for a port that somebody else has.
+    pub fn publish(&self, guest: &Guest<'_>) -> Result<Connection> {
+        let mut connection = Connection::default();
+        if guest.ports.is_empty() {
+            return Ok(connection);
         }
-        Table::open(&self.tag())?.publish(&place.endpoint, &led_elsewhere, ledger)
+        let mut open = self.open_ledger()?;
+        let are_led = open.ledger.endpoints.iter().any(|e| e.container == guest.id && !e.ports.is_empty());
+        if let (false, Some(place)) = (are_led, outward(&open.ledger, guest.id)) {
+            let network = open.ledger.endpoints[place].network.clone();
+            let endpoint = self.lead_ports(guest, &network, &mut open.ledger, &mut connection)?;
+            open.save()?;
+            plug::let_turn_back(&endpoint)?;
+        }
+        Ok(connection)
     }
 
     /// The network of an attachment.
@@ -305,11 +345,7 @@ impl Networks {
         let used: Vec<&str> =
             open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
         let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();
-        let has_way_out = open
-            .ledger
-            .endpoints
-            .iter()
-            .any(|e| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal));
+        let has_way_out = outward(&open.ledger, guest.id).is_some();
         let endpoint = self.endpoint(guest, attachment, &definition, interface, &mut open.ledger)?;
         let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
         open.ledger.endpoints.push(endpoint.clone());
@@ -327,30 +363,42 @@ impl Networks {
 
     /// Takes a running container out of a network.
     ///
-    /// `pid` is its first process. If it had its way out there, it gets the next network's.
-    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<()> {
+    /// `pid` is its first process. If it had its way out and its ports there, it gets the next network's; `true` if
+    /// there is none for its ports: they lead nowhere then, and are to be let go.
+    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<bool> {
         let mut open = self.open_ledger()?;
         let is_it = |e: &Endpoint| e.container == guest.id && e.network == network.id;
         let (gone, left): (Vec<_>, Vec<_>) = open.ledger.endpoints.drain(..).partition(is_it);
         open.ledger.endpoints = left;
-        if gone.iter().any(|e| !e.ports.is_empty()) {
-            Table::open(&self.tag())?.withdraw(&gone, &open.ledger)?;
+        let ports: Vec<Published> = gone.iter().flat_map(|e| e.ports.iter().copied()).collect();
+        let next = outward(&open.ledger, guest.id);
+        if !ports.is_empty() {
+            let tag = self.tag();
+            let mut table = Table::open(&tag)?;
+            table.withdraw(&gone, &open.ledger)?;
+            if let Some(next) = next {
+                open.ledger.endpoints[next].ports.clone_from(&ports);
+                table.publish(&open.ledger.endpoints[next], &[], &open.ledger)?;
+            }
         }
         open.ledger.owe_names(&network.id);
         open.save()?;
         names::own(self, guest.id, &open.ledger)?;
         self.tell_names(&mut open)?;
         gone.iter().try_for_each(plug::unplug)?;
-        let outward =
-            |e: &&Endpoint| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal);
-        match open.ledger.endpoints.iter().find(outward) {
-            Some(next) => match open.ledger.bridges.get(&next.network) {
-                Some(bridge) => plug::lead_out(bridge, next, pid),
-                None => Ok(()),
-            },
-            None => Ok(()),
+        let Some(next) = next.map(|next| &open.ledger.endpoints[next]) else { return Ok(!ports.is_empty()) };
+        plug::let_turn_back(next)?;
+        if let Some(bridge) = open.ledger.bridges.get(&next.network) {
+            plug::lead_out(bridge, next, pid)?;
         }
+        Ok(false)
     }
+}
+
+/// The first place of a container in a network that is not internal.
+fn outward(ledger: &Ledger, container: &str) -> Option<usize> {
+    let leads_out = |e: &Endpoint| ledger.bridges.get(&e.network).is_some_and(|bridge| !bridge.internal);
+    ledger.endpoints.iter().position(|e| e.container == container && leads_out(e))
 }
 
 /// The address with the same number in the IPv6 subnet, or the one that was asked for.

@@ -181,3 +181,60 @@ fn a_container_may_be_in_several_networks() {
     store.ok(&["rm", "-f", "both", "later"]);
     store.ok(&["network", "rm", "front", "back"]);
 }
+
+#[test]
+fn published_ports_move_with_the_networks_of_a_running_container() {
+    let store = Store::new();
+    for name in [&["left"][..], &["right"], &["--internal", "inner"]] {
+        store.ok(&[&["network", "create"], name].concat());
+    }
+    // More ports than descriptors ride with one message.
+    let flags = ["--network", "left", "-p", "80", "-p", "81", "-p", "82", "-p", "83", "-p", "84/udp"];
+    serve(&store, "web", &flags);
+    let port = port_of(&store, "web", "80");
+    let shown = store.ok(&["port", "web"]);
+    let network = |verb: &str, name: &str| drop(store.ok(&["network", verb, name, "web"]));
+    let is_reached = |port: &str| is_address(&ask("tcp", "127.0.0.1", port));
+    let bind = |port: &str| std::net::TcpListener::bind(("0.0.0.0", port.parse().unwrap()));
+    network("connect", "right");
+    assert_eq!(store.ok(&["port", "web"]), shown);
+    network("disconnect", "left");
+    assert_eq!(store.ok(&["port", "web"]), shown);
+    assert!(is_reached(&port), "the port leads through the other network");
+    assert!(bind(&port).is_err(), "the port is still held");
+    let gateway = store.inspect("web", "{{(index .NetworkSettings.Networks \"right\").Gateway}}");
+    assert!(is_address(&store.ok(&["exec", "web", "probe", "ask", "tcp", &gateway, &port])), "from itself");
+    network("connect", "inner");
+    network("disconnect", "right");
+    assert_eq!(store.ok(&["port", "web"]), "");
+    for port in shown.lines().map(|line| line.rsplit_once(':').unwrap().1) {
+        drop(bind(port).expect("nobody holds the port any more"));
+    }
+    network("connect", "left");
+    let port = port_of(&store, "web", "80");
+    assert!(is_reached(&port) && bind(&port).is_err(), "the port is published by the next network");
+    assert_eq!(store.ok(&["port", "web"]).lines().count(), shown.lines().count());
+    store.ok(&["restart", "-t", "0", "web"]);
+    eventually("the server", || is_reached(&port_of(&store, "web", "80")));
+    network("disconnect", "left");
+    store.ok(&["run", "-d", "--name", "rival", "-p", &format!("{port}:80"), IMAGE, "sleep", "1000"]);
+    store.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "fixed",
+        "--network",
+        "inner",
+        "-p",
+        &format!("{port}:80"),
+        IMAGE,
+        "sleep",
+        "99",
+    ]);
+    let words = store.fails(1, &["network", "connect", "right", "fixed"]);
+    assert!(words.contains("port is already allocated") && words.contains("rival"), "{words}");
+    assert_eq!(store.ok(&["ps", "-f", "name=fixed", "--format", "{{.Networks}}"]), "inner");
+    assert_eq!(store.ok(&["exec", "fixed", "ls", "/sys/class/net"]), "eth0\nlo");
+    store.ok(&["rm", "-f", "web", "rival", "fixed"]);
+    store.ok(&["network", "rm", "left", "right", "inner"]);
+}
