@@ -64,7 +64,7 @@ pub struct CreateArgs {
     /// Set a label (name=value)
     #[arg(long)]
     label: Vec<String>,
-    /// Set an option of the driver (mtu=1400)
+    /// Set an option of the driver (mtu=1400, com.docker.network.bridge.name=…)
     #[arg(short, long)]
     opt: Vec<String>,
     /// Its addresses, such as 10.1.2.0/24

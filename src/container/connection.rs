@@ -169,10 +169,13 @@ impl Container {
         if !self.is_in(&networks, &definition.id) {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
+        let mut published = Ok(());
         if let Some(init) = self.snapshot()?.init() {
-            let names = Names::of(&self.record);
-            if networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)? {
+            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+            let guest = guest(&self.record, &names, &ports);
+            if networks.leave(&guest, &definition, init.pid)? {
                 self.ask(&[(Request::FreePorts, &[])])?;
+                published = networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
             }
         }
         self.rewrite(|record| {
@@ -180,7 +183,7 @@ impl Container {
             Ok(())
         })?;
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
-        Ok(())
+        published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
     }
 
     /// Nobody else connects or disconnects it meanwhile.

@@ -1,5 +1,6 @@
 //! What users' networks are, as they asked for them.
 
+use super::options::Options;
 use super::{DEFAULT, Networks, digest};
 use crate::journal;
 use crate::layout::Root;
@@ -175,6 +176,8 @@ impl Networks {
         if others.iter().any(|d| d.name == name) {
             bail!("network with name {name} already exists");
         }
+        Options::refuse_unknown(&wishes.options)?;
+        let options = Options::read(&wishes.options)?;
         let mut definition = Definition {
             version: VERSION,
             id: random::hex::<32>(),
@@ -185,10 +188,13 @@ impl Networks {
             ipv6: wishes.ipv6,
             v4: None,
             v6: None,
-            mtu: mtu(&wishes.options)?,
+            mtu: options.mtu,
             labels: wishes.labels.clone(),
             options: wishes.options.clone(),
         };
+        if let Some(bridge) = &options.bridge {
+            self.refuse_foreign(bridge, &others)?;
+        }
         ranges(&mut definition, &wishes)?;
         if definition.v4.is_none() {
             definition.v4 = Some(self.free_subnet(&others)?);
@@ -242,15 +248,6 @@ fn is_name(text: &str) -> bool {
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         && text.len() <= 200
-}
-
-fn mtu(options: &BTreeMap<String, String>) -> Result<u32> {
-    match options.get("com.docker.network.driver.mtu").or_else(|| options.get("mtu")) {
-        Some(text) => {
-            text.parse().ok().filter(|m| (68..=65535).contains(m)).with_context(|| format!("invalid mtu {text:?}"))
-        }
-        None => Ok(0),
-    }
 }
 
 /// Puts the user's subnets, gateways and ranges together.

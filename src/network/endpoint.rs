@@ -9,7 +9,7 @@ use super::rules::Table;
 use super::{Networks, names};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -147,8 +147,7 @@ impl Networks {
         for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
             let realized = self.realize(definition, &mut open)?;
             connection.warnings.extend(realized.warning);
-            let interface = format!("eth{number}");
-            let mut endpoint = self.endpoint(guest, attachment, definition, interface, &mut open.ledger)?;
+            let mut endpoint = self.endpoint(guest, attachment, definition, &mut open.ledger)?;
             if number == 0 {
                 endpoint.host_names = guest.host_names.to_vec();
             }
@@ -181,7 +180,10 @@ impl Networks {
         connection: &mut Connection,
     ) -> Result<Endpoint> {
         let alive = |id: &str| (self.alive)(&self.root, id);
-        let claimed = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
+        let binding = ledger.bridges.get(network).and_then(|bridge| bridge.binding).map(IpAddr::from);
+        let wanted: Vec<Publish> =
+            guest.ports.iter().map(|port| Publish { address: port.address.or(binding), ..*port }).collect();
+        let claimed = ports::claim(&wanted, ledger, &alive, ipv6_is_on()).with_context(|| {
             format!("driver failed programming external connectivity on endpoint {} ({})", guest.name, guest.id)
         })?;
         let mut led_elsewhere = Vec::new();
@@ -239,7 +241,6 @@ impl Networks {
         guest: &Guest<'_>,
         attachment: &Attachment,
         definition: &Definition,
-        interface: String,
         ledger: &mut Ledger,
     ) -> Result<Endpoint> {
         if ledger.endpoints.iter().any(|e| e.container == guest.id && e.network == definition.id) {
@@ -258,6 +259,8 @@ impl Networks {
         }?;
         let bridge = ledger.bridges.get(&definition.id).context("a network without a bridge")?;
         let v6 = address_v6(attachment, bridge, v4, &definition.id, ledger)?;
+        let is_used = |name: &String| ledger.endpoints.iter().any(|e| e.container == guest.id && e.interface == *name);
+        let interface = (0..).map(|n| format!("{}{n}", bridge.prefix)).find(|name| !is_used(name)).unwrap_or_default();
         let mut own = vec![guest.name.to_owned(), guest.id.get(..12).unwrap_or(guest.id).to_owned()];
         own.extend(attachment.aliases.iter().cloned());
         Ok(Endpoint {
@@ -342,11 +345,8 @@ impl Networks {
         let definition = self.find_for(attachment)?;
         let mut open = self.open_ledger()?;
         let realized = self.realize(&definition, &mut open)?;
-        let used: Vec<&str> =
-            open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
-        let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();
         let has_way_out = outward(&open.ledger, guest.id).is_some();
-        let endpoint = self.endpoint(guest, attachment, &definition, interface, &mut open.ledger)?;
+        let endpoint = self.endpoint(guest, attachment, &definition, &mut open.ledger)?;
         let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
         open.ledger.endpoints.push(endpoint.clone());
         open.ledger.owe_names(&definition.id);
@@ -364,19 +364,21 @@ impl Networks {
     /// Takes a running container out of a network.
     ///
     /// `pid` is its first process. If it had its way out and its ports there, it gets the next network's; `true` if
-    /// there is none for its ports: they lead nowhere then, and are to be let go.
+    /// there is none that has the same ports: they lead nowhere then, and are to be let go.
     pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<bool> {
         let mut open = self.open_ledger()?;
         let is_it = |e: &Endpoint| e.container == guest.id && e.network == network.id;
         let (gone, left): (Vec<_>, Vec<_>) = open.ledger.endpoints.drain(..).partition(is_it);
         open.ledger.endpoints = left;
+        let binding = |network: &str| open.ledger.bridges.get(network).and_then(|bridge| bridge.binding);
         let ports: Vec<Published> = gone.iter().flat_map(|e| e.ports.iter().copied()).collect();
         let next = outward(&open.ledger, guest.id);
+        let moves = next.is_some_and(|n| binding(&open.ledger.endpoints[n].network) == binding(&network.id));
         if !ports.is_empty() {
             let tag = self.tag();
             let mut table = Table::open(&tag)?;
             table.withdraw(&gone, &open.ledger)?;
-            if let Some(next) = next {
+            if let Some(next) = next.filter(|_| moves) {
                 open.ledger.endpoints[next].ports.clone_from(&ports);
                 table.publish(&open.ledger.endpoints[next], &[], &open.ledger)?;
             }
@@ -391,7 +393,7 @@ impl Networks {
         if let Some(bridge) = open.ledger.bridges.get(&next.network) {
             plug::lead_out(bridge, next, pid)?;
         }
-        Ok(false)
+        Ok(!ports.is_empty() && !moves)
     }
 }
 

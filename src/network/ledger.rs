@@ -44,12 +44,28 @@ pub struct Bridge {
     pub named: bool,
     /// The largest packet; 0 is the kernel's choice.
     pub mtu: u32,
+    /// Where ports are published that are given no address; everywhere if there is none.
+    #[serde(default)]
+    pub binding: Option<Ipv4Addr>,
+    /// Its members do not reach one another.
+    #[serde(default)]
+    pub apart: bool,
+    /// What goes out has its sender's address.
+    #[serde(default)]
+    pub unmasked: bool,
+    /// What its interfaces in containers are called, before their numbers.
+    #[serde(default = "eth")]
+    pub prefix: String,
     /// Where the search for a free address goes on: an address is not used again at once, because who had it before
     /// is still being taken away by the kernel.
     pub next: u32,
     /// Its interface has all that it needs. Otherwise whoever was making it was killed, and it is made anew.
     #[serde(default)]
     pub is_whole: bool,
+}
+
+fn eth() -> String {
+    "eth".into()
 }
 
 /// The place of a running container in a network.

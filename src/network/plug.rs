@@ -67,6 +67,9 @@ pub(super) fn plug(index: u32, bridge: &Bridge, endpoint: &Endpoint, pid: i32, i
         if turns_back {
             route::let_turn_back(&mut request, &name);
         }
+        if bridge.apart {
+            route::keep_apart(&mut request, &name);
+        }
         request
     };
     let mut made = host.transact(request())?;
