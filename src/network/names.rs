@@ -19,6 +19,25 @@ const LIMIT: u64 = 1 << 20;
 const LAST: &str = "# The end of them.\n";
 
 impl Networks {
+    /// Has those who share networks with a container know it by another name.
+    pub fn rename(&self, container: &str, name: &str) -> Result<()> {
+        if self.endpoints_of(container)?.is_empty() {
+            return Ok(());
+        }
+        let mut open = self.open_ledger()?;
+        let mut networks = Vec::new();
+        for endpoint in open.ledger.endpoints.iter_mut().filter(|e| e.container == container) {
+            // Its own name is the first.
+            if let Some(first) = endpoint.names.first_mut() {
+                name.clone_into(first);
+            }
+            networks.push(endpoint.network.clone());
+        }
+        networks.iter().for_each(|network| open.ledger.owe_names(network));
+        open.save()?;
+        self.tell_names(&mut open)
+    }
+
     /// Tells the members of networks whose names are due, and notes that.
     pub(super) fn tell_names(&self, open: &mut Open) -> Result<()> {
         let due = std::mem::take(&mut open.ledger.names_due);

@@ -45,6 +45,29 @@ fn members_of_a_network_know_one_another_as_long_as_they_run() {
 }
 
 #[test]
+fn a_container_that_is_renamed_is_known_by_its_new_name() {
+    let store = Store::new();
+    store.ok(&["network", "create", "net"]);
+    let run = |name: &str| drop(store.ok(&["run", "-d", "--name", name, "--network", "net", IMAGE, "sleep", "1000"]));
+    run("old");
+    run("other");
+    store.ok(&["rename", "old", "new"]);
+    let renamed = address(&store, "new", "net");
+    for who in ["new", "other"] {
+        assert_eq!((knows(&store, who, "new"), knows(&store, who, "old")), (Some(renamed.clone()), None), "{who}");
+    }
+    run("old");
+    let second = address(&store, "old", "net");
+    assert_ne!(second, renamed);
+    for who in ["new", "old", "other"] {
+        let known = (knows(&store, who, "new"), knows(&store, who, "old"));
+        assert_eq!(known, (Some(renamed.clone()), Some(second.clone())), "{who}");
+    }
+    store.ok(&["rm", "-f", "old", "new", "other"]);
+    store.ok(&["network", "rm", "net"]);
+}
+
+#[test]
 fn hosts_says_what_was_asked_for() {
     let store = Store::new();
     let flags = ["--hostname", "web", "--domainname", "example.org", "--add-host", "db:192.0.2.7"];
