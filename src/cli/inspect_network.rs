@@ -4,6 +4,7 @@ use super::App;
 use super::ports::published;
 use crate::container::connection::networks;
 use crate::container::containers::Container;
+use crate::container::options::NetworkMode;
 use crate::network::bridge::ipv6_is_on;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -53,11 +54,9 @@ pub fn network_settings(app: &App, container: &Container) -> Result<Value> {
         overlay(&mut details, known);
         connected.insert(definition.name, details);
     }
-    if container.record.networks.is_empty() {
-        let mode = container.record.options.network.word();
-        if !mode.starts_with("container:") {
-            connected.insert(mode, endpoint());
-        }
+    let mode = &container.record.options.network;
+    if matches!(mode, NetworkMode::None | NetworkMode::Host) {
+        connected.insert(mode.word(), endpoint());
     }
     Ok(with_default(ports, connected))
 }

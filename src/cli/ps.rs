@@ -6,7 +6,7 @@ use super::{App, output, ports, units};
 use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
-use crate::container::options::MountSource;
+use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
 use crate::image::{Digest, Lookup, Store};
 use crate::network::ledger::{Endpoint, Ledger};
@@ -182,7 +182,7 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> bool {
         && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume)
-        && filters.allows_by("network", |wanted| networks_of(container).split(',').any(|n| n == wanted))
+        && filters.allows_by("network", |wanted| networks_of(container).iter().any(|n| n == wanted))
         && filters.allows_by("publish", |wanted| {
             record.ports_to_publish().iter().any(|p| {
                 is_port(wanted, p.container, p.protocol)
@@ -228,10 +228,12 @@ impl Images {
 }
 
 /// The names of the networks that a container shall be in.
-fn networks_of(container: &Container) -> String {
+fn networks_of(container: &Container) -> Vec<String> {
     let record = &container.record;
-    let names: Vec<&str> = record.networks.iter().map(|a| a.network.as_str()).collect();
-    if names.is_empty() { record.options.network.word() } else { names.join(",") }
+    match record.options.network {
+        NetworkMode::None | NetworkMode::Host => vec![record.options.network.word()],
+        _ => record.networks.iter().map(|a| a.network.clone()).collect(),
+    }
 }
 
 fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
@@ -254,7 +256,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
         "Names": record.name,
         "Labels": labels.join(","),
         "Mounts": mounts.join(","),
-        "Networks": networks_of(c),
+        "Networks": networks_of(c).join(","),
         "LocalVolumes": record.volumes().count().to_string(),
     }))
 }

@@ -6,6 +6,7 @@ use super::protocol::Request;
 use super::record::Record;
 use crate::layout::Root;
 use crate::network::Networks;
+use crate::network::definition::NoSuchNetwork;
 use crate::network::endpoint::{Attachment, Connection, Guest};
 use crate::sys::file::{Lock, LockMode, Ownership};
 use crate::sys::socket::MAX_DESCRIPTORS;
@@ -165,7 +166,17 @@ impl Container {
     pub fn leave_network(&mut self, network: &str) -> Result<()> {
         let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
-        let definition = networks.find(network)?;
+        let asks_for = |a: &Attachment| a.network == network;
+        let definition = match networks.find(network) {
+            // The network went while nobody ran in it.
+            Err(error) if error.is::<NoSuchNetwork>() && self.record.networks.iter().any(asks_for) => {
+                return self.rewrite(|record| {
+                    record.networks.retain(|a| !asks_for(a));
+                    Ok(())
+                });
+            }
+            found => found?,
+        };
         if !self.is_in(&networks, &definition.id) {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }

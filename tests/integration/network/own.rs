@@ -183,6 +183,41 @@ fn a_container_may_be_in_several_networks() {
 }
 
 #[test]
+fn a_container_that_has_left_its_only_network_is_in_none_until_it_is_connected_again() {
+    let store = Store::new();
+    store.ok(&["network", "create", "only"]);
+    store.ok(&["run", "-d", "--name", "lone", "--network", "only", IMAGE, "sleep", "1000"]);
+    let shown = || {
+        let inspected = store.inspect("lone", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}");
+        let listed = store.ok(&["ps", "-a", "-f", "name=lone", "--format", "{{.Networks}}"]);
+        let filtered = store.ok(&["ps", "-a", "-f", "network=only", "--format", "{{.Networks}}"]);
+        assert_eq!((&listed, &filtered), (&inspected, &inspected));
+        inspected
+    };
+    assert_eq!(shown(), "only");
+    store.ok(&["network", "disconnect", "only", "lone"]);
+    assert_eq!(shown(), "");
+    assert_eq!(store.ok(&["exec", "lone", "ls", "/sys/class/net"]), "lo");
+    store.ok(&["network", "connect", "only", "lone"]);
+    assert_eq!(shown(), "only");
+    let gateway = store.inspect("lone", "{{(index .NetworkSettings.Networks \"only\").Gateway}}");
+    store.ok(&["exec", "lone", "ping", "-c", "1", &gateway]);
+    // Its network may go while it does not run.
+    store.ok(&["stop", "-t", "0", "lone"]);
+    store.ok(&["network", "rm", "only"]);
+    assert!(store.run(&["start", "lone"]).err.contains("network only not found"));
+    assert!(store.fails(1, &["network", "disconnect", "other", "lone"]).contains("No such network: other"));
+    store.ok(&["network", "disconnect", "only", "lone"]);
+    assert_eq!(shown(), "");
+    store.ok(&["start", "lone"]);
+    assert_eq!(store.ok(&["exec", "lone", "ls", "/sys/class/net"]), "lo");
+    store.ok(&["network", "connect", "bridge", "lone"]);
+    assert_eq!(store.ok(&["ps", "--format", "{{.Networks}}"]), "bridge");
+    store.ok(&["exec", "lone", "ip", "addr", "show", "eth0"]);
+    store.ok(&["rm", "-f", "lone"]);
+}
+
+#[test]
 fn published_ports_move_with_the_networks_of_a_running_container() {
     let store = Store::new();
     for name in [&["left"][..], &["right"], &["--internal", "inner"]] {
