@@ -221,12 +221,15 @@ const COLUMNS: [(&str, &str); 8] = [
 
 fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["name", "id", "driver", "label", "type", "scope", "dangling"])?;
+    if let Some(bad) = filters.get("type").iter().find(|kind| !["builtin", "custom"].contains(&kind.as_str())) {
+        bail!("invalid filter 'type={bad}'");
+    }
     let format = Format::parse(&args.format, &COLUMNS, &["ID", "Name", "Driver", "Scope"])?;
     let used = used_networks(app)?;
     let dangling = filters.flag("dangling")?;
     let all = networks(&app.root).list()?.into_iter().filter(|d| {
         let kind = if is_predefined(d) { "builtin" } else { "custom" };
-        filters.allows_by("name", |wanted| d.name.contains(wanted))
+        filters.allows_name(&d.name)
             && filters.allows_by("id", |wanted| d.id.starts_with(wanted))
             && filters.allows("driver", &d.driver)
             && filters.allows("scope", "local")

@@ -90,6 +90,15 @@ fn networks_are_made_shown_and_removed_as_dockers() {
     assert!(list.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{list}");
     assert_eq!(store.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nhost\nnone\none");
     assert_eq!(store.ok(&["network", "ls", "-q", "-f", "label=a=c"]), "");
+    for (filter, found) in [
+        ("name=^one$", "one"),
+        ("name=^on$", ""),
+        ("name=o[mn]e", "none\none"),
+        ("type=custom", "one"),
+        ("type=builtin", "bridge\nhost\nnone"),
+    ] {
+        assert_eq!(store.ok(&["network", "ls", "--format", "{{.Name}}", "-f", filter]), found, "{filter}");
+    }
     assert_eq!(
         store.ok(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &id[..10]]),
         "10.219.78.0/24"
@@ -98,6 +107,7 @@ fn networks_are_made_shown_and_removed_as_dockers() {
         let said = store.fails(1, &[&["network"], args].concat());
         assert!(said.contains(words), "{args:?}: {said}");
     };
+    no(&["ls", "-f", "type=bogus"], "invalid filter 'type=bogus'");
     no(&["create", "one"], "network with name one already exists");
     no(&["create", "--subnet", "10.219.78.128/25", "two"], "Pool overlaps with other one on this address space");
     no(&["create", "--subnet", "10.219.79.0/24", "--gateway", "10.1.1.1", "two"], "no matching subnet for gateway");
