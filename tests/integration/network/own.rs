@@ -119,7 +119,10 @@ fn networks_are_made_shown_and_removed_as_dockers() {
     assert_eq!(store.run(&["network", "exists", "two"]).code, 1);
     store.ok(&["run", "-d", "--name", "in-one", "--network", "one", IMAGE, "sleep", "1000"]);
     no(&["rm", "one"], "has active endpoints");
-    assert_eq!(store.ok(&["ps", "-q", "-f", "network=one"]).len(), 12);
+    for network in ["one", &id, &id[..8]] {
+        assert_eq!(store.ok(&["ps", "-q", "-f", &format!("network={network}")]).len(), 12, "{network}");
+    }
+    assert_eq!(store.ok(&["ps", "-q", "-f", "network=on"]), "");
     let member =
         store.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}", "one"]);
     assert_eq!(member, "in-one 10.219.78.2/24");
