@@ -110,11 +110,16 @@ fn lines(ledger: &Ledger, container: &str) -> String {
         addresses(endpoint).for_each(|a| line(a, &endpoint.own_names));
     }
     for endpoint in &mine {
-        if !ledger.bridges.get(&endpoint.network).is_some_and(|b| b.named) {
-            continue;
-        }
-        for member in ledger.endpoints.iter().filter(|e| e.network == endpoint.network) {
-            addresses(member).for_each(|a| line(a, &member.names));
+        let Some(bridge) = ledger.bridges.get(&endpoint.network).filter(|b| b.named) else { continue };
+        let members = || ledger.endpoints.iter().filter(|e| e.network == endpoint.network);
+        members().for_each(|member| addresses(member).for_each(|a| line(a, &member.names)));
+        // After the others: what a container is called comes before what another one calls itself. And apart: there are
+        // readers that know lines up to 512 bytes only.
+        for member in members() {
+            let host = member.own_names.last().filter(|name| !member.names.contains(name));
+            let full = member.names.iter().chain(host).map(|name| format!("{name}.{}", bridge.network));
+            let more: Vec<String> = host.cloned().into_iter().chain(full).collect();
+            addresses(member).for_each(|a| line(a, &more));
         }
     }
     for endpoint in &mine {

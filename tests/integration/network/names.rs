@@ -13,16 +13,24 @@ fn knows(store: &Store, who: &str, name: &str) -> Option<String> {
 fn members_of_a_network_know_one_another_as_long_as_they_run() {
     let store = Store::new();
     store.ok(&["network", "create", "net"]);
-    store.ok(&["run", "-d", "--name", "one", "--network", "net", "--network-alias", "uno", IMAGE, "sleep", "1000"]);
+    let flags = ["--network", "net", "--network-alias", "uno", "--hostname", "first", "--domainname", "example.org"];
+    store.ok(&[&["run", "-d", "--name", "one"], &flags[..], &[IMAGE, "sleep", "1000"]].concat());
     store.ok(&["run", "-d", "--name", "two", "--network", "net", IMAGE, "sleep", "1000"]);
     store.ok(&["run", "-d", "--name", "stranger", IMAGE, "sleep", "1000"]);
     let id = store.inspect("one", "{{.Id}}")[..12].to_owned();
-    for name in ["one", "uno", id.as_str()] {
+    for name in ["one", "uno", "first", id.as_str(), "one.net", "uno.net", "first.net"] {
         assert_eq!(knows(&store, "two", name), Some(address(&store, "one", "net")), "{name}");
         store.ok(&["exec", "two", "ping", "-c", "1", name]);
     }
     assert_eq!(knows(&store, "one", "two"), Some(address(&store, "two", "net")));
     assert_eq!((knows(&store, "stranger", "two"), knows(&store, "one", "stranger")), (None, None));
+    // A host name does not hide another's name.
+    store.ok(&["run", "-d", "--name", "sly", "--hostname", "late", "--network", "net", IMAGE, "sleep", "1000"]);
+    assert_eq!(knows(&store, "two", "late"), Some(address(&store, "sly", "net")));
+    store.ok(&["run", "-d", "--name", "late", "--network", "net", IMAGE, "sleep", "1000"]);
+    assert_eq!(knows(&store, "two", "late"), Some(address(&store, "late", "net")));
+    store.ok(&["rm", "-f", "late", "sly"]);
+    assert_eq!((knows(&store, "stranger", "two.net"), knows(&store, "two", "one.bridge")), (None, None));
     // What a container writes there itself stays.
     store.ok(&["exec", "one", "sh", "-c", "echo 192.0.2.9 mine >> /etc/hosts"]);
     store.ok(&["network", "connect", "--alias", "fremd", "net", "stranger"]);
