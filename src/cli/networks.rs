@@ -227,7 +227,9 @@ fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let format = Format::parse(&args.format, &COLUMNS, &["ID", "Name", "Driver", "Scope"])?;
     let used = used_networks(app)?;
     let dangling = filters.flag("dangling")?;
-    let all = networks(&app.root).list()?.into_iter().filter(|d| {
+    let networks = networks(&app.root);
+    let ledger = networks.ledger()?;
+    let all = networks.list()?.into_iter().filter(|d| {
         let kind = if is_predefined(d) { "builtin" } else { "custom" };
         filters.allows_name(&d.name)
             && filters.allows_by("id", |wanted| d.id.starts_with(wanted))
@@ -245,7 +247,7 @@ fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let row = |d: Definition| {
         let labels: Vec<String> = d.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         json!({
-            "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": d.ipv6.to_string(),
+            "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": networks.range_v6(&d, &ledger).is_some().to_string(),
             "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created,
         })
     };
@@ -299,8 +301,8 @@ pub(super) fn document_of(app: &App, name: &str) -> Result<Value> {
 }
 
 fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {
-    let bridge = ledger.bridges.get(&definition.id);
-    let (v4, v6) = (bridge.map(|b| b.v4).or(definition.v4), bridge.and_then(|b| b.v6).or(definition.v6));
+    let networks = networks(&app.root);
+    let (v4, v6) = (networks.range_v4(definition, ledger), networks.range_v6(definition, ledger));
     let range = |subnet: String, gateway: String, pool: Option<String>| {
         let mut range = json!({ "Subnet": subnet, "Gateway": gateway });
         if let Some(pool) = pool {
@@ -327,8 +329,10 @@ fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {
         containers.insert(endpoint.container.clone(), one);
     }
     let mut options: BTreeMap<String, String> = definition.options.clone();
-    if let Some(bridge) = bridge {
-        options.insert("com.docker.network.bridge.name".into(), bridge.interface.clone());
+    if definition.driver == "bridge" {
+        let bridge = ledger.bridges.get(&definition.id).map(|bridge| bridge.interface.clone());
+        let name = bridge.unwrap_or_else(|| networks.interface_of(definition));
+        options.insert("com.docker.network.bridge.name".into(), name);
     }
     json!({
         "Name": definition.name,

@@ -111,10 +111,7 @@ impl Networks {
                 (None, Some(v4)) => v4,
                 (None, None) => self.free_subnet(&others)?,
             };
-            let v6 = match ipv6_is_on() && definition.ipv6 {
-                true => Some(definition.v6.unwrap_or_else(|| self.own_v6(definition))),
-                false => None,
-            };
+            let v6 = self.next_v6(definition);
             let bridge = Bridge {
                 network: definition.name.clone(),
                 interface: interface.clone(),
@@ -148,7 +145,28 @@ impl Networks {
         bail!("no subnet is free for the network {}", definition.name)
     }
 
-    fn interface_of(&self, definition: &Definition) -> String {
+    /// The IPv4 addresses of a network, or those that it gets if its bridge is made now: until then the subnet may become
+    /// somebody else's, if nobody has chosen it.
+    pub fn range_v4(&self, definition: &Definition, ledger: &Ledger) -> Option<Range<Ipv4Net, Ipv4Addr>> {
+        match ledger.bridges.get(&definition.id) {
+            Some(bridge) => Some(bridge.v4),
+            None if definition.driver != "bridge" => None,
+            None => definition.v4.or_else(|| self.free_subnet(&self.list().ok()?).ok()),
+        }
+    }
+
+    /// Its IPv6 addresses, likewise; none where the host has none.
+    pub fn range_v6(&self, definition: &Definition, ledger: &Ledger) -> Option<Range<Ipv6Net, Ipv6Addr>> {
+        ledger.bridges.get(&definition.id).map_or_else(|| self.next_v6(definition), |bridge| bridge.v6)
+    }
+
+    fn next_v6(&self, definition: &Definition) -> Option<Range<Ipv6Net, Ipv6Addr>> {
+        let has_it = definition.ipv6 && ipv6_is_on();
+        has_it.then(|| definition.v6.unwrap_or_else(|| self.own_v6(definition)))
+    }
+
+    /// What a network's bridge is called.
+    pub fn interface_of(&self, definition: &Definition) -> String {
         match Options::read(&definition.options).ok().and_then(|options| options.bridge) {
             Some(name) => name,
             None if definition.name == DEFAULT => self.tag(),

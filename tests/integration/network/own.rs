@@ -3,10 +3,27 @@
 use super::host::{address, ask, is_address, port_of, serve};
 use crate::support::{IMAGE, Store, eventually};
 
+fn has_bridge(store: &Store) -> bool {
+    std::path::Path::new("/sys/class/net").join(minirun::network::tag(&store.root())).exists()
+}
+
 #[test]
 fn the_default_network_is_a_bridge_with_addresses_of_both_families() {
     let store = Store::new();
+    let template = "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{end}}{{.EnableIPv6}} \
+                    {{index .Options \"com.docker.network.bridge.name\"}}";
+    let shown = || store.ok(&["network", "inspect", "-f", template, "bridge"]);
+    let before = shown();
+    assert!(!has_bridge(&store), "looking makes no bridge");
     let text = store.ok(&["run", "--rm", IMAGE, "sh", "-c", "ip addr; ip route; ip -6 route"]);
+    assert!(has_bridge(&store));
+    assert_eq!(before, shown(), "what was told beforehand has come");
+    assert!(before.ends_with(&format!(" true {}", minirun::network::tag(&store.root()))), "{before}");
+    for name in ["bridge", "host"] {
+        let inspected = store.ok(&["network", "inspect", "-f", "{{.EnableIPv6}}", name]);
+        let listed = store.ok(&["network", "ls", "-f", &format!("name={name}"), "--format", "{{.IPv6}}"]);
+        assert_eq!(inspected, listed, "{name}");
+    }
     assert!(text.contains("eth0@") && text.contains("inet 10.2") && text.contains("inet6 fd"), "{text}");
     assert!(text.contains("default via 10.2") && text.contains("default via fd"), "{text}");
     // All of it is there before the program runs.
