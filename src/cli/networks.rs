@@ -2,6 +2,7 @@
 
 use super::confirm::confirm;
 use super::filter::Filters;
+use super::image_list::until;
 use super::template::Format;
 use super::{App, environment, inspect, output};
 use crate::container::connection::networks;
@@ -9,9 +10,10 @@ use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
 use crate::network::endpoint::Attachment;
 use crate::network::ledger::Ledger;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +47,9 @@ pub struct CreateArgs {
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     attachable: bool,
+    /// Give this address to no container that does not ask for another (name=address)
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    aux_address: Vec<String>,
     /// The kind of network: only bridge
     #[arg(short, long, default_value = "bridge")]
     driver: String,
@@ -57,6 +62,9 @@ pub struct CreateArgs {
     /// Give containers addresses of this part of the subnet
     #[arg(long)]
     ip_range: Vec<IpNet>,
+    /// Where addresses come from: only default
+    #[arg(long, hide = true, default_value = "default")]
+    ipam_driver: String,
     /// IPv6 addresses too
     #[arg(long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true)]
@@ -67,6 +75,9 @@ pub struct CreateArgs {
     /// Set an option of the driver (mtu=1400, com.docker.network.bridge.name=…)
     #[arg(short, long)]
     opt: Vec<String>,
+    /// Where it is known: only local
+    #[arg(long, hide = true, default_value = "local")]
+    scope: String,
     /// Its addresses, such as 10.1.2.0/24
     #[arg(long)]
     subnet: Vec<IpNet>,
@@ -119,7 +130,7 @@ pub struct RemoveArgs {
 /// `network prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Only some (label=…)
+    /// Only some (until=24h, label=…)
     #[arg(long)]
     filter: Vec<String>,
     /// Do not ask
@@ -189,6 +200,15 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
     if args.driver != "bridge" {
         bail!("plugin \"{}\" not found: this version knows the driver bridge", args.driver);
     }
+    if args.ipam_driver != "default" {
+        bail!(
+            "could not resolve driver {:?} in ipam registry: this version knows the driver default",
+            args.ipam_driver
+        );
+    }
+    if args.scope != "local" {
+        bail!("networks of the scope {:?} are not supported: this version knows the scope local", args.scope);
+    }
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (text.clone(), String::new()),
@@ -197,6 +217,7 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
         subnets: args.subnet.clone(),
         gateways: args.gateway.clone(),
         ranges: args.ip_range.clone(),
+        reserved: args.aux_address.iter().map(|text| reserved(text)).collect::<Result<_>>()?,
         internal: args.internal,
         ipv6: args.ipv6,
         labels: environment::labels(&args.label, &[])?,
@@ -206,6 +227,13 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
     made.tell(&app.root, "create", None);
     output::line(&made.id)?;
     Ok(0)
+}
+
+/// `--aux-address`.
+fn reserved(text: &str) -> Result<(String, IpAddr)> {
+    let (name, address) =
+        text.split_once('=').with_context(|| format!("invalid aux-address {text:?}: name=address"))?;
+    Ok((name.to_owned(), address.parse().with_context(|| format!("invalid aux-address {text:?}"))?))
 }
 
 const COLUMNS: [(&str, &str); 8] = [
@@ -303,16 +331,22 @@ pub(super) fn document_of(app: &App, name: &str) -> Result<Value> {
 fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {
     let networks = networks(&app.root);
     let (v4, v6) = (networks.range_v4(definition, ledger), networks.range_v6(definition, ledger));
-    let range = |subnet: String, gateway: String, pool: Option<String>| {
-        let mut range = json!({ "Subnet": subnet, "Gateway": gateway });
+    let range = |subnet: IpNet, gateway: String, pool: Option<String>| {
+        let mut range = json!({ "Subnet": subnet.to_string(), "Gateway": gateway });
+        let reserved = definition.reserved.iter().filter(|(_, address)| subnet.contains(*address));
+        let reserved: Map<String, Value> =
+            reserved.map(|(n, address)| (n.clone(), address.to_string().into())).collect();
+        if !reserved.is_empty() {
+            range["AuxiliaryAddresses"] = reserved.into();
+        }
         if let Some(pool) = pool {
             range["IPRange"] = pool.into();
         }
         range
     };
     let mut ranges = Vec::new();
-    ranges.extend(v4.map(|r| range(r.subnet.to_string(), r.gateway.to_string(), r.pool.map(|p| p.to_string()))));
-    ranges.extend(v6.map(|r| range(r.subnet.to_string(), r.gateway.to_string(), None)));
+    ranges.extend(v4.map(|r| range(r.subnet.into(), r.gateway.to_string(), r.pool.map(|p| p.to_string()))));
+    ranges.extend(v6.map(|r| range(r.subnet.into(), r.gateway.to_string(), None)));
     let mut containers = Map::new();
     let all = Containers::open(&app.root);
     for endpoint in ledger.endpoints.iter().filter(|e| e.network == definition.id) {
@@ -372,21 +406,31 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 }
 
 fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
-    let filters = Filters::parse(&args.filter, &["label", "label!"])?;
+    let filters = Filters::parse(&args.filter, &["until", "label", "label!"])?;
+    let fits = by(&filters)?;
     if args.force || confirm("This will remove all custom networks not used by at least one container.")? {
-        output::print(&told(&take(app, &filters)?))?;
+        output::print(&told(&take(app, &fits)?))?;
     }
     Ok(0)
 }
 
+/// Whether a network fits the filters of a prune.
+pub fn by(filters: &Filters) -> Result<impl Fn(&Definition) -> bool + use<'_>> {
+    let moments = filters.get("until").iter().map(|text| until(text)).collect::<Result<Vec<Timestamp>>>()?;
+    Ok(move |definition: &Definition| {
+        let made: Option<Timestamp> = definition.created.parse().ok();
+        moments.iter().all(|moment| made.is_none_or(|made| made < *moment)) && filters.allows_labels(&definition.labels)
+    })
+}
+
 /// Removes the networks that no container is in, running or not, and returns their names.
-pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
+pub fn take(app: &App, fits: &dyn Fn(&Definition) -> bool) -> Result<Vec<String>> {
     let used = used_networks(app)?;
     let networks = networks(&app.root);
     let mut gone = Vec::new();
     for definition in networks.list()? {
         let is_used = is_predefined(&definition) || used.contains_key(&definition.name);
-        if is_used || !filters.allows_labels(&definition.labels) {
+        if is_used || !fits(&definition) {
             continue;
         }
         match networks.remove(&definition.name) {

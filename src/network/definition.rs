@@ -46,6 +46,9 @@ pub struct Definition {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver, as given.
     pub options: BTreeMap<String, String>,
+    /// Addresses that no container is given, by what the user calls their owners.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, IpAddr>,
 }
 
 impl Definition {
@@ -78,6 +81,8 @@ pub struct Wishes {
     pub gateways: Vec<IpAddr>,
     /// `--ip-range`.
     pub ranges: Vec<IpNet>,
+    /// `--aux-address`, by name.
+    pub reserved: BTreeMap<String, IpAddr>,
     /// `--internal`.
     pub internal: bool,
     /// Not with `--ipv6=false`.
@@ -116,6 +121,7 @@ impl Networks {
             mtu: 0,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         };
         [fixed(DEFAULT, "bridge"), fixed("host", "host"), fixed("none", "null")]
     }
@@ -191,6 +197,7 @@ impl Networks {
             mtu: options.mtu,
             labels: wishes.labels.clone(),
             options: wishes.options.clone(),
+            reserved: wishes.reserved.clone(),
         };
         if let Some(bridge) = &options.bridge {
             self.refuse_foreign(bridge, &others)?;
@@ -289,6 +296,9 @@ fn ranges(definition: &mut Definition, wishes: &Wishes) -> Result<()> {
     let fits = |a: &IpAddr| wishes.subnets.iter().any(|s| s.contains(a));
     if let Some(stray) = wishes.gateways.iter().find(|g| !fits(g)) {
         bail!("no matching subnet for gateway {stray}");
+    }
+    if let Some(stray) = wishes.reserved.values().find(|r| !fits(r)) {
+        bail!("no matching subnet for aux-address {stray}");
     }
     if let Some(stray) = wishes.ranges.iter().find(|r| !wishes.subnets.iter().any(|s| s.contains(*r))) {
         bail!("no matching subnet for range {stray}");

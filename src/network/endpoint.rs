@@ -249,16 +249,16 @@ impl Networks {
         if self.owner_is_dead(attachment, &definition.id, ledger) {
             self.forget_dead(ledger)?;
         }
-        let v4 = match self.address(attachment, &definition.id, ledger) {
+        let v4 = match self.address(attachment, definition, ledger) {
             Err(_) if attachment.ip.is_none() => {
                 // Containers that have ended without anybody's clean-up still have theirs.
                 self.forget_dead(ledger)?;
-                self.address(attachment, &definition.id, ledger)
+                self.address(attachment, definition, ledger)
             }
             other => other,
         }?;
         let bridge = ledger.bridges.get(&definition.id).context("a network without a bridge")?;
-        let v6 = address_v6(attachment, bridge, v4, &definition.id, ledger)?;
+        let v6 = address_v6(attachment, bridge, v4, definition, ledger)?;
         let is_used = |name: &String| ledger.endpoints.iter().any(|e| e.container == guest.id && e.interface == *name);
         let interface = (0..).map(|n| format!("{}{n}", bridge.prefix)).find(|name| !is_used(name)).unwrap_or_default();
         let mut own = vec![guest.name.to_owned(), guest.id.get(..12).unwrap_or(guest.id).to_owned()];
@@ -287,9 +287,12 @@ impl Networks {
         ledger.endpoints.iter().filter(is_wanted).any(|owner| !(self.alive)(&self.root, &owner.container))
     }
 
-    fn address(&self, attachment: &Attachment, network: &str, ledger: &mut Ledger) -> Result<Ipv4Addr> {
-        let taken: std::collections::BTreeSet<Ipv4Addr> =
+    fn address(&self, attachment: &Attachment, definition: &Definition, ledger: &mut Ledger) -> Result<Ipv4Addr> {
+        let network = definition.id.as_str();
+        let mut taken: std::collections::BTreeSet<Ipv4Addr> =
             ledger.endpoints.iter().filter(|e| e.network == network).map(|e| e.v4).collect();
+        taken
+            .extend(definition.reserved.values().filter_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None }));
         let bridge = ledger.bridges.get_mut(network).context("a network without a bridge")?;
         let subnet = bridge.v4.subnet;
         if let Some(wanted) = attachment.ip {
@@ -408,7 +411,7 @@ fn address_v6(
     attachment: &Attachment,
     bridge: &Bridge,
     v4: Ipv4Addr,
-    network: &str,
+    definition: &Definition,
     ledger: &Ledger,
 ) -> Result<Option<Ipv6Addr>> {
     let Some(range) = bridge.v6 else {
@@ -417,8 +420,11 @@ fn address_v6(
             None => Ok(None),
         };
     };
-    let taken =
-        |a: Ipv6Addr| a == range.gateway || ledger.endpoints.iter().any(|e| e.network == network && e.v6 == Some(a));
+    let taken = |a: Ipv6Addr| {
+        a == range.gateway
+            || definition.reserved.values().any(|reserved| *reserved == IpAddr::from(a))
+            || ledger.endpoints.iter().any(|e| e.network == definition.id && e.v6 == Some(a))
+    };
     if let Some(wanted) = attachment.ip6 {
         if !range.subnet.contains(&wanted) {
             bail!("Invalid address {wanted}: It does not belong to any of this network's subnets");

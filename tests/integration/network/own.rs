@@ -68,6 +68,41 @@ fn addresses_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn reserved_addresses_are_given_to_nobody() {
+    let store = Store::new();
+    let subnets = ["--subnet", "10.219.79.0/29", "--subnet", "fd77:79::/64"];
+    let reserved =
+        ["--aux-address", "router=10.219.79.2", "--aux-address", "b=10.219.79.4", "--aux-address", "c=fd77:79::3"];
+    let more = ["--ipam-driver", "default", "--scope", "local", "mine"];
+    store.ok(&[&["network", "create"], &subnets[..], &reserved, &more].concat());
+    let template = "{{range .IPAM.Config}}{{.AuxiliaryAddresses}} {{end}}";
+    let shown = store.ok(&["network", "inspect", "-f", template, "mine"]);
+    assert_eq!(shown.trim_end(), "map[b:10.219.79.4 router:10.219.79.2] map[c:fd77:79::3]");
+    for (name, v4) in [("first", "10.219.79.3"), ("second", "10.219.79.5")] {
+        store.ok(&["run", "-d", "--name", name, "--network", "mine", IMAGE, "sleep", "1000"]);
+        assert_eq!(address(&store, name, "mine"), v4);
+        let v6 = store.inspect(name, "{{(index .NetworkSettings.Networks \"mine\").GlobalIPv6Address}}");
+        assert!(v6 != "fd77:79::3" && v6.starts_with("fd77:79::"), "{v6}");
+    }
+    let asks = ["run", "--rm", "--network", "mine", "--ip", "10.219.79.2", IMAGE, "true"];
+    assert!(store.fails(125, &asks).contains("Address already in use"));
+    store.ok(&["rm", "-f", "first", "second"]);
+    store.ok(&["network", "rm", "mine"]);
+    for (flags, words) in [
+        (
+            &["--aux-address", "r=10.1.1.1", "--subnet", "10.219.79.0/29"][..],
+            "no matching subnet for aux-address 10.1.1.1",
+        ),
+        (&["--aux-address", "10.1.1.1"], "invalid aux-address"),
+        (&["--ipam-driver", "dhcp"], "ipam registry"),
+        (&["--scope", "swarm"], "scope"),
+    ] {
+        let said = store.fails(1, &[&["network", "create"], flags, &["other"]].concat());
+        assert!(said.contains(words), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn an_internal_network_has_no_way_out_and_others_none_to_one_another() {
     let store = Store::new();
     for name in [&["--internal", "inner"][..], &["left"], &["right"]] {
@@ -145,7 +180,11 @@ fn networks_are_made_shown_and_removed_as_dockers() {
     assert_eq!(member, "in-one 10.219.78.2/24");
     no(&["connect", "one", "in-one"], "already exists in network one");
     store.ok(&["network", "create", "unused"]);
-    assert_eq!(store.ok(&["network", "prune", "-f"]), "Deleted Networks:\nunused\n");
+    for prune in ["network", "system"] {
+        let told = store.ok(&[prune, "prune", "-f", "--filter", "until=1h"]);
+        assert!(!told.contains("unused"), "{prune}: {told}");
+    }
+    assert_eq!(store.ok(&["network", "prune", "-f", "--filter", "until=0s"]), "Deleted Networks:\nunused\n");
     store.ok(&["rm", "-f", "in-one"]);
     store.ok(&["network", "rm", "one"]);
     let words = store.fails(125, &["run", "--rm", "--network", "one", IMAGE, "true"]);
