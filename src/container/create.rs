@@ -4,7 +4,7 @@ use super::containers::{Container, Containers};
 use super::names;
 use super::options::{MountSource, NetworkMode, RunOptions};
 use super::record::{Record, VERSION};
-use super::sharing;
+use super::sharing::{self, Sharing};
 use super::state::now;
 use super::volumes;
 use crate::image::Store;
@@ -77,12 +77,17 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     Ok(container)
 }
 
-/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id.
+/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id. In the
+/// host's network a container has the host's name unless it was given one.
 fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
     if let NetworkMode::Container(name) = &options.network {
         let owner = Containers::open(root).find(name)?.record;
         options.hostname = Some(owner.hostname());
         options.network = NetworkMode::Container(owner.id);
+    }
+    if options.network == NetworkMode::Host && !matches!(options.uts, Sharing::Container(_)) {
+        let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        options.hostname.get_or_insert_with(own);
     }
     for attachment in Record::asked_networks(&options) {
         super::connection::networks(root).check(&attachment)?;

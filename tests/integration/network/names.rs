@@ -94,6 +94,22 @@ fn hosts_says_what_was_asked_for() {
 }
 
 #[test]
+fn in_the_hosts_network_a_container_has_the_hosts_name_unless_it_is_given_one() {
+    let store = Store::new();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end().to_owned();
+    let script = "hostname; cat /etc/hostname; echo $HOSTNAME";
+    let named = |flags: &[&str], name: &str| {
+        store.ok(&[&["run", "--name", "one", "--network", "host"], flags, &[IMAGE, "sh", "-c", script]].concat());
+        assert_eq!(store.ok(&["logs", "one"]), format!("{name}\n{name}\n{name}"));
+        assert_eq!(store.inspect("one", "{{.Config.Hostname}}"), name);
+        store.ok(&["rm", "one"]);
+    };
+    named(&[], &host);
+    named(&["--uts", "host"], &host);
+    named(&["--hostname", "other"], "other");
+}
+
+#[test]
 fn the_resolver_is_the_hosts_or_the_users() {
     let store = Store::new();
     let host = std::fs::read_to_string("/etc/resolv.conf").unwrap();
