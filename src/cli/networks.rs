@@ -3,6 +3,7 @@
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::image_list::until;
+use super::network_options::link;
 use super::template::Format;
 use super::{App, environment, inspect, output};
 use crate::container::connection::networks;
@@ -150,6 +151,9 @@ pub struct ConnectArgs {
     /// IPv6 address
     #[arg(long)]
     ip6: Option<Ipv6Addr>,
+    /// Have it know a container there by another name (NAME[:ALIAS])
+    #[arg(long)]
+    link: Vec<String>,
     /// Name or id
     network: String,
     /// Name or id
@@ -460,6 +464,7 @@ fn connect(app: &App, args: &ConnectArgs) -> Result<u8> {
         ip6: args.ip6,
         mac: None,
         aliases: args.alias.clone(),
+        links: args.link.iter().map(|text| link(text)).collect::<Result<_>>()?,
     };
     Containers::open(&app.root).find(&args.container)?.join_network(attachment)?;
     Ok(0)

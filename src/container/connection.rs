@@ -1,13 +1,13 @@
 //! A container's way to its networks.
 
-use super::containers::{Container, Containers};
+use super::containers::{Container, Containers, NoSuchContainer};
 use super::options::NetworkMode;
 use super::protocol::Request;
 use super::record::Record;
 use crate::layout::Root;
-use crate::network::Networks;
 use crate::network::definition::NoSuchNetwork;
 use crate::network::endpoint::{Attachment, Connection, Guest};
+use crate::network::{DEFAULT, Networks};
 use crate::sys::file::{Lock, LockMode, Ownership};
 use crate::sys::socket::MAX_DESCRIPTORS;
 use anyhow::{Context, Result, bail};
@@ -141,7 +141,8 @@ impl Container {
         if self.is_in(&networks, &definition.id) {
             bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
         }
-        let attachment = Attachment { network: definition.name.clone(), ..attachment };
+        let mut attachment = Attachment { network: definition.name.clone(), ..attachment };
+        settle_links(&self.root, &mut attachment)?;
         if let Some(init) = self.snapshot()?.init() {
             let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
             let guest = guest(&self.record, &names, &ports);
@@ -232,6 +233,21 @@ impl Container {
     fn is_in(&self, networks: &Networks, id: &str) -> bool {
         self.record.networks.iter().any(|a| networks.find(&a.network).is_ok_and(|d| d.id == id))
     }
+}
+
+/// Has links name containers by their ids. In users' networks a container may come later.
+///
+/// # Errors
+/// One that is not there.
+pub(super) fn settle_links(root: &Root, attachment: &mut Attachment) -> Result<()> {
+    for link in &mut attachment.links {
+        match Containers::open(root).find(&link.container) {
+            Ok(found) => link.container = found.record.id,
+            Err(error) if error.is::<NoSuchContainer>() && attachment.network != DEFAULT => {}
+            Err(error) => return Err(error).with_context(|| format!("could not get container for {}", link.container)),
+        }
+    }
+    Ok(())
 }
 
 fn guest<'a>(record: &'a Record, names: &'a Names, ports: &'a [crate::network::ports::Publish]) -> Guest<'a> {

@@ -1,5 +1,6 @@
 //! Making a container: everything but starting it.
 
+use super::connection::{networks, settle_links};
 use super::containers::{Container, Containers};
 use super::names;
 use super::options::{MountSource, NetworkMode, RunOptions};
@@ -10,6 +11,7 @@ use super::volumes;
 use crate::image::Store;
 use crate::image::union::Union;
 use crate::layout::{Root, mkdir_all};
+use crate::network::endpoint::Attachment;
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
 use crate::sys::random;
@@ -41,7 +43,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
     let options = settle_network(root, options)?;
-    let networks = Record::asked_networks(&options);
+    let asked = Record::asked_networks(&options);
     let decided = volumes::decide(root, &found, &options)?;
     let mut record = Record {
         version: VERSION,
@@ -52,7 +54,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
         base: found.config.clone(),
         options,
         mounts: decided.mounts.clone(),
-        networks,
+        networks: asked,
         id,
     };
     if record.command_line().is_empty() {
@@ -90,7 +92,13 @@ fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
         options.hostname.get_or_insert_with(own);
     }
     for attachment in Record::asked_networks(&options) {
-        super::connection::networks(root).check(&attachment)?;
+        networks(root).check(&attachment)?;
+    }
+    if !options.endpoint.links.is_empty() {
+        let network = options.network.word();
+        let mut first = Attachment { network, ..options.endpoint };
+        settle_links(root, &mut first)?;
+        options.endpoint = Attachment { network: String::new(), ..first };
     }
     Ok(options)
 }

@@ -27,6 +27,17 @@ pub struct Attachment {
     pub mac: Option<String>,
     /// `--network-alias`.
     pub aliases: Vec<String>,
+    /// `--link`.
+    pub links: Vec<Link>,
+}
+
+/// What a container calls another one that it shares a network with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The other's id, or its name if it was not there yet.
+    pub container: String,
+    /// What it is called.
+    pub alias: String,
 }
 
 /// A container as the networks see it.
@@ -273,6 +284,7 @@ impl Networks {
             names: own,
             own_names: guest.own_names.to_vec(),
             host_names: Vec::new(),
+            links: attachment.links.clone(),
             hosts: guest.hosts.map(Path::to_owned),
             ports: Vec::new(),
         })

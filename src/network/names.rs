@@ -123,6 +123,18 @@ fn lines(ledger: &Ledger, container: &str) -> String {
         }
     }
     for endpoint in &mine {
+        for link in &endpoint.links {
+            let is_meant = |e: &&Endpoint| e.container == link.container || e.names.contains(&link.container);
+            let Some(member) = ledger.endpoints.iter().filter(|e| e.network == endpoint.network).find(is_meant) else {
+                continue;
+            };
+            let mut names = vec![link.alias.clone()];
+            // Its name and its short id, by which the members of users' networks are known anyway.
+            names.extend(member.names.iter().take(2).filter(|name| **name != link.alias).cloned());
+            addresses(member).for_each(|a| line(a, &names));
+        }
+    }
+    for endpoint in &mine {
         if let Some(bridge) = ledger.bridges.get(&endpoint.network) {
             line(bridge.v4.gateway.into(), &endpoint.host_names);
         }

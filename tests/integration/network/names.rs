@@ -76,6 +76,59 @@ fn a_container_that_is_renamed_is_known_by_its_new_name() {
 }
 
 #[test]
+fn linked_containers_are_known_by_their_aliases() {
+    let store = Store::new();
+    store.ok(&["network", "create", "net"]);
+    let sleep = |flags: &[&str]| drop(store.ok(&[&["run", "-d"], flags, &[IMAGE, "sleep", "1000"]].concat()));
+    sleep(&["--name", "db"]);
+    sleep(&["--name", "web", "--link", "db:store", "--link", "db"]);
+    let known = |who: &str, network: &str| {
+        let place = Some(address(&store, "db", network));
+        for name in ["store", "db", &store.inspect("db", "{{.Id}}")[..12]] {
+            assert_eq!(knows(&store, who, name), place, "{name}");
+        }
+    };
+    known("web", "bridge");
+    store.ok(&["exec", "web", "ping", "-c", "1", "store"]);
+    assert_eq!((knows(&store, "db", "web"), knows(&store, "db", "store")), (None, None));
+    // It is found where it is, also when it is elsewhere, or has another name.
+    let before = address(&store, "db", "bridge");
+    store.ok(&["stop", "-t", "0", "db"]);
+    assert_eq!((knows(&store, "web", "store"), knows(&store, "web", "db")), (None, None));
+    sleep(&["--name", "between"]);
+    store.ok(&["start", "db"]);
+    assert_ne!(address(&store, "db", "bridge"), before);
+    known("web", "bridge");
+    store.ok(&["rename", "db", "other"]);
+    let renamed = (knows(&store, "web", "store"), knows(&store, "web", "other"));
+    assert_eq!(renamed, (Some(address(&store, "other", "bridge")), Some(address(&store, "other", "bridge"))));
+    store.ok(&["rename", "other", "db"]);
+    let id = store.inspect("db", "{{.Id}}");
+    let shown = store.inspect("web", "{{.NetworkSettings.Networks.bridge.Links}}");
+    assert_eq!(shown, format!("[{id}:store {id}:db]"));
+    // In networks of users, also before the other one is there.
+    store.ok(&["network", "connect", "net", "db"]);
+    sleep(&["--name", "web2", "--network", "net", "--link", "db:store", "--link", "late:soon"]);
+    known("web2", "net");
+    sleep(&["--name", "late", "--network", "net"]);
+    assert_eq!(knows(&store, "web2", "soon"), Some(address(&store, "late", "net")));
+    sleep(&["--name", "web3"]);
+    store.ok(&["network", "connect", "--link", "db:store", "net", "web3"]);
+    known("web3", "net");
+    store.ok(&["rm", "-f", "web", "web2", "web3", "db", "late", "between"]);
+    store.ok(&["network", "rm", "net"]);
+    for (flags, words) in [
+        (&["--link", "nosuch:x"][..], "could not get container for nosuch"),
+        (&["--link", "a:b c"], "bad format for links: a:b c"),
+        (&["--link", ":x"], "bad format for links: :x"),
+        (&["--link", "web", "--network", "host"], "conflicting options: links and the network mode host"),
+    ] {
+        let said = store.fails(125, &[&["run", "--rm"], flags, &[IMAGE, "true"]].concat());
+        assert!(said.contains(words), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn hosts_says_what_was_asked_for() {
     let store = Store::new();
     let flags = ["--hostname", "web", "--domainname", "example.org", "--add-host", "db:192.0.2.7"];
