@@ -155,13 +155,10 @@ impl Networks {
         self.strike_off(guest.id, &mut open.ledger)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         let mut places = Vec::new();
-        for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
+        for (attachment, definition) in wanted.iter().zip(&definitions) {
             let realized = self.realize(definition, &mut open)?;
             connection.warnings.extend(realized.warning);
-            let mut endpoint = self.endpoint(guest, attachment, definition, &mut open.ledger)?;
-            if number == 0 {
-                endpoint.host_names = guest.host_names.to_vec();
-            }
+            let endpoint = self.endpoint(guest, attachment, definition, &mut open.ledger)?;
             let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
             open.ledger.endpoints.push(endpoint.clone());
             places.push(Place { bridge, index: realized.index, endpoint });
@@ -270,6 +267,7 @@ impl Networks {
         }?;
         let bridge = ledger.bridges.get(&definition.id).context("a network without a bridge")?;
         let v6 = address_v6(attachment, bridge, v4, definition, ledger)?;
+        let is_first = !ledger.endpoints.iter().any(|e| e.container == guest.id);
         let is_used = |name: &String| ledger.endpoints.iter().any(|e| e.container == guest.id && e.interface == *name);
         let interface = (0..).map(|n| format!("{}{n}", bridge.prefix)).find(|name| !is_used(name)).unwrap_or_default();
         let mut own = vec![guest.name.to_owned(), guest.id.get(..12).unwrap_or(guest.id).to_owned()];
@@ -283,7 +281,7 @@ impl Networks {
             mac: attachment.mac.clone().unwrap_or_else(|| plug::mac_of(v4)),
             names: own,
             own_names: guest.own_names.to_vec(),
-            host_names: Vec::new(),
+            host_names: if is_first { guest.host_names.to_vec() } else { Vec::new() },
             links: attachment.links.clone(),
             hosts: guest.hosts.map(Path::to_owned),
             ports: Vec::new(),
@@ -397,6 +395,9 @@ impl Networks {
                 open.ledger.endpoints[next].ports.clone_from(&ports);
                 table.publish(&open.ledger.endpoints[next], &[], &open.ledger)?;
             }
+        }
+        if let Some(first) = open.ledger.endpoints.iter_mut().find(|e| e.container == guest.id) {
+            first.host_names = guest.host_names.to_vec();
         }
         open.ledger.owe_names(&network.id);
         open.save()?;

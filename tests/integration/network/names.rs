@@ -147,6 +147,30 @@ fn hosts_says_what_was_asked_for() {
 }
 
 #[test]
+fn the_host_is_known_by_the_gateway_of_the_first_network_whichever_that_is() {
+    let store = Store::new();
+    store.ok(&["network", "create", "left"]);
+    store.ok(&["network", "create", "right"]);
+    let flags = ["--network", "left", "--add-host", "outside:host-gateway"];
+    store.ok(&[&["run", "-d", "--name", "one"], &flags[..], &[IMAGE, "sleep", "1000"]].concat());
+    let check = |network: &str| {
+        let template = format!("{{{{(index .NetworkSettings.Networks {network:?}).Gateway}}}}");
+        assert_eq!(knows(&store, "one", "outside"), Some(store.inspect("one", &template)), "{network}");
+    };
+    check("left");
+    store.ok(&["network", "connect", "right", "one"]);
+    check("left");
+    store.ok(&["network", "disconnect", "left", "one"]);
+    check("right");
+    store.ok(&["network", "disconnect", "right", "one"]);
+    assert_eq!(knows(&store, "one", "outside"), None);
+    store.ok(&["network", "connect", "left", "one"]);
+    check("left");
+    store.ok(&["rm", "-f", "one"]);
+    store.ok(&["network", "rm", "left", "right"]);
+}
+
+#[test]
 fn in_the_hosts_network_a_container_has_the_hosts_name_unless_it_is_given_one() {
     let store = Store::new();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end().to_owned();
