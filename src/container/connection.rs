@@ -109,6 +109,8 @@ impl Container {
         // Somebody may have connected it to others since it was started.
         let record = Containers::open(&self.root).find(&self.record.id)?.record;
         if record.networks.is_empty() {
+            // Of an earlier run.
+            *connection = Connection::default();
             return Ok(());
         }
         let (names, ports) = (Names::of(&record), record.ports_to_publish());
@@ -182,7 +184,8 @@ impl Container {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
         let mut published = Ok(());
-        if let Some(init) = self.snapshot()?.init() {
+        let init = self.snapshot()?.init();
+        if let Some(init) = init {
             let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
             let guest = guest(&self.record, &names, &ports);
             if networks.leave(&guest, &definition, init.pid)? {
@@ -191,9 +194,14 @@ impl Container {
             }
         }
         self.rewrite(|record| {
-            record.networks.retain(|a| a.network != definition.name && a.network != definition.id);
+            record.networks.retain(|a| !networks.find(&a.network).is_ok_and(|d| d.id == definition.id));
             Ok(())
         })?;
+        if init.is_none() {
+            // One that is about to be started again has kept its places; it gets those that are left anew.
+            self.ask(&[(Request::FreePorts, &[])])?;
+            self.release_networks()?;
+        }
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
         published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
     }

@@ -1,6 +1,6 @@
 //! Networks of the user's own, and the other modes.
 
-use super::host::{address, ask, is_address, port_of, serve};
+use super::host::{address, ask, free_port, is_address, port_of, serve};
 use crate::support::{IMAGE, Store, eventually};
 
 fn has_bridge(store: &Store) -> bool {
@@ -284,6 +284,27 @@ fn a_container_that_has_left_its_only_network_is_in_none_until_it_is_connected_a
     assert_eq!(store.ok(&["ps", "--format", "{{.Networks}}"]), "bridge");
     store.ok(&["exec", "lone", "ip", "addr", "show", "eth0"]);
     store.ok(&["rm", "-f", "lone"]);
+}
+
+#[test]
+fn a_container_between_two_runs_leaves_a_network_at_once() {
+    let store = Store::new();
+    let id = store.ok(&["network", "create", "net"]);
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let flags = ["--network", &id[..12], "--restart", "always", "-p", &publish];
+    store.ok(&[&["run", "-d", "--name", "again"], &flags[..], &[IMAGE, "false"]].concat());
+    // By then it rests for longer than the following takes.
+    eventually("a long rest", || {
+        let state = store.inspect("again", "{{.State.Status}} {{.RestartCount}}");
+        state.strip_prefix("restarting ").is_some_and(|count| count.parse::<u32>().unwrap() >= 5)
+    });
+    store.ok(&["network", "disconnect", "net", "again"]);
+    assert_eq!(store.ok(&["port", "again"]), "");
+    std::net::TcpListener::bind(("0.0.0.0", port.parse().unwrap())).expect("the port is free");
+    assert_eq!(store.ok(&["ps", "-a", "--format", "{{.Networks}}"]), "");
+    store.ok(&["network", "rm", "net"]);
+    store.ok(&["rm", "-f", "again"]);
 }
 
 #[test]
