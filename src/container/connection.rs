@@ -132,8 +132,7 @@ impl Container {
     pub fn join_network(&mut self, attachment: Attachment) -> Result<()> {
         let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
-        networks.check(&attachment)?;
-        let definition = networks.find(&attachment.network)?;
+        let definition = networks.check(&attachment)?;
         if !matches!(self.record.options.network, NetworkMode::Bridge | NetworkMode::Named(_)) {
             bail!(
                 "container cannot be connected to multiple networks with one of the networks in {} mode",

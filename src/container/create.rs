@@ -42,8 +42,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
-    let options = settle_network(root, options)?;
-    let asked = Record::asked_networks(&options);
+    let (options, networks) = settle_network(root, options)?;
     let decided = volumes::decide(root, &found, &options)?;
     let mut record = Record {
         version: VERSION,
@@ -54,7 +53,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
         base: found.config.clone(),
         options,
         mounts: decided.mounts.clone(),
-        networks: asked,
+        networks,
         id,
     };
     if record.command_line().is_empty() {
@@ -79,9 +78,9 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     Ok(container)
 }
 
-/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id. In the
-/// host's network a container has the host's name unless it was given one.
-fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
+/// The networks to be in, by their names; refuses what is not there, and what cannot be given. Whose network is shared is
+/// called by its id. In the host's network a container has the host's name unless it was given one.
+fn settle_network(root: &Root, mut options: RunOptions) -> Result<(RunOptions, Vec<Attachment>)> {
     if let NetworkMode::Container(name) = &options.network {
         let owner = Containers::open(root).find(name)?.record;
         options.hostname = Some(owner.hostname());
@@ -91,16 +90,12 @@ fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
         let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         options.hostname.get_or_insert_with(own);
     }
-    for attachment in Record::asked_networks(&options) {
-        networks(root).check(&attachment)?;
+    let mut asked = Record::asked_networks(&options);
+    for attachment in &mut asked {
+        attachment.network = networks(root).check(attachment)?.name;
+        settle_links(root, attachment)?;
     }
-    if !options.endpoint.links.is_empty() {
-        let network = options.network.word();
-        let mut first = Attachment { network, ..options.endpoint };
-        settle_links(root, &mut first)?;
-        options.endpoint = Attachment { network: String::new(), ..first };
-    }
-    Ok(options)
+    Ok((options, asked))
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

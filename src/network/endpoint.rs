@@ -126,8 +126,8 @@ impl Networks {
         Ok(true)
     }
 
-    /// Refuses an attachment to a network that is not there or has no such place.
-    pub fn check(&self, attachment: &Attachment) -> Result<()> {
+    /// The network of an attachment; refuses one that is not there or has no such place.
+    pub fn check(&self, attachment: &Attachment) -> Result<Definition> {
         let definition = self.find_for(attachment)?;
         if let Some(mac) = &attachment.mac {
             plug::parse_mac(mac)?;
@@ -140,7 +140,7 @@ impl Networks {
                 bail!("network-scoped alias is supported only for containers in user defined networks");
             }
         }
-        Ok(())
+        Ok(definition)
     }
 
     fn try_connect(

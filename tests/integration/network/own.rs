@@ -294,6 +294,7 @@ fn a_container_between_two_runs_leaves_a_network_at_once() {
     let publish = format!("{port}:80");
     let flags = ["--network", &id[..12], "--restart", "always", "-p", &publish];
     store.ok(&[&["run", "-d", "--name", "again"], &flags[..], &[IMAGE, "false"]].concat());
+    assert_eq!(store.ok(&["ps", "-a", "--format", "{{.Networks}}"]), "net", "by its name, however it was called");
     // By then it rests for longer than the following takes.
     eventually("a long rest", || {
         let state = store.inspect("again", "{{.State.Status}} {{.RestartCount}}");
