@@ -205,9 +205,12 @@ impl Container {
         published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
     }
 
-    /// Nobody else connects or disconnects it meanwhile.
-    fn lock_networks(&self) -> Result<Lock> {
-        Lock::wait(&self.dir().join("networks.lock"), LockMode::Exclusive).context("lock the container's networks")
+    /// Nobody else connects or disconnects it meanwhile; what others have done before is known.
+    fn lock_networks(&mut self) -> Result<Lock> {
+        let path = self.dir().join("networks.lock");
+        let lock = Lock::wait(&path, LockMode::Exclusive).context("lock the container's networks")?;
+        self.record = Containers::open(&self.root).find(&self.record.id)?.record;
+        Ok(lock)
     }
 
     /// Has its supervisor hold what was claimed for it.

@@ -301,8 +301,8 @@ impl Networks {
         let network = definition.id.as_str();
         let mut taken: std::collections::BTreeSet<Ipv4Addr> =
             ledger.endpoints.iter().filter(|e| e.network == network).map(|e| e.v4).collect();
-        taken
-            .extend(definition.reserved.values().filter_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None }));
+        let reserved = definition.reserved.values();
+        taken.extend(reserved.filter_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None }));
         let bridge = ledger.bridges.get_mut(network).context("a network without a bridge")?;
         let subnet = bridge.v4.subnet;
         if let Some(wanted) = attachment.ip {

@@ -287,6 +287,30 @@ fn a_container_that_has_left_its_only_network_is_in_none_until_it_is_connected_a
 }
 
 #[test]
+fn who_connects_a_container_at_the_same_time_as_others_does_it_after_them() {
+    let store = Store::new();
+    let names: Vec<String> = (0..6).map(|n| format!("net{n}")).collect();
+    names.iter().for_each(|name| drop(store.ok(&["network", "create", name])));
+    serve(&store, "web", &["-p", "80"]);
+    for verb in ["connect", "disconnect", "connect"] {
+        let twice = names.iter().chain(&names);
+        let children: Vec<_> = twice.map(|name| store.spawn(&["network", verb, name, "web"])).collect();
+        let codes = children.into_iter().map(|child| child.wait_with_output().unwrap().status.code());
+        let mut codes: Vec<Option<i32>> = codes.collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [[Some(0); 6], [Some(1); 6]].concat(), "{verb}: each once");
+        let listed = store.ok(&["ps", "--format", "{{.Networks}}"]);
+        assert_eq!(listed.split(',').count(), if verb == "connect" { 7 } else { 1 }, "{listed}");
+        let inside = store.ok(&["exec", "web", "ls", "/sys/class/net"]);
+        assert_eq!(inside.lines().count(), listed.split(',').count() + 1, "{inside}");
+    }
+    store.ok(&["network", "disconnect", "bridge", "web"]);
+    assert!(is_address(&ask("tcp", "127.0.0.1", &port_of(&store, "web", "80"))));
+    store.ok(&["rm", "-f", "web"]);
+    store.ok(&[&["network", "rm"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+}
+
+#[test]
 fn a_container_between_two_runs_leaves_a_network_at_once() {
     let store = Store::new();
     let id = store.ok(&["network", "create", "net"]);
