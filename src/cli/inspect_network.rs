@@ -4,7 +4,9 @@ use super::App;
 use super::ports::published;
 use crate::container::connection::networks;
 use crate::container::containers::Container;
+use crate::container::options::NetworkMode;
 use crate::network::bridge::ipv6_is_on;
+use crate::network::endpoint::Attachment;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
@@ -38,6 +40,7 @@ pub fn network_settings(app: &App, container: &Container) -> Result<Value> {
         let mut details = endpoint();
         let known = json!({
             "IPAMConfig": { "IPv4Address": text(attachment.ip.map(|a| a.to_string())) },
+            "Links": links(attachment),
             "Aliases": attachment.aliases,
             "NetworkID": definition.id,
             "EndpointID": text(place.map(|p| p.container.clone())),
@@ -53,13 +56,17 @@ pub fn network_settings(app: &App, container: &Container) -> Result<Value> {
         overlay(&mut details, known);
         connected.insert(definition.name, details);
     }
-    if container.record.networks.is_empty() {
-        let mode = container.record.options.network.word();
-        if !mode.starts_with("container:") {
-            connected.insert(mode, endpoint());
-        }
+    let mode = &container.record.options.network;
+    if matches!(mode, NetworkMode::None | NetworkMode::Host) {
+        connected.insert(mode.word(), endpoint());
     }
     Ok(with_default(ports, connected))
+}
+
+/// As they were asked for; null if there are none.
+fn links(attachment: &Attachment) -> Value {
+    let shown = attachment.links.iter().map(|link| format!("{}:{}", link.container, link.alias));
+    if attachment.links.is_empty() { Value::Null } else { shown.collect() }
 }
 
 /// What the default network gives is repeated one level up, as Docker does for old templates.

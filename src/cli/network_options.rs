@@ -3,7 +3,7 @@
 use super::publish;
 use crate::container::connection::HOST_GATEWAY;
 use crate::container::options::{NetworkMode, RunOptions};
-use crate::network::endpoint::Attachment;
+use crate::network::endpoint::{Attachment, Link};
 use crate::network::plug::parse_mac;
 use crate::network::resolver::Resolver;
 use anyhow::{Context, Result, bail};
@@ -34,6 +34,9 @@ pub struct NetworkArgs {
     /// IPv6 address in its network
     #[arg(long)]
     ip6: Option<Ipv6Addr>,
+    /// Have it know a container of its network by another name (NAME[:ALIAS])
+    #[arg(long)]
+    link: Vec<String>,
     /// Hardware address in its network
     #[arg(long)]
     mac_address: Option<String>,
@@ -97,6 +100,7 @@ impl NetworkArgs {
         first.ip6 = first.ip6.or(self.ip6);
         first.mac = first.mac.or_else(|| self.mac_address.clone());
         first.aliases.extend(self.network_alias.iter().cloned());
+        first.links = self.link.iter().map(|text| link(text)).collect::<Result<_>>()?;
         options.network = mode(&first.network);
         options.endpoint = Attachment { network: String::new(), ..first };
         options.more_networks = networks.collect();
@@ -121,6 +125,10 @@ impl NetworkArgs {
                 bail!("conflicting options: port exposing and the container type network mode");
             }
         }
+        let has_networks = matches!(options.network, NetworkMode::Bridge | NetworkMode::Named(_));
+        if !has_networks && !self.link.is_empty() {
+            bail!("conflicting options: links and the network mode {}", options.network.word());
+        }
         let is_user_network = matches!(options.network, NetworkMode::Named(_));
         if !is_user_network && (self.ip.is_some() || self.ip6.is_some()) {
             bail!("user specified IP address is supported on user defined networks only");
@@ -128,7 +136,6 @@ impl NetworkArgs {
         if !is_user_network && !options.endpoint.aliases.is_empty() {
             bail!("network-scoped alias is supported only for containers in user defined networks");
         }
-        let has_networks = matches!(options.network, NetworkMode::Bridge | NetworkMode::Named(_));
         let others = options.more_networks.iter().map(|n| mode(&n.network));
         for other in others {
             if !has_networks || !matches!(other, NetworkMode::Bridge | NetworkMode::Named(_)) {
@@ -159,6 +166,22 @@ fn mode(name: &str) -> NetworkMode {
             None => NetworkMode::Named(name.to_owned()),
         },
     }
+}
+
+/// `--link`: a name, and after a colon what it is called.
+///
+/// # Errors
+/// A name that no line of `/etc/hosts` can have.
+pub fn link(text: &str) -> Result<Link> {
+    let (container, alias) = text.split_once(':').unwrap_or((text, text));
+    let container = container.strip_prefix('/').unwrap_or(container);
+    let alias = alias.rsplit('/').next().unwrap_or(alias);
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if !is_name(container) || !is_name(alias) {
+        bail!("bad format for links: {text}");
+    }
+    Ok(Link { container: container.to_owned(), alias: alias.to_owned() })
 }
 
 /// A name, or `name=…,alias=…,ip=…,ip6=…,mac-address=…`.

@@ -2,6 +2,8 @@
 
 use super::confirm::confirm;
 use super::filter::Filters;
+use super::image_list::until;
+use super::network_options::link;
 use super::template::Format;
 use super::{App, client_config, environment, inspect, local, output};
 use crate::container::connection::networks;
@@ -9,9 +11,10 @@ use crate::container::containers::Containers;
 use crate::network::definition::{Definition, NoSuchNetwork, Wishes};
 use crate::network::endpoint::Attachment;
 use crate::network::ledger::Ledger;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +48,9 @@ pub struct CreateArgs {
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     attachable: bool,
+    /// Give this address to no container that does not ask for another (name=address)
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    aux_address: Vec<String>,
     /// The kind of network: only bridge
     #[arg(short, long, default_value = "bridge")]
     driver: String,
@@ -57,6 +63,9 @@ pub struct CreateArgs {
     /// Give containers addresses of this part of the subnet
     #[arg(long)]
     ip_range: Vec<IpNet>,
+    /// Where addresses come from: only default
+    #[arg(long, hide = true, default_value = "default")]
+    ipam_driver: String,
     /// IPv6 addresses too
     #[arg(long, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true)]
@@ -64,9 +73,12 @@ pub struct CreateArgs {
     /// Set a label (name=value)
     #[arg(long)]
     label: Vec<String>,
-    /// Set an option of the driver (mtu=1400)
+    /// Set an option of the driver (mtu=1400, com.docker.network.bridge.name=…)
     #[arg(short, long)]
     opt: Vec<String>,
+    /// Where it is known: only local
+    #[arg(long, hide = true, default_value = "local")]
+    scope: String,
     /// Its addresses, such as 10.1.2.0/24
     #[arg(long)]
     subnet: Vec<IpNet>,
@@ -119,7 +131,7 @@ pub struct RemoveArgs {
 /// `network prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Only some (label=…)
+    /// Only some (until=24h, label=…)
     #[arg(long)]
     filter: Vec<String>,
     /// Do not ask
@@ -139,6 +151,9 @@ pub struct ConnectArgs {
     /// IPv6 address
     #[arg(long)]
     ip6: Option<Ipv6Addr>,
+    /// Have it know a container there by another name (NAME[:ALIAS])
+    #[arg(long)]
+    link: Vec<String>,
     /// Name or id
     network: String,
     /// Name or id
@@ -189,6 +204,15 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
     if args.driver != "bridge" {
         bail!("plugin \"{}\" not found: this version knows the driver bridge", args.driver);
     }
+    if args.ipam_driver != "default" {
+        bail!(
+            "could not resolve driver {:?} in ipam registry: this version knows the driver default",
+            args.ipam_driver
+        );
+    }
+    if args.scope != "local" {
+        bail!("networks of the scope {:?} are not supported: this version knows the scope local", args.scope);
+    }
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (text.clone(), String::new()),
@@ -197,6 +221,7 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
         subnets: args.subnet.clone(),
         gateways: args.gateway.clone(),
         ranges: args.ip_range.clone(),
+        reserved: args.aux_address.iter().map(|text| reserved(text)).collect::<Result<_>>()?,
         internal: args.internal,
         ipv6: args.ipv6,
         labels: environment::labels(&args.label, &[])?,
@@ -206,6 +231,13 @@ fn create(app: &App, args: &CreateArgs) -> Result<u8> {
     made.tell(&app.root, "create", None);
     output::line(&made.id)?;
     Ok(0)
+}
+
+/// `--aux-address`.
+fn reserved(text: &str) -> Result<(String, IpAddr)> {
+    let (name, address) =
+        text.split_once('=').with_context(|| format!("invalid aux-address {text:?}: name=address"))?;
+    Ok((name.to_owned(), address.parse().with_context(|| format!("invalid aux-address {text:?}"))?))
 }
 
 const COLUMNS: [(&str, &str); 8] = [
@@ -221,13 +253,18 @@ const COLUMNS: [(&str, &str); 8] = [
 
 fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["name", "id", "driver", "label", "type", "scope", "dangling"])?;
+    if let Some(bad) = filters.get("type").iter().find(|kind| !["builtin", "custom"].contains(&kind.as_str())) {
+        bail!("invalid filter 'type={bad}'");
+    }
     let template = client_config::format(&args.format, args.quiet, |config| &config.networks_format);
     let format = Format::parse(template, &COLUMNS, &["ID", "Name", "Driver", "Scope"])?;
     let used = used_networks(app)?;
     let dangling = filters.flag("dangling")?;
-    let all = networks(&app.root).list()?.into_iter().filter(|d| {
+    let networks = networks(&app.root);
+    let ledger = networks.ledger()?;
+    let all = networks.list()?.into_iter().filter(|d| {
         let kind = if is_predefined(d) { "builtin" } else { "custom" };
-        filters.allows_by("name", |wanted| d.name.contains(wanted))
+        filters.allows_name(&d.name)
             && filters.allows_by("id", |wanted| d.id.starts_with(wanted))
             && filters.allows("driver", &d.driver)
             && filters.allows("scope", "local")
@@ -243,7 +280,7 @@ fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let row = |d: Definition| {
         let labels: Vec<String> = d.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         json!({
-            "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": d.ipv6.to_string(),
+            "ID": id(&d), "Name": d.name, "Driver": d.driver, "Scope": "local", "IPv6": networks.range_v6(&d, &ledger).is_some().to_string(),
             "Internal": d.internal.to_string(), "Labels": labels.join(","), "CreatedAt": d.created.parse().map(local::full).unwrap_or_default(),
         })
     };
@@ -297,18 +334,24 @@ pub(super) fn document_of(app: &App, name: &str) -> Result<Value> {
 }
 
 fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {
-    let bridge = ledger.bridges.get(&definition.id);
-    let (v4, v6) = (bridge.map(|b| b.v4).or(definition.v4), bridge.and_then(|b| b.v6).or(definition.v6));
-    let range = |subnet: String, gateway: String, pool: Option<String>| {
-        let mut range = json!({ "Subnet": subnet, "Gateway": gateway });
+    let networks = networks(&app.root);
+    let (v4, v6) = (networks.range_v4(definition, ledger), networks.range_v6(definition, ledger));
+    let range = |subnet: IpNet, gateway: String, pool: Option<String>| {
+        let mut range = json!({ "Subnet": subnet.to_string(), "Gateway": gateway });
+        let reserved = definition.reserved.iter().filter(|(_, address)| subnet.contains(*address));
+        let reserved: Map<String, Value> =
+            reserved.map(|(n, address)| (n.clone(), address.to_string().into())).collect();
+        if !reserved.is_empty() {
+            range["AuxiliaryAddresses"] = reserved.into();
+        }
         if let Some(pool) = pool {
             range["IPRange"] = pool.into();
         }
         range
     };
     let mut ranges = Vec::new();
-    ranges.extend(v4.map(|r| range(r.subnet.to_string(), r.gateway.to_string(), r.pool.map(|p| p.to_string()))));
-    ranges.extend(v6.map(|r| range(r.subnet.to_string(), r.gateway.to_string(), None)));
+    ranges.extend(v4.map(|r| range(r.subnet.into(), r.gateway.to_string(), r.pool.map(|p| p.to_string()))));
+    ranges.extend(v6.map(|r| range(r.subnet.into(), r.gateway.to_string(), None)));
     let mut containers = Map::new();
     let all = Containers::open(&app.root);
     for endpoint in ledger.endpoints.iter().filter(|e| e.network == definition.id) {
@@ -325,8 +368,10 @@ fn document(app: &App, definition: &Definition, ledger: &Ledger) -> Value {
         containers.insert(endpoint.container.clone(), one);
     }
     let mut options: BTreeMap<String, String> = definition.options.clone();
-    if let Some(bridge) = bridge {
-        options.insert("com.docker.network.bridge.name".into(), bridge.interface.clone());
+    if definition.driver == "bridge" {
+        let bridge = ledger.bridges.get(&definition.id).map(|bridge| bridge.interface.clone());
+        let name = bridge.unwrap_or_else(|| networks.interface_of(definition));
+        options.insert("com.docker.network.bridge.name".into(), name);
     }
     json!({
         "Name": definition.name,
@@ -366,21 +411,31 @@ fn remove(app: &App, args: &RemoveArgs) -> Result<u8> {
 }
 
 fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
-    let filters = Filters::parse(&args.filter, &["label", "label!"])?;
+    let filters = Filters::parse(&args.filter, &["until", "label", "label!"])?;
+    let fits = by(&filters)?;
     if args.force || confirm("This will remove all custom networks not used by at least one container.")? {
-        output::print(&told(&take(app, &filters)?))?;
+        output::print(&told(&take(app, &fits)?))?;
     }
     Ok(0)
 }
 
+/// Whether a network fits the filters of a prune.
+pub fn by(filters: &Filters) -> Result<impl Fn(&Definition) -> bool + use<'_>> {
+    let moments = filters.get("until").iter().map(|text| until(text)).collect::<Result<Vec<Timestamp>>>()?;
+    Ok(move |definition: &Definition| {
+        let made: Option<Timestamp> = definition.created.parse().ok();
+        moments.iter().all(|moment| made.is_none_or(|made| made < *moment)) && filters.allows_labels(&definition.labels)
+    })
+}
+
 /// Removes the networks that no container is in, running or not, and returns their names.
-pub fn take(app: &App, filters: &Filters) -> Result<Vec<String>> {
+pub fn take(app: &App, fits: &dyn Fn(&Definition) -> bool) -> Result<Vec<String>> {
     let used = used_networks(app)?;
     let networks = networks(&app.root);
     let mut gone = Vec::new();
     for definition in networks.list()? {
         let is_used = is_predefined(&definition) || used.contains_key(&definition.name);
-        if is_used || !filters.allows_labels(&definition.labels) {
+        if is_used || !fits(&definition) {
             continue;
         }
         match networks.remove(&definition.name) {
@@ -410,6 +465,7 @@ fn connect(app: &App, args: &ConnectArgs) -> Result<u8> {
         ip6: args.ip6,
         mac: None,
         aliases: args.alias.clone(),
+        links: args.link.iter().map(|text| link(text)).collect::<Result<_>>()?,
     };
     Containers::open(&app.root).find(&args.container)?.join_network(attachment)?;
     Ok(0)

@@ -6,9 +6,10 @@ use super::{App, client_config, local, output, ports, units};
 use crate::container::connection::networks;
 use crate::container::containers::{Container, Containers, in_parallel};
 use crate::container::health::{Health, Verdict};
-use crate::container::options::MountSource;
+use crate::container::options::{MountSource, NetworkMode};
 use crate::container::state::{Snapshot, Status};
 use crate::image::{Digest, Lookup, Store};
+use crate::network::definition::Definition;
 use crate::network::ledger::{Endpoint, Ledger};
 use crate::network::ports::Protocol;
 use anyhow::{Result, bail};
@@ -95,7 +96,9 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
     let images = Images { lookup: store.lookup()?, store };
     let ancestors = images.ancestors(filters.get("ancestor"))?;
     let mut shown = Vec::new();
-    for (container, snapshot) in in_parallel(&list, &Container::snapshot) {
+    let seen = in_parallel(&list, &Container::snapshot);
+    let surroundings = Surroundings::new(app, &filters)?;
+    for (container, snapshot) in seen {
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             // It was removed while we looked.
@@ -106,7 +109,7 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         let fits = (everything || snapshot.status.is_up())
             && before.as_ref().is_none_or(|b| created < b)
             && since.as_ref().is_none_or(|s| created > s)
-            && fits(container, &snapshot, &filters)
+            && fits(container, &snapshot, &filters, &surroundings)
             && (filters.get("ancestor").is_empty() || images.descends(container.record.image, &ancestors));
         if fits {
             shown.push((container, snapshot));
@@ -119,8 +122,8 @@ pub fn run(app: &App, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let with_size = args.size || template.contains(".Size");
-    let ledger = networks(&app.root).ledger()?;
-    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, &ledger));
+    let ledger = &surroundings.ledger;
+    let rows = shown.iter().map(|(c, s)| row(c, s, args.no_trunc, with_size, &images, ledger));
     let text = format.rows(&rows.collect::<Result<Vec<_>>>()?)?;
     let is_table = template.is_empty() || template.starts_with("table");
     let body = text.split_once('\n').filter(|_| args.noheading && is_table).map_or(text.as_str(), |(_, body)| body);
@@ -159,13 +162,56 @@ fn check(filters: &Filters) -> Result<()> {
             bail!("invalid filter '{key}={bad}'");
         }
     }
-    match filters.get("exited").iter().find(|value| value.parse::<i64>().is_err()) {
-        Some(bad) => bail!("invalid filter 'exited={bad}'"),
-        None => Ok(()),
+    if let Some(bad) = filters.get("exited").iter().find(|value| value.parse::<i64>().is_err()) {
+        bail!("invalid filter 'exited={bad}'");
+    }
+    for key in ["publish", "expose"] {
+        if let Some(bad) = filters.get(key).iter().find(|value| ports_in(value).is_none()) {
+            bail!("invalid filter '{key}={bad}'");
+        }
+    }
+    Ok(())
+}
+
+/// What filters need of the networks.
+struct Surroundings {
+    ledger: Ledger,
+    networks: Vec<Definition>,
+}
+
+impl Surroundings {
+    fn new(app: &App, filters: &Filters) -> Result<Surroundings> {
+        let networks = networks(&app.root);
+        let named = !filters.get("network").is_empty();
+        Ok(Surroundings { ledger: networks.ledger()?, networks: if named { networks.list()? } else { Vec::new() } })
+    }
+
+    /// Whether a container is in the network of this name or beginning of an id.
+    fn is_in(&self, container: &Container, wanted: &str) -> bool {
+        networks_of(container).iter().any(|network| {
+            let mut known = self.networks.iter().filter(|d| d.name == *network || d.id == *network);
+            network == wanted || known.any(|d| d.name == wanted || !wanted.is_empty() && d.id.starts_with(wanted))
+        })
+    }
+
+    /// Whether a container that is up has a port of the host that one filter asks for, or a port that the other does.
+    fn has_port(&self, container: &Container, filters: &Filters) -> bool {
+        let record = &container.record;
+        let mine = self.ledger.endpoints.iter().filter(|e| e.container == record.id);
+        let mut published = mine.flat_map(|e| &e.ports);
+        let is_wanted = |key: &str, number, protocol| {
+            filters
+                .get(key)
+                .iter()
+                .filter_map(|text| ports_in(text))
+                .any(|(first, last, kind)| (first..=last).contains(&number) && kind == protocol)
+        };
+        published.any(|p| is_wanted("publish", p.host, p.protocol))
+            || record.exposed_ports().iter().any(|(number, protocol)| is_wanted("expose", *number, *protocol))
     }
 }
 
-fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> bool {
+fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters, surroundings: &Surroundings) -> bool {
     let record = &container.record;
     let exited = |wanted: &str| {
         snapshot.status == Status::Exited && snapshot.ended.as_ref().is_some_and(|e| e.exit_code.to_string() == wanted)
@@ -184,22 +230,16 @@ fn fits(container: &Container, snapshot: &Snapshot, filters: &Filters) -> bool {
         && filters.allows_by("health", health)
         && filters.allows_by("exited", exited)
         && filters.allows_by("volume", volume)
-        && filters.allows_by("network", |wanted| networks_of(container).split(',').any(|n| n == wanted))
-        && filters.allows_by("publish", |wanted| {
-            record.ports_to_publish().iter().any(|p| {
-                is_port(wanted, p.container, p.protocol)
-                    || p.host.is_some_and(|(first, last)| (first..=last).any(|h| is_port(wanted, h, p.protocol)))
-            })
-        })
-        && filters.allows_by("expose", |wanted| record.exposed_ports().iter().any(|(c, p)| is_port(wanted, *c, *p)))
+        && filters.allows_by("network", |wanted| surroundings.is_in(container, wanted))
+        && (filters.get("publish").is_empty() && filters.get("expose").is_empty()
+            || snapshot.status.is_up() && surroundings.has_port(container, filters))
 }
 
-/// Whether a filter's port, range of ports, or either with a protocol, is this one.
-fn is_port(wanted: &str, number: u16, protocol: Protocol) -> bool {
-    let (ports, kind) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+/// A filter's port or range of ports, with or without a protocol.
+fn ports_in(text: &str) -> Option<(u16, u16, Protocol)> {
+    let (ports, kind) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last) = (first.parse().unwrap_or(0), last.parse().unwrap_or(0));
-    (first..=last).contains(&number) && kind.parse() == Ok(protocol)
+    Some((first.parse().ok()?, last.parse().ok()?, kind.parse().ok()?))
 }
 
 /// What the names of images mean now.
@@ -230,10 +270,12 @@ impl Images {
 }
 
 /// The names of the networks that a container shall be in.
-fn networks_of(container: &Container) -> String {
+fn networks_of(container: &Container) -> Vec<String> {
     let record = &container.record;
-    let names: Vec<&str> = record.networks.iter().map(|a| a.network.as_str()).collect();
-    if names.is_empty() { record.options.network.word() } else { names.join(",") }
+    match record.options.network {
+        NetworkMode::None | NetworkMode::Host => vec![record.options.network.word()],
+        _ => record.networks.iter().map(|a| a.network.clone()).collect(),
+    }
 }
 
 fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
@@ -256,7 +298,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
         "Names": record.name,
         "Labels": labels.join(","),
         "Mounts": mounts.join(","),
-        "Networks": networks_of(c),
+        "Networks": networks_of(c).join(","),
         "LocalVolumes": record.volumes().count().to_string(),
     }))
 }

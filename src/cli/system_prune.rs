@@ -36,6 +36,7 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
         bail!("The \"until\" filter is not supported with \"--volumes\"");
     }
     let (fitting_containers, fitting_images) = (container_prune::by(&filters)?, image_remove::by(&filters)?);
+    let fitting_networks = networks::by(&filters)?;
     if !args.force && !confirm(&warning(args))? {
         return Ok(0);
     }
@@ -49,10 +50,7 @@ pub fn run(app: &App, args: &PruneArgs) -> Result<u8> {
         output::print(&volume::told(&names))?;
         reclaimed += freed;
     }
-    // Networks are not known by their age.
-    if filters.get("until").is_empty() {
-        output::print(&networks::told(&networks::take(app, &filters)?))?;
-    }
+    output::print(&networks::told(&networks::take(app, &fitting_networks)?))?;
     let images = image_remove::take(app, args.all, &fitting_images)?;
     output::print(&image_remove::told(&images))?;
     // Labels are those of images and containers.

@@ -227,7 +227,7 @@ fn list(app: &App, volumes: &Volumes, args: &ListArgs) -> Result<u8> {
     let fits = |v: &Volume| {
         filters.allows("driver", "local")
             && filters.allows_labels(&v.meta.labels)
-            && filters.allows_by("name", |part| v.name.contains(part))
+            && filters.allows_name(&v.name)
             && dangling.is_none_or(|wanted| wanted != users.contains_key(&v.name))
     };
     let found: Vec<Volume> = volumes.list()?.into_iter().filter(fits).collect();

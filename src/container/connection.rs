@@ -1,14 +1,19 @@
 //! A container's way to its networks.
 
-use super::containers::{Container, Containers};
+use super::containers::{Container, Containers, NoSuchContainer};
 use super::options::NetworkMode;
+use super::protocol::Request;
 use super::record::Record;
 use crate::layout::Root;
-use crate::network::Networks;
+use crate::network::definition::NoSuchNetwork;
 use crate::network::endpoint::{Attachment, Connection, Guest};
-use crate::sys::file::Ownership;
-use anyhow::{Result, bail};
+use crate::network::{DEFAULT, Networks};
+use crate::sys::file::{Lock, LockMode, Ownership};
+use crate::sys::socket::MAX_DESCRIPTORS;
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 /// The networks of a store.
@@ -104,6 +109,8 @@ impl Container {
         // Somebody may have connected it to others since it was started.
         let record = Containers::open(&self.root).find(&self.record.id)?.record;
         if record.networks.is_empty() {
+            // Of an earlier run.
+            *connection = Connection::default();
             return Ok(());
         }
         let (names, ports) = (Names::of(&record), record.ports_to_publish());
@@ -123,9 +130,9 @@ impl Container {
 
     /// Connects it to one more network, now if it is running, and whenever it starts.
     pub fn join_network(&mut self, attachment: Attachment) -> Result<()> {
+        let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
-        networks.check(&attachment)?;
-        let definition = networks.find(&attachment.network)?;
+        let definition = networks.check(&attachment)?;
         if !matches!(self.record.options.network, NetworkMode::Bridge | NetworkMode::Named(_)) {
             bail!(
                 "container cannot be connected to multiple networks with one of the networks in {} mode",
@@ -135,11 +142,19 @@ impl Container {
         if self.is_in(&networks, &definition.id) {
             bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
         }
-        let attachment = Attachment { network: definition.name.clone(), ..attachment };
-        let snapshot = self.snapshot()?;
-        if let Some(init) = snapshot.init() {
-            let names = Names::of(&self.record);
-            networks.join(&guest(&self.record, &names, &[]), &attachment, init.pid)?;
+        let mut attachment = Attachment { network: definition.name.clone(), ..attachment };
+        settle_links(&self.root, &mut attachment)?;
+        if let Some(init) = self.snapshot()?.init() {
+            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+            let guest = guest(&self.record, &names, &ports);
+            networks.join(&guest, &attachment, init.pid)?;
+            match networks.publish(&guest) {
+                Ok(connection) => self.hand_over(&connection)?,
+                Err(error) => {
+                    networks.leave(&guest, &definition, init.pid)?;
+                    return Err(error);
+                }
+            }
         }
         self.rewrite(|record| {
             record.networks.push(attachment);
@@ -151,26 +166,98 @@ impl Container {
 
     /// Takes it out of a network.
     pub fn leave_network(&mut self, network: &str) -> Result<()> {
+        let _alone = self.lock_networks()?;
         let networks = networks(&self.root);
-        let definition = networks.find(network)?;
+        let asks_for = |a: &Attachment| a.network == network;
+        let definition = match networks.find(network) {
+            // The network went while nobody ran in it.
+            Err(error) if error.is::<NoSuchNetwork>() && self.record.networks.iter().any(asks_for) => {
+                return self.rewrite(|record| {
+                    record.networks.retain(|a| !asks_for(a));
+                    Ok(())
+                });
+            }
+            found => found?,
+        };
         if !self.is_in(&networks, &definition.id) {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
-        if let Some(init) = self.snapshot()?.init() {
-            let names = Names::of(&self.record);
-            networks.leave(&guest(&self.record, &names, &[]), &definition, init.pid)?;
+        let mut published = Ok(());
+        let init = self.snapshot()?.init();
+        if let Some(init) = init {
+            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+            let guest = guest(&self.record, &names, &ports);
+            if networks.leave(&guest, &definition, init.pid)? {
+                self.ask(&[(Request::FreePorts, &[])])?;
+                published = networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
+            }
         }
         self.rewrite(|record| {
-            record.networks.retain(|a| a.network != definition.name && a.network != definition.id);
+            record.networks.retain(|a| !networks.find(&a.network).is_ok_and(|d| d.id == definition.id));
             Ok(())
         })?;
+        if init.is_none() {
+            // One that is about to be started again has kept its places; it gets those that are left anew.
+            self.ask(&[(Request::FreePorts, &[])])?;
+            self.release_networks()?;
+        }
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
-        Ok(())
+        published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
+    }
+
+    /// Nobody else connects or disconnects it meanwhile; what others have done before is known.
+    fn lock_networks(&mut self) -> Result<Lock> {
+        let path = self.dir().join("networks.lock");
+        let lock = Lock::wait(&path, LockMode::Exclusive).context("lock the container's networks")?;
+        self.record = Containers::open(&self.root).find(&self.record.id)?.record;
+        Ok(lock)
+    }
+
+    /// Has its supervisor hold what was claimed for it.
+    fn hand_over(&self, connection: &Connection) -> Result<()> {
+        let holds: Vec<BorrowedFd<'_>> = connection.holds().iter().map(AsFd::as_fd).collect();
+        let requests: Vec<_> = holds.chunks(MAX_DESCRIPTORS).map(|some| (Request::HoldPorts, some)).collect();
+        self.ask(&requests)
+    }
+
+    /// Asks its supervisor, if it has one, and waits until that has heeded all: it hangs up when it has.
+    fn ask(&self, requests: &[(Request<'_>, &[BorrowedFd<'_>])]) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let Some(socket) = self.connect()? else { return Ok(()) };
+        let talk = || -> io::Result<()> {
+            for (request, fds) in requests.iter().chain(&[(Request::Detach, &[][..])]) {
+                socket.send_with(&[IoSlice::new(&request.encode())], fds)?;
+            }
+            while !socket.receive_message()?.0.is_empty() {}
+            Ok(())
+        };
+        match talk() {
+            // It has ended meanwhile, and holds nothing.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("tell the supervisor of its ports"),
+        }
     }
 
     fn is_in(&self, networks: &Networks, id: &str) -> bool {
         self.record.networks.iter().any(|a| networks.find(&a.network).is_ok_and(|d| d.id == id))
     }
+}
+
+/// Has links name containers by their ids. In users' networks a container may come later.
+///
+/// # Errors
+/// One that is not there.
+pub(super) fn settle_links(root: &Root, attachment: &mut Attachment) -> Result<()> {
+    for link in &mut attachment.links {
+        match Containers::open(root).find(&link.container) {
+            Ok(found) => link.container = found.record.id,
+            Err(error) if error.is::<NoSuchContainer>() && attachment.network != DEFAULT => {}
+            Err(error) => return Err(error).with_context(|| format!("could not get container for {}", link.container)),
+        }
+    }
+    Ok(())
 }
 
 fn guest<'a>(record: &'a Record, names: &'a Names, ports: &'a [crate::network::ports::Publish]) -> Guest<'a> {

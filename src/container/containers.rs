@@ -1,5 +1,6 @@
 //! All containers of a store: finding, naming, listing, removing.
 
+use super::connection::networks;
 use super::options::MountSource;
 use super::record::{Record, VERSION};
 use super::state::read_json;
@@ -287,13 +288,15 @@ impl Container {
         if self.record.name == name {
             bail!("Renaming a container with the same name as its current name");
         }
-        let _alone = containers.lock_records()?;
+        let alone = containers.lock_records()?;
         containers.claim_name_locked(name, &self.record.id)?;
         let renamed = self.rewrite_locked(|r| Ok(std::mem::replace(&mut r.name, name.to_owned())));
         let free = if let Ok(old) = &renamed { old } else { name };
         let freed = containers.release_name(free, &self.record.id);
+        drop(alone);
         self.tell("rename", &[("oldName", format!("/{}", renamed?))]);
-        freed
+        freed?;
+        networks(&self.root).rename(&self.record.id, name)
     }
 
     /// Removes everything of a container that is not up, its anonymous volumes too if asked. Can be repeated.

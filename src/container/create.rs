@@ -1,15 +1,17 @@
 //! Making a container: everything but starting it.
 
+use super::connection::{networks, settle_links};
 use super::containers::{Container, Containers};
 use super::names;
 use super::options::{MountSource, NetworkMode, RunOptions};
 use super::record::{Record, VERSION};
-use super::sharing;
+use super::sharing::{self, Sharing};
 use super::state::now;
 use super::volumes;
 use crate::image::Store;
 use crate::image::union::Union;
 use crate::layout::{Root, mkdir_all};
+use crate::network::endpoint::Attachment;
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
 use crate::sys::random;
@@ -40,8 +42,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     let store = Store::open(root);
     let found = store.find(image)?.ok_or_else(|| anyhow!(NoSuchImage(image.to_owned())))?;
     let id = random::hex::<32>();
-    let options = settle_network(root, options)?;
-    let networks = Record::asked_networks(&options);
+    let (options, networks) = settle_network(root, options)?;
     let decided = volumes::decide(root, &found, &options)?;
     let mut record = Record {
         version: VERSION,
@@ -77,17 +78,24 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
     Ok(container)
 }
 
-/// Refuses a network that is not there, and what it cannot give; whose network is shared is called by its id.
-fn settle_network(root: &Root, mut options: RunOptions) -> Result<RunOptions> {
+/// The networks to be in, by their names; refuses what is not there, and what cannot be given. Whose network is shared is
+/// called by its id. In the host's network a container has the host's name unless it was given one.
+fn settle_network(root: &Root, mut options: RunOptions) -> Result<(RunOptions, Vec<Attachment>)> {
     if let NetworkMode::Container(name) = &options.network {
         let owner = Containers::open(root).find(name)?.record;
         options.hostname = Some(owner.hostname());
         options.network = NetworkMode::Container(owner.id);
     }
-    for attachment in Record::asked_networks(&options) {
-        super::connection::networks(root).check(&attachment)?;
+    if options.network == NetworkMode::Host && !matches!(options.uts, Sharing::Container(_)) {
+        let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        options.hostname.get_or_insert_with(own);
     }
-    Ok(options)
+    let mut asked = Record::asked_networks(&options);
+    for attachment in &mut asked {
+        attachment.network = networks(root).check(attachment)?.name;
+        settle_links(root, attachment)?;
+    }
+    Ok((options, asked))
 }
 
 fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {

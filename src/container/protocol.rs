@@ -32,6 +32,10 @@ pub enum Request<'a> {
         /// It is started again at once: it stays even if it is to be removed at its end.
         restart: bool,
     },
+    /// Let go of what holds published ports: they are free.
+    FreePorts,
+    /// Hold the ports of the descriptors that come with this, too.
+    HoldPorts,
     /// I am leaving; that is no end of input.
     Detach,
 }
@@ -79,6 +83,8 @@ impl Request<'_> {
                 out.extend(timeout.to_ne_bytes());
                 out.push((*restart).into());
             }
+            Request::FreePorts => out.push(b'F'),
+            Request::HoldPorts => out.push(b'H'),
             Request::Detach => out.push(b'D'),
         }
         out
@@ -105,6 +111,8 @@ impl Request<'_> {
                 let timeout = i64::from_ne_bytes(body.get(4..12)?.try_into().ok()?);
                 Request::Stop { signal, timeout, restart: body.get(12).is_some_and(|b| *b != 0) }
             }
+            b'F' => Request::FreePorts,
+            b'H' => Request::HoldPorts,
             b'D' => Request::Detach,
             _ => return None,
         })
@@ -156,6 +164,8 @@ mod tests {
             Request::Resize(size),
             Request::Signal { signal: 15, final_one: true },
             Request::Stop { signal: 10, timeout: -1, restart: true },
+            Request::FreePorts,
+            Request::HoldPorts,
             Request::Detach,
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request.clone()));

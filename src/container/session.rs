@@ -6,6 +6,7 @@
 use super::health::Monitor;
 use super::log::{Stream, Writer};
 use super::protocol::{Event, Request};
+use crate::network::endpoint::Connection;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch::{Created, Streams};
 use crate::sys::poll::{self, Interest};
@@ -116,6 +117,8 @@ pub struct Session {
     buffer: Vec<u8>,
     stop_signal: (i32, i64),
     cgroup: Option<Cgroup>,
+    /// Its place in the networks.
+    pub connection: Connection,
 }
 
 impl Session {
@@ -134,6 +137,7 @@ impl Session {
             buffer: Vec::new(),
             stop_signal: stop,
             cgroup: None,
+            connection: Connection::default(),
         })
     }
 
@@ -406,8 +410,9 @@ impl Session {
             let Some(client) = self.clients.get(index) else { continue };
             match client.socket.receive_message() {
                 Ok((packet, _)) if packet.is_empty() => gone.push((index, true)),
-                Ok((packet, _)) => match Request::decode(&packet) {
+                Ok((packet, fds)) => match Request::decode(&packet) {
                     Some(Request::Detach) => gone.push((index, false)),
+                    Some(Request::HoldPorts) => self.connection.hold(fds),
                     Some(request) => self.heed(index, request, created),
                     None => {}
                 },
@@ -476,7 +481,8 @@ impl Session {
                 self.wishes.restart |= restart;
                 self.stop(created, signal, timeout);
             }
-            Request::Detach => {}
+            Request::FreePorts => self.connection.free_ports(),
+            Request::HoldPorts | Request::Detach => {}
         }
     }
 }

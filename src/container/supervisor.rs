@@ -75,16 +75,7 @@ fn take_task(client: OwnedFd) -> Result<()> {
     let ownership = fds.next().context("the supervisor was given no lock")?;
     let root = Root::open(&task.root, &task.state)?;
     let container = Containers::open(&root).find(&task.id)?;
-    let resources = Resources { connection: Connection::default(), network };
-    supervise(container, task.start, client, Ownership::inherited(ownership), resources)
-}
-
-/// What a supervisor holds for its container.
-struct Resources {
-    /// Its place in the networks.
-    connection: Connection,
-    /// A network namespace for its first start.
-    network: Option<OwnedFd>,
+    supervise(container, task.start, client, Ownership::inherited(ownership), network)
 }
 
 fn supervise(
@@ -92,12 +83,12 @@ fn supervise(
     start: Start,
     client: Socket,
     ownership: Ownership,
-    mut resources: Resources,
+    mut network: Option<OwnedFd>,
 ) -> Result<()> {
     let (mut session, end) = match open_session(&container, &start) {
         Ok(mut session) => {
             session.add_client(client, start.attached, start.feeds)?;
-            let end = run_until_done(&container, &mut session, &mut resources, start.terminal_size);
+            let end = run_until_done(&container, &mut session, &mut network, start.terminal_size);
             (session, end)
         }
         Err(error) => {
@@ -115,7 +106,7 @@ fn supervise(
     let remove = container.record.options.remove && !session.wishes.restart;
     let cleaned = clean_up(&container, end, remove);
     // Its ports lead nowhere any more; now others may have them.
-    drop(resources);
+    session.connection.free_ports();
     drop(ownership);
     match &announcement {
         Ok(code) => session.announce(&Event::Exited(*code)),
@@ -145,18 +136,18 @@ pub fn status_of(error: &anyhow::Error) -> i32 {
     error.chain().find_map(|e| e.downcast_ref::<Failure>()).map_or(125, Failure::exit_status)
 }
 
-/// Starts it as often as its policy says. An error is a first start that failed.
+/// Starts it as often as its policy says, the first time in `network`. An error is a first start that failed.
 fn run_until_done(
     container: &Container,
     session: &mut Session,
-    resources: &mut Resources,
+    network: &mut Option<OwnedFd>,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
     let mut running = not_started(container)?;
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let ended = match run_once(container, session, resources, &mut running, size) {
+        let ended = match run_once(container, session, network.take(), &mut running, size) {
             Err(error) if running.restarts == 0 => return Err(error),
             Err(error) => failed_restart(&running, &error),
             Ok(ended) => ended,
@@ -231,14 +222,14 @@ fn failed_restart(running: &Running, error: &anyhow::Error) -> Ended {
 fn run_once(
     container: &Container,
     session: &mut Session,
-    resources: &mut Resources,
+    network: Option<OwnedFd>,
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Ended> {
     running.started_at = now();
     running.last_exit = None;
-    let Made { created, ends, cgroup, spent } = create(container, resources, running, size)?;
-    for text in resources.connection.warnings.drain(..) {
+    let Made { created, ends, cgroup, spent } = create(container, (&mut session.connection, network), running, size)?;
+    for text in std::mem::take(&mut session.connection.warnings) {
         session.announce(&Event::Warning(&text));
     }
     if let Err(error) = container.mark_up(&running.started_at).and_then(|()| created.start()) {
@@ -285,12 +276,10 @@ struct Made {
 
 fn create(
     container: &Container,
-    resources: &mut Resources,
+    (connection, network): (&mut Connection, Option<OwnedFd>),
     running: &mut Running,
     size: Option<(u16, u16)>,
 ) -> Result<Made> {
-    let Resources { connection, network } = resources;
-    let network = network.take();
     let bundle = container.bundle();
     let mut spec = specification(&bundle)?;
     if let (Some((rows, columns)), Some(process)) = (size, spec.process_mut()) {

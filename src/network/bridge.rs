@@ -6,6 +6,7 @@
 use super::definition::{Definition, Range, first_v4, touch};
 use super::firewall;
 use super::ledger::{Bridge, Ledger, Open};
+use super::options::Options;
 use super::rules::{self, Table};
 use super::{DEFAULT, Networks, digest};
 use crate::sys::netlink::{Netlink, Refused, Request};
@@ -97,10 +98,12 @@ impl Networks {
         has_members: bool,
         open_ledger: &mut Open,
     ) -> Result<(Bridge, u32)> {
-        let interface = match definition.name == DEFAULT {
-            true => self.tag(),
-            false => format!("mr-{}", &definition.id[..12]),
-        };
+        let options = Options::read(&definition.options)
+            .with_context(|| format!("make the bridge of the network {}", definition.name))?;
+        let interface = self.interface_of(definition);
+        if options.bridge.is_some() && known.is_none() {
+            self.refuse_foreign(&interface, &[])?;
+        }
         let mut others = self.list()?;
         for _ in 0..16 {
             let v4 = match (&known, definition.v4) {
@@ -108,10 +111,7 @@ impl Networks {
                 (None, Some(v4)) => v4,
                 (None, None) => self.free_subnet(&others)?,
             };
-            let v6 = match ipv6_is_on() && definition.ipv6 {
-                true => Some(definition.v6.unwrap_or_else(|| self.own_v6(definition))),
-                false => None,
-            };
+            let v6 = self.next_v6(definition);
             let bridge = Bridge {
                 network: definition.name.clone(),
                 interface: interface.clone(),
@@ -120,6 +120,10 @@ impl Networks {
                 internal: definition.internal,
                 named: definition.name != DEFAULT,
                 mtu: definition.mtu,
+                binding: options.binding,
+                apart: options.apart,
+                unmasked: options.unmasked,
+                prefix: options.prefix.clone(),
                 next: known.as_ref().map_or(0, |k| k.next),
                 is_whole: false,
             };
@@ -139,6 +143,46 @@ impl Networks {
             known = None;
         }
         bail!("no subnet is free for the network {}", definition.name)
+    }
+
+    /// The IPv4 addresses of a network, or those that it gets if its bridge is made now: until then the subnet may become
+    /// somebody else's, if nobody has chosen it.
+    pub fn range_v4(&self, definition: &Definition, ledger: &Ledger) -> Option<Range<Ipv4Net, Ipv4Addr>> {
+        match ledger.bridges.get(&definition.id) {
+            Some(bridge) => Some(bridge.v4),
+            None if definition.driver != "bridge" => None,
+            None => definition.v4.or_else(|| self.free_subnet(&self.list().ok()?).ok()),
+        }
+    }
+
+    /// Its IPv6 addresses, likewise; none where the host has none.
+    pub fn range_v6(&self, definition: &Definition, ledger: &Ledger) -> Option<Range<Ipv6Net, Ipv6Addr>> {
+        ledger.bridges.get(&definition.id).map_or_else(|| self.next_v6(definition), |bridge| bridge.v6)
+    }
+
+    fn next_v6(&self, definition: &Definition) -> Option<Range<Ipv6Net, Ipv6Addr>> {
+        let has_it = definition.ipv6 && ipv6_is_on();
+        has_it.then(|| definition.v6.unwrap_or_else(|| self.own_v6(definition)))
+    }
+
+    /// What a network's bridge is called.
+    pub fn interface_of(&self, definition: &Definition) -> String {
+        match Options::read(&definition.options).ok().and_then(|options| options.bridge) {
+            Some(name) => name,
+            None if definition.name == DEFAULT => self.tag(),
+            None => format!("mr-{}", &definition.id[..12]),
+        }
+    }
+
+    /// Refuses a bridge's name that another network's has, or an interface that is not ours.
+    pub(super) fn refuse_foreign(&self, name: &str, others: &[Definition]) -> Result<()> {
+        if let Some(other) = others.iter().find(|other| self.interface_of(other) == name) {
+            bail!("the bridge {name} is that of the network {}", other.name);
+        }
+        match route::index_of(&open()?, name) {
+            Ok(_) => bail!("the bridge {name} cannot be made: this host has an interface of that name"),
+            Err(_) => Ok(()),
+        }
     }
 
     fn add(&self, netlink: &mut Netlink, bridge: &Bridge) -> Result<u32> {

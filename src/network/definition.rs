@@ -1,5 +1,6 @@
 //! What users' networks are, as they asked for them.
 
+use super::options::Options;
 use super::{DEFAULT, Networks, digest};
 use crate::journal;
 use crate::layout::Root;
@@ -45,6 +46,9 @@ pub struct Definition {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver, as given.
     pub options: BTreeMap<String, String>,
+    /// Addresses that no container is given, by what the user calls their owners.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, IpAddr>,
 }
 
 impl Definition {
@@ -77,6 +81,8 @@ pub struct Wishes {
     pub gateways: Vec<IpAddr>,
     /// `--ip-range`.
     pub ranges: Vec<IpNet>,
+    /// `--aux-address`, by name.
+    pub reserved: BTreeMap<String, IpAddr>,
     /// `--internal`.
     pub internal: bool,
     /// Not with `--ipv6=false`.
@@ -115,6 +121,7 @@ impl Networks {
             mtu: 0,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         };
         [fixed(DEFAULT, "bridge"), fixed("host", "host"), fixed("none", "null")]
     }
@@ -175,6 +182,8 @@ impl Networks {
         if others.iter().any(|d| d.name == name) {
             bail!("network with name {name} already exists");
         }
+        Options::refuse_unknown(&wishes.options)?;
+        let options = Options::read(&wishes.options)?;
         let mut definition = Definition {
             version: VERSION,
             id: random::hex::<32>(),
@@ -185,10 +194,14 @@ impl Networks {
             ipv6: wishes.ipv6,
             v4: None,
             v6: None,
-            mtu: mtu(&wishes.options)?,
+            mtu: options.mtu,
             labels: wishes.labels.clone(),
             options: wishes.options.clone(),
+            reserved: wishes.reserved.clone(),
         };
+        if let Some(bridge) = &options.bridge {
+            self.refuse_foreign(bridge, &others)?;
+        }
         ranges(&mut definition, &wishes)?;
         if definition.v4.is_none() {
             definition.v4 = Some(self.free_subnet(&others)?);
@@ -244,15 +257,6 @@ fn is_name(text: &str) -> bool {
         && text.len() <= 200
 }
 
-fn mtu(options: &BTreeMap<String, String>) -> Result<u32> {
-    match options.get("com.docker.network.driver.mtu").or_else(|| options.get("mtu")) {
-        Some(text) => {
-            text.parse().ok().filter(|m| (68..=65535).contains(m)).with_context(|| format!("invalid mtu {text:?}"))
-        }
-        None => Ok(0),
-    }
-}
-
 /// Puts the user's subnets, gateways and ranges together.
 fn ranges(definition: &mut Definition, wishes: &Wishes) -> Result<()> {
     for subnet in &wishes.subnets {
@@ -292,6 +296,9 @@ fn ranges(definition: &mut Definition, wishes: &Wishes) -> Result<()> {
     let fits = |a: &IpAddr| wishes.subnets.iter().any(|s| s.contains(a));
     if let Some(stray) = wishes.gateways.iter().find(|g| !fits(g)) {
         bail!("no matching subnet for gateway {stray}");
+    }
+    if let Some(stray) = wishes.reserved.values().find(|r| !fits(r)) {
+        bail!("no matching subnet for aux-address {stray}");
     }
     if let Some(stray) = wishes.ranges.iter().find(|r| !wishes.subnets.iter().any(|s| s.contains(*r))) {
         bail!("no matching subnet for range {stray}");

@@ -4,12 +4,13 @@ use super::bridge::ipv6_is_on;
 use super::definition::Definition;
 use super::ledger::{Bridge, Endpoint, Ledger};
 use super::plug;
-use super::ports::{self, Hold, Publish, Published};
+use super::ports::{self, Publish, Published};
 use super::rules::Table;
 use super::{Networks, names};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// A container's wish to be in a network.
@@ -26,6 +27,17 @@ pub struct Attachment {
     pub mac: Option<String>,
     /// `--network-alias`.
     pub aliases: Vec<String>,
+    /// `--link`.
+    pub links: Vec<Link>,
+}
+
+/// What a container calls another one that it shares a network with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The other's id, or its name if it was not there yet.
+    pub container: String,
+    /// What it is called.
+    pub alias: String,
 }
 
 /// A container as the networks see it.
@@ -48,9 +60,26 @@ pub struct Guest<'a> {
 /// What holds a running container's place: its ports are free when this is gone.
 #[derive(Debug, Default)]
 pub struct Connection {
-    holds: Vec<Hold>,
+    holds: Vec<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+impl Connection {
+    /// Holds the ports of these descriptors, too.
+    pub fn hold(&mut self, holds: Vec<OwnedFd>) {
+        self.holds.extend(holds);
+    }
+
+    /// Lets go of all ports.
+    pub fn free_ports(&mut self) {
+        self.holds = Vec::new();
+    }
+
+    /// What holds the ports, for somebody else to do so.
+    pub fn holds(&self) -> &[OwnedFd] {
+        &self.holds
+    }
 }
 
 struct Place {
@@ -97,8 +126,8 @@ impl Networks {
         Ok(true)
     }
 
-    /// Refuses an attachment to a network that is not there or has no such place.
-    pub fn check(&self, attachment: &Attachment) -> Result<()> {
+    /// The network of an attachment; refuses one that is not there or has no such place.
+    pub fn check(&self, attachment: &Attachment) -> Result<Definition> {
         let definition = self.find_for(attachment)?;
         if let Some(mac) = &attachment.mac {
             plug::parse_mac(mac)?;
@@ -111,7 +140,7 @@ impl Networks {
                 bail!("network-scoped alias is supported only for containers in user defined networks");
             }
         }
-        Ok(())
+        Ok(definition)
     }
 
     fn try_connect(
@@ -126,21 +155,17 @@ impl Networks {
         self.strike_off(guest.id, &mut open.ledger)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         let mut places = Vec::new();
-        for (number, (attachment, definition)) in wanted.iter().zip(&definitions).enumerate() {
+        for (attachment, definition) in wanted.iter().zip(&definitions) {
             let realized = self.realize(definition, &mut open)?;
             connection.warnings.extend(realized.warning);
-            let interface = format!("eth{number}");
-            let mut endpoint = self.endpoint(guest, attachment, definition, interface, &mut open.ledger)?;
-            if number == 0 {
-                endpoint.host_names = guest.host_names.to_vec();
-            }
+            let endpoint = self.endpoint(guest, attachment, definition, &mut open.ledger)?;
             let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
             open.ledger.endpoints.push(endpoint.clone());
             places.push(Place { bridge, index: realized.index, endpoint });
         }
         let leads = places.get(outward).is_some_and(|p| !p.bridge.internal) && !guest.ports.is_empty();
         if let (true, Some(place)) = (leads, places.get_mut(outward)) {
-            self.publish(guest, place, &mut open.ledger, connection)?;
+            place.endpoint = self.lead_ports(guest, &place.endpoint.network, &mut open.ledger, connection)?;
         }
         places.iter().for_each(|p| open.ledger.owe_names(&p.endpoint.network));
         open.save()?;
@@ -154,15 +179,19 @@ impl Networks {
         Ok(())
     }
 
-    fn publish(
+    /// Leads a container's ports to it through one of its networks, and gives its place there.
+    fn lead_ports(
         &self,
         guest: &Guest<'_>,
-        place: &mut Place,
+        network: &str,
         ledger: &mut Ledger,
         connection: &mut Connection,
-    ) -> Result<()> {
+    ) -> Result<Endpoint> {
         let alive = |id: &str| (self.alive)(&self.root, id);
-        let claimed = ports::claim(guest.ports, ledger, &alive, ipv6_is_on()).with_context(|| {
+        let binding = ledger.bridges.get(network).and_then(|bridge| bridge.binding).map(IpAddr::from);
+        let wanted: Vec<Publish> =
+            guest.ports.iter().map(|port| Publish { address: port.address.or(binding), ..*port }).collect();
+        let claimed = ports::claim(&wanted, ledger, &alive, ipv6_is_on()).with_context(|| {
             format!("driver failed programming external connectivity on endpoint {} ({})", guest.name, guest.id)
         })?;
         let mut led_elsewhere = Vec::new();
@@ -172,13 +201,34 @@ impl Networks {
             owner.ports.retain(|p| *p != port);
         }
         let published: Vec<Published> = claimed.ports.iter().map(|(p, _)| *p).collect();
-        connection.holds.extend(claimed.ports.into_iter().map(|(_, hold)| hold));
-        place.endpoint.ports.clone_from(&published);
-        let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == place.endpoint.network;
-        if let Some(endpoint) = ledger.endpoints.iter_mut().find(mine) {
-            endpoint.ports = published;
+        connection.holds.extend(claimed.ports.into_iter().filter_map(|(_, hold)| hold));
+        let mine = |e: &&mut Endpoint| e.container == guest.id && e.network == network;
+        let endpoint = ledger.endpoints.iter_mut().find(mine).context("ports without a place in a network")?;
+        endpoint.ports = published;
+        let endpoint = endpoint.clone();
+        Table::open(&self.tag())?.publish(&endpoint, &led_elsewhere, ledger)?;
+        Ok(endpoint)
+    }
+
+    /// Publishes the ports of a running container through the first of its networks that is not internal, unless they
+    /// are published, and gives what its supervisor is to hold. Without such a network they stay as they are.
+    ///
+    /// # Errors
+    /// Docker's words for a port that somebody else has.
+    pub fn publish(&self, guest: &Guest<'_>) -> Result<Connection> {
+        let mut connection = Connection::default();
+        if guest.ports.is_empty() {
+            return Ok(connection);
         }
-        Table::open(&self.tag())?.publish(&place.endpoint, &led_elsewhere, ledger)
+        let mut open = self.open_ledger()?;
+        let are_led = open.ledger.endpoints.iter().any(|e| e.container == guest.id && !e.ports.is_empty());
+        if let (false, Some(place)) = (are_led, outward(&open.ledger, guest.id)) {
+            let network = open.ledger.endpoints[place].network.clone();
+            let endpoint = self.lead_ports(guest, &network, &mut open.ledger, &mut connection)?;
+            open.save()?;
+            plug::let_turn_back(&endpoint)?;
+        }
+        Ok(connection)
     }
 
     /// The network of an attachment.
@@ -199,7 +249,6 @@ impl Networks {
         guest: &Guest<'_>,
         attachment: &Attachment,
         definition: &Definition,
-        interface: String,
         ledger: &mut Ledger,
     ) -> Result<Endpoint> {
         if ledger.endpoints.iter().any(|e| e.container == guest.id && e.network == definition.id) {
@@ -208,16 +257,19 @@ impl Networks {
         if self.owner_is_dead(attachment, &definition.id, ledger) {
             self.forget_dead(ledger)?;
         }
-        let v4 = match self.address(attachment, &definition.id, ledger) {
+        let v4 = match self.address(attachment, definition, ledger) {
             Err(_) if attachment.ip.is_none() => {
                 // Containers that have ended without anybody's clean-up still have theirs.
                 self.forget_dead(ledger)?;
-                self.address(attachment, &definition.id, ledger)
+                self.address(attachment, definition, ledger)
             }
             other => other,
         }?;
         let bridge = ledger.bridges.get(&definition.id).context("a network without a bridge")?;
-        let v6 = address_v6(attachment, bridge, v4, &definition.id, ledger)?;
+        let v6 = address_v6(attachment, bridge, v4, definition, ledger)?;
+        let is_first = !ledger.endpoints.iter().any(|e| e.container == guest.id);
+        let is_used = |name: &String| ledger.endpoints.iter().any(|e| e.container == guest.id && e.interface == *name);
+        let interface = (0..).map(|n| format!("{}{n}", bridge.prefix)).find(|name| !is_used(name)).unwrap_or_default();
         let mut own = vec![guest.name.to_owned(), guest.id.get(..12).unwrap_or(guest.id).to_owned()];
         own.extend(attachment.aliases.iter().cloned());
         Ok(Endpoint {
@@ -229,7 +281,8 @@ impl Networks {
             mac: attachment.mac.clone().unwrap_or_else(|| plug::mac_of(v4)),
             names: own,
             own_names: guest.own_names.to_vec(),
-            host_names: Vec::new(),
+            host_names: if is_first { guest.host_names.to_vec() } else { Vec::new() },
+            links: attachment.links.clone(),
             hosts: guest.hosts.map(Path::to_owned),
             ports: Vec::new(),
         })
@@ -244,9 +297,12 @@ impl Networks {
         ledger.endpoints.iter().filter(is_wanted).any(|owner| !(self.alive)(&self.root, &owner.container))
     }
 
-    fn address(&self, attachment: &Attachment, network: &str, ledger: &mut Ledger) -> Result<Ipv4Addr> {
-        let taken: std::collections::BTreeSet<Ipv4Addr> =
+    fn address(&self, attachment: &Attachment, definition: &Definition, ledger: &mut Ledger) -> Result<Ipv4Addr> {
+        let network = definition.id.as_str();
+        let mut taken: std::collections::BTreeSet<Ipv4Addr> =
             ledger.endpoints.iter().filter(|e| e.network == network).map(|e| e.v4).collect();
+        let reserved = definition.reserved.values();
+        taken.extend(reserved.filter_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None }));
         let bridge = ledger.bridges.get_mut(network).context("a network without a bridge")?;
         let subnet = bridge.v4.subnet;
         if let Some(wanted) = attachment.ip {
@@ -302,15 +358,8 @@ impl Networks {
         let definition = self.find_for(attachment)?;
         let mut open = self.open_ledger()?;
         let realized = self.realize(&definition, &mut open)?;
-        let used: Vec<&str> =
-            open.ledger.endpoints.iter().filter(|e| e.container == guest.id).map(|e| e.interface.as_str()).collect();
-        let interface = (0..).map(|n| format!("eth{n}")).find(|n| !used.contains(&n.as_str())).unwrap_or_default();
-        let has_way_out = open
-            .ledger
-            .endpoints
-            .iter()
-            .any(|e| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal));
-        let endpoint = self.endpoint(guest, attachment, &definition, interface, &mut open.ledger)?;
+        let has_way_out = outward(&open.ledger, guest.id).is_some();
+        let endpoint = self.endpoint(guest, attachment, &definition, &mut open.ledger)?;
         let bridge = open.ledger.bridges.get(&definition.id).context("a network without a bridge")?.clone();
         open.ledger.endpoints.push(endpoint.clone());
         open.ledger.owe_names(&definition.id);
@@ -327,30 +376,47 @@ impl Networks {
 
     /// Takes a running container out of a network.
     ///
-    /// `pid` is its first process. If it had its way out there, it gets the next network's.
-    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<()> {
+    /// `pid` is its first process. If it had its way out and its ports there, it gets the next network's; `true` if
+    /// there is none that has the same ports: they lead nowhere then, and are to be let go.
+    pub fn leave(&self, guest: &Guest<'_>, network: &Definition, pid: i32) -> Result<bool> {
         let mut open = self.open_ledger()?;
         let is_it = |e: &Endpoint| e.container == guest.id && e.network == network.id;
         let (gone, left): (Vec<_>, Vec<_>) = open.ledger.endpoints.drain(..).partition(is_it);
         open.ledger.endpoints = left;
-        if gone.iter().any(|e| !e.ports.is_empty()) {
-            Table::open(&self.tag())?.withdraw(&gone, &open.ledger)?;
+        let binding = |network: &str| open.ledger.bridges.get(network).and_then(|bridge| bridge.binding);
+        let ports: Vec<Published> = gone.iter().flat_map(|e| e.ports.iter().copied()).collect();
+        let next = outward(&open.ledger, guest.id);
+        let moves = next.is_some_and(|n| binding(&open.ledger.endpoints[n].network) == binding(&network.id));
+        if !ports.is_empty() {
+            let tag = self.tag();
+            let mut table = Table::open(&tag)?;
+            table.withdraw(&gone, &open.ledger)?;
+            if let Some(next) = next.filter(|_| moves) {
+                open.ledger.endpoints[next].ports.clone_from(&ports);
+                table.publish(&open.ledger.endpoints[next], &[], &open.ledger)?;
+            }
+        }
+        if let Some(first) = open.ledger.endpoints.iter_mut().find(|e| e.container == guest.id) {
+            first.host_names = guest.host_names.to_vec();
         }
         open.ledger.owe_names(&network.id);
         open.save()?;
         names::own(self, guest.id, &open.ledger)?;
         self.tell_names(&mut open)?;
         gone.iter().try_for_each(plug::unplug)?;
-        let outward =
-            |e: &&Endpoint| e.container == guest.id && open.ledger.bridges.get(&e.network).is_some_and(|b| !b.internal);
-        match open.ledger.endpoints.iter().find(outward) {
-            Some(next) => match open.ledger.bridges.get(&next.network) {
-                Some(bridge) => plug::lead_out(bridge, next, pid),
-                None => Ok(()),
-            },
-            None => Ok(()),
+        let Some(next) = next.map(|next| &open.ledger.endpoints[next]) else { return Ok(!ports.is_empty()) };
+        plug::let_turn_back(next)?;
+        if let Some(bridge) = open.ledger.bridges.get(&next.network) {
+            plug::lead_out(bridge, next, pid)?;
         }
+        Ok(!ports.is_empty() && !moves)
     }
+}
+
+/// The first place of a container in a network that is not internal.
+fn outward(ledger: &Ledger, container: &str) -> Option<usize> {
+    let leads_out = |e: &Endpoint| ledger.bridges.get(&e.network).is_some_and(|bridge| !bridge.internal);
+    ledger.endpoints.iter().position(|e| e.container == container && leads_out(e))
 }
 
 /// The address with the same number in the IPv6 subnet, or the one that was asked for.
@@ -358,7 +424,7 @@ fn address_v6(
     attachment: &Attachment,
     bridge: &Bridge,
     v4: Ipv4Addr,
-    network: &str,
+    definition: &Definition,
     ledger: &Ledger,
 ) -> Result<Option<Ipv6Addr>> {
     let Some(range) = bridge.v6 else {
@@ -367,8 +433,11 @@ fn address_v6(
             None => Ok(None),
         };
     };
-    let taken =
-        |a: Ipv6Addr| a == range.gateway || ledger.endpoints.iter().any(|e| e.network == network && e.v6 == Some(a));
+    let taken = |a: Ipv6Addr| {
+        a == range.gateway
+            || definition.reserved.values().any(|reserved| *reserved == IpAddr::from(a))
+            || ledger.endpoints.iter().any(|e| e.network == definition.id && e.v6 == Some(a))
+    };
     if let Some(wanted) = attachment.ip6 {
         if !range.subnet.contains(&wanted) {
             bail!("Invalid address {wanted}: It does not belong to any of this network's subnets");

@@ -2,6 +2,7 @@
 
 use super::Networks;
 use super::definition::Range;
+use super::endpoint::Link;
 use super::ports::Published;
 use crate::layout::mkdir_all;
 use crate::sys::file::{Durability, Lock, LockMode, read_limited, write_atomic};
@@ -44,12 +45,28 @@ pub struct Bridge {
     pub named: bool,
     /// The largest packet; 0 is the kernel's choice.
     pub mtu: u32,
+    /// Where ports are published that are given no address; everywhere if there is none.
+    #[serde(default)]
+    pub binding: Option<Ipv4Addr>,
+    /// Its members do not reach one another.
+    #[serde(default)]
+    pub apart: bool,
+    /// What goes out has its sender's address.
+    #[serde(default)]
+    pub unmasked: bool,
+    /// What its interfaces in containers are called, before their numbers.
+    #[serde(default = "eth")]
+    pub prefix: String,
     /// Where the search for a free address goes on: an address is not used again at once, because who had it before
     /// is still being taken away by the kernel.
     pub next: u32,
     /// Its interface has all that it needs. Otherwise whoever was making it was killed, and it is made anew.
     #[serde(default)]
     pub is_whole: bool,
+}
+
+fn eth() -> String {
+    "eth".into()
 }
 
 /// The place of a running container in a network.
@@ -74,6 +91,9 @@ pub struct Endpoint {
     /// What it calls the host.
     #[serde(default)]
     pub host_names: Vec<String>,
+    /// What it calls others in the network.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Its file of names, if that is not where those of containers are.
     #[serde(default)]
     pub hosts: Option<PathBuf>,
@@ -146,10 +166,11 @@ fn read(path: &std::path::Path) -> Result<(Ledger, Vec<u8>)> {
 }
 
 impl Ledger {
-    /// The members of this network are to be told who is in it.
+    /// The members of this network are to be told who is in it, if they want to know.
     pub(super) fn owe_names(&mut self, network: &str) {
         let named = self.bridges.get(network).is_some_and(|b| b.named);
-        if named && !self.names_due.iter().any(|n| n == network) {
+        let has_links = || self.endpoints.iter().any(|e| e.network == network && !e.links.is_empty());
+        if (named || has_links()) && !self.names_due.iter().any(|n| n == network) {
             self.names_due.push(network.to_owned());
         }
     }

@@ -23,6 +23,7 @@ mod flows;
 pub mod holder;
 pub mod ledger;
 pub mod names;
+pub mod options;
 pub mod plug;
 pub mod ports;
 pub mod resolver;

@@ -19,6 +19,25 @@ const LIMIT: u64 = 1 << 20;
 const LAST: &str = "# The end of them.\n";
 
 impl Networks {
+    /// Has those who share networks with a container know it by another name.
+    pub fn rename(&self, container: &str, name: &str) -> Result<()> {
+        if self.endpoints_of(container)?.is_empty() {
+            return Ok(());
+        }
+        let mut open = self.open_ledger()?;
+        let mut networks = Vec::new();
+        for endpoint in open.ledger.endpoints.iter_mut().filter(|e| e.container == container) {
+            // Its own name is the first.
+            if let Some(first) = endpoint.names.first_mut() {
+                name.clone_into(first);
+            }
+            networks.push(endpoint.network.clone());
+        }
+        networks.iter().for_each(|network| open.ledger.owe_names(network));
+        open.save()?;
+        self.tell_names(&mut open)
+    }
+
     /// Tells the members of networks whose names are due, and notes that.
     pub(super) fn tell_names(&self, open: &mut Open) -> Result<()> {
         let due = std::mem::take(&mut open.ledger.names_due);
@@ -91,11 +110,28 @@ fn lines(ledger: &Ledger, container: &str) -> String {
         addresses(endpoint).for_each(|a| line(a, &endpoint.own_names));
     }
     for endpoint in &mine {
-        if !ledger.bridges.get(&endpoint.network).is_some_and(|b| b.named) {
-            continue;
+        let Some(bridge) = ledger.bridges.get(&endpoint.network).filter(|b| b.named) else { continue };
+        let members = || ledger.endpoints.iter().filter(|e| e.network == endpoint.network);
+        members().for_each(|member| addresses(member).for_each(|a| line(a, &member.names)));
+        // After the others: what a container is called comes before what another one calls itself. And apart: there are
+        // readers that know lines up to 512 bytes only.
+        for member in members() {
+            let host = member.own_names.last().filter(|name| !member.names.contains(name));
+            let full = member.names.iter().chain(host).map(|name| format!("{name}.{}", bridge.network));
+            let more: Vec<String> = host.cloned().into_iter().chain(full).collect();
+            addresses(member).for_each(|a| line(a, &more));
         }
-        for member in ledger.endpoints.iter().filter(|e| e.network == endpoint.network) {
-            addresses(member).for_each(|a| line(a, &member.names));
+    }
+    for endpoint in &mine {
+        for link in &endpoint.links {
+            let is_meant = |e: &&Endpoint| e.container == link.container || e.names.contains(&link.container);
+            let Some(member) = ledger.endpoints.iter().filter(|e| e.network == endpoint.network).find(is_meant) else {
+                continue;
+            };
+            let mut names = vec![link.alias.clone()];
+            // Its name and its short id, by which the members of users' networks are known anyway.
+            names.extend(member.names.iter().take(2).filter(|name| **name != link.alias).cloned());
+            addresses(member).for_each(|a| line(a, &names));
         }
     }
     for endpoint in &mine {

@@ -60,12 +60,15 @@ pub(super) fn plug(index: u32, bridge: &Bridge, endpoint: &Endpoint, pid: i32, i
         mtu: bridge.mtu,
     };
     let mut host = route::open().context("open a connection to the kernel's routing")?;
-    let turns_back = !endpoint.ports.is_empty() && bridges_are_filtered();
+    let turns_back = turns_back(endpoint);
     let request = || {
         let mut request = Request::default();
         route::add_cable(&mut request, &cable);
         if turns_back {
             route::let_turn_back(&mut request, &name);
+        }
+        if bridge.apart {
+            route::keep_apart(&mut request, &name);
         }
         request
     };
@@ -94,10 +97,22 @@ pub(super) fn plug(index: u32, bridge: &Bridge, endpoint: &Endpoint, pid: i32, i
     Ok(())
 }
 
-/// Packets that stay on a bridge go through the filters all the same: one for a port of the container's own is led back
-/// to it there.
-fn bridges_are_filtered() -> bool {
-    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|t| t.starts_with(b"1"))
+/// Where packets that stay on a bridge go through the filters all the same, one for a port of the container's own is led
+/// back to it there.
+fn turns_back(endpoint: &Endpoint) -> bool {
+    let filtered = || std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|t| t.starts_with(b"1"));
+    !endpoint.ports.is_empty() && filtered()
+}
+
+/// Lets a container that has been given ports reach itself by them.
+pub(super) fn let_turn_back(endpoint: &Endpoint) -> Result<()> {
+    if !turns_back(endpoint) {
+        return Ok(());
+    }
+    let mut host = route::open().context("open a connection to the kernel's routing")?;
+    let mut request = Request::default();
+    route::let_turn_back(&mut request, &cable_name(endpoint.v4));
+    host.carry_out(request).context("lead a container's ports back to itself")
 }
 
 /// A container may have switched IPv6 off for itself.

@@ -7,9 +7,11 @@
 //!              address that only this host knows, and the answers are turned back: the kernel takes no packet for
 //!              ::1 that comes from outside, not even when it was one of its own
 //! publish      packets for a published port of this host go to its container
-//! forward      bridge to the same bridge: yes; from or to an internal one: no; out: yes; in: only by a published port
-//! postrouting  what leaves a bridge for other hosts gets this host's address; so does what must come back by the way
-//!              it went: from loopback, and from a container by a published port to its own network
+//! forward      bridge to the same bridge: yes, unless its members are kept apart; from or to an internal one: no; out:
+//!              yes; in: only by a published port
+//! postrouting  what leaves a bridge for other hosts gets this host's address, unless its network is to leave it; so does
+//!              what must come back by the way it went: from loopback, and from a container by a published port to its
+//!              own network
 //! ```
 
 use super::flows;
@@ -23,7 +25,9 @@ use std::sync::Mutex;
 
 const BRIDGES: Set = Set { name: "bridges", key: &[Kind::Interface], value: &[] };
 const INTERNAL: Set = Set { name: "internal", key: &[Kind::Interface], value: &[] };
+const UNMASKED: Set = Set { name: "unmasked", key: &[Kind::Interface], value: &[] };
 const SAME: Set = Set { name: "same", key: &[Kind::Interface, Kind::Interface], value: &[] };
+const APART: Set = Set { name: "apart", key: &[Kind::Interface, Kind::Interface], value: &[] };
 const TO4: &[Kind] = &[Kind::Ipv4, Kind::Port];
 const TO6: &[Kind] = &[Kind::Ipv6, Kind::Port];
 const PORTS4: Set = Set { name: "ports4", key: &[Kind::Protocol, Kind::Port], value: TO4 };
@@ -32,7 +36,8 @@ const BOUND4: Set = Set { name: "bound4", key: &[Kind::Ipv4, Kind::Protocol, Kin
 const BOUND6: Set = Set { name: "bound6", key: &[Kind::Ipv6, Kind::Protocol, Kind::Port], value: TO6 };
 const SELF4: Set = Set { name: "self4", key: &[Kind::Ipv4, Kind::Ipv4], value: &[] };
 const SELF6: Set = Set { name: "self6", key: &[Kind::Ipv6, Kind::Ipv6], value: &[] };
-const SETS: [&Set; 9] = [&BRIDGES, &INTERNAL, &SAME, &PORTS4, &PORTS6, &BOUND4, &BOUND6, &SELF4, &SELF6];
+const SETS: [&Set; 11] =
+    [&BRIDGES, &INTERNAL, &UNMASKED, &SAME, &APART, &PORTS4, &PORTS6, &BOUND4, &BOUND6, &SELF4, &SELF6];
 
 const CHAINS: [Chain; 8] = [
     Chain { name: "from_v6", hook: Some(("filter", libc::NF_INET_LOCAL_OUT, -300)) },
@@ -204,9 +209,15 @@ fn interface(name: &str) -> Vec<u8> {
 fn bridge_elements(bridge: &Bridge) -> Vec<(&'static Set, Vec<Element>)> {
     let name = interface(&bridge.interface);
     let twice = [name.clone(), name.clone()].concat();
-    let mut all = vec![(&BRIDGES, vec![(name.clone(), Vec::new())]), (&SAME, vec![(twice, Vec::new())])];
+    let mut all = vec![(&BRIDGES, vec![(name.clone(), Vec::new())]), (&SAME, vec![(twice.clone(), Vec::new())])];
     if bridge.internal {
-        all.push((&INTERNAL, vec![(name, Vec::new())]));
+        all.push((&INTERNAL, vec![(name.clone(), Vec::new())]));
+    }
+    if bridge.apart {
+        all.push((&APART, vec![(twice, Vec::new())]));
+    }
+    if bridge.unmasked {
+        all.push((&UNMASKED, vec![(name, Vec::new())]));
     }
     all
 }
@@ -372,6 +383,9 @@ fn forward(batch: &mut Batch) {
         r.is_not(R0, &[0; 4]).accept();
     });
     batch.add_rule("forward", |r| {
+        between(r).within(R0, &APART).drop();
+    });
+    batch.add_rule("forward", |r| {
         between(r).within(R0, &SAME).accept();
     });
     for key in [libc::NFT_META_IIFNAME, libc::NFT_META_OIFNAME] {
@@ -412,7 +426,7 @@ fn postrouting(batch: &mut Batch, stand_in: &[u8; 16]) {
         });
     }
     batch.add_rule("postrouting", |r| {
-        let r = r.meta(libc::NFT_META_IIFNAME, R0).within(R0, &BRIDGES);
+        let r = r.meta(libc::NFT_META_IIFNAME, R0).within(R0, &BRIDGES).without(R0, &UNMASKED);
         r.meta(libc::NFT_META_OIFNAME, R0).without(R0, &BRIDGES).masquerade();
     });
 }

@@ -80,13 +80,23 @@ pub fn add_cable(request: &mut Request, cable: &Cable<'_>) {
 
 /// Lets the bridge send frames back to where they came from, by the name of the interface that is plugged into it.
 pub fn let_turn_back(request: &mut Request, name: &str) {
+    const IFLA_BRPORT_MODE: u16 = 4;
+    switch_on(request, "let frames turn back", name, IFLA_BRPORT_MODE);
+}
+
+/// Lets the bridge pass no frames between this interface and others that are kept apart.
+pub fn keep_apart(request: &mut Request, name: &str) {
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    switch_on(request, "keep interfaces apart", name, IFLA_BRPORT_ISOLATED);
+}
+
+fn switch_on(request: &mut Request, what: &'static str, name: &str, setting: u16) {
     const IFLA_INFO_SLAVE_KIND: u16 = 4;
     const IFLA_INFO_SLAVE_DATA: u16 = 5;
-    const IFLA_BRPORT_MODE: u16 = 4;
-    request.message("let frames turn back", (libc::RTM_NEWLINK, 0), &link_header(0, 0), |a| {
+    request.message(what, (libc::RTM_NEWLINK, 0), &link_header(0, 0), |a| {
         a.text(libc::IFLA_IFNAME, name).nest(libc::IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
-                data.put(IFLA_BRPORT_MODE, &[1]);
+                data.put(setting, &[1]);
             });
         });
     });

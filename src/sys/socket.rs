@@ -14,6 +14,9 @@ use std::path::Path;
 /// The largest message that is sent or received.
 pub const MAX_MESSAGE: usize = 32 * 1024;
 
+/// So many descriptors ride with one message at most.
+pub const MAX_DESCRIPTORS: usize = 4;
+
 /// One end of a sequenced-packet connection.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
@@ -62,7 +65,7 @@ impl Socket {
 
     /// Sends one message made of several parts, with descriptors.
     pub fn send_with(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -92,7 +95,7 @@ impl Socket {
 
     /// Receives one message into `buffer`: its length (0 when the other end is gone) and its descriptors.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {

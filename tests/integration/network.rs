@@ -3,5 +3,6 @@
 mod endings;
 mod host;
 mod names;
+mod options;
 mod own;
 mod publish;

@@ -26,6 +26,8 @@ fn volumes_are_made_listed_and_looked_at_as_dockers() {
     let generated = store.ok(&["volume", "create"]);
     assert!(is_anonymous(&generated), "{generated}");
     assert_eq!(store.ok(&["volume", "ls", "-f", "name=one"]), "DRIVER    VOLUME NAME\nlocal     one");
+    assert_eq!(store.ok(&["volume", "ls", "-q", "-f", "name=^o[mn]e$"]), "one");
+    assert_eq!(store.ok(&["volume", "ls", "-q", "-f", "name=^ne"]), "");
     let data = store.root().join("volumes/one/data");
     let shown = store.ok(&["volume", "inspect", "one"]);
     let created = store.ok(&["volume", "inspect", "-f", "{{.CreatedAt}}", "one"]);

@@ -1,12 +1,29 @@
 //! Networks of the user's own, and the other modes.
 
-use super::host::{address, ask, is_address, port_of, serve};
+use super::host::{address, ask, free_port, is_address, port_of, serve};
 use crate::support::{IMAGE, Store, eventually};
+
+fn has_bridge(store: &Store) -> bool {
+    std::path::Path::new("/sys/class/net").join(minirun::network::tag(&store.root())).exists()
+}
 
 #[test]
 fn the_default_network_is_a_bridge_with_addresses_of_both_families() {
     let store = Store::new();
+    let template = "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{end}}{{.EnableIPv6}} \
+                    {{index .Options \"com.docker.network.bridge.name\"}}";
+    let shown = || store.ok(&["network", "inspect", "-f", template, "bridge"]);
+    let before = shown();
+    assert!(!has_bridge(&store), "looking makes no bridge");
     let text = store.ok(&["run", "--rm", IMAGE, "sh", "-c", "ip addr; ip route; ip -6 route"]);
+    assert!(has_bridge(&store));
+    assert_eq!(before, shown(), "what was told beforehand has come");
+    assert!(before.ends_with(&format!(" true {}", minirun::network::tag(&store.root()))), "{before}");
+    for name in ["bridge", "host"] {
+        let inspected = store.ok(&["network", "inspect", "-f", "{{.EnableIPv6}}", name]);
+        let listed = store.ok(&["network", "ls", "-f", &format!("name={name}"), "--format", "{{.IPv6}}"]);
+        assert_eq!(inspected, listed, "{name}");
+    }
     assert!(text.contains("eth0@") && text.contains("inet 10.2") && text.contains("inet6 fd"), "{text}");
     assert!(text.contains("default via 10.2") && text.contains("default via fd"), "{text}");
     // All of it is there before the program runs.
@@ -51,6 +68,41 @@ fn addresses_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn reserved_addresses_are_given_to_nobody() {
+    let store = Store::new();
+    let subnets = ["--subnet", "10.219.79.0/29", "--subnet", "fd77:79::/64"];
+    let reserved =
+        ["--aux-address", "router=10.219.79.2", "--aux-address", "b=10.219.79.4", "--aux-address", "c=fd77:79::3"];
+    let more = ["--ipam-driver", "default", "--scope", "local", "mine"];
+    store.ok(&[&["network", "create"], &subnets[..], &reserved, &more].concat());
+    let template = "{{range .IPAM.Config}}{{.AuxiliaryAddresses}} {{end}}";
+    let shown = store.ok(&["network", "inspect", "-f", template, "mine"]);
+    assert_eq!(shown.trim_end(), "map[b:10.219.79.4 router:10.219.79.2] map[c:fd77:79::3]");
+    for (name, v4) in [("first", "10.219.79.3"), ("second", "10.219.79.5")] {
+        store.ok(&["run", "-d", "--name", name, "--network", "mine", IMAGE, "sleep", "1000"]);
+        assert_eq!(address(&store, name, "mine"), v4);
+        let v6 = store.inspect(name, "{{(index .NetworkSettings.Networks \"mine\").GlobalIPv6Address}}");
+        assert!(v6 != "fd77:79::3" && v6.starts_with("fd77:79::"), "{v6}");
+    }
+    let asks = ["run", "--rm", "--network", "mine", "--ip", "10.219.79.2", IMAGE, "true"];
+    assert!(store.fails(125, &asks).contains("Address already in use"));
+    store.ok(&["rm", "-f", "first", "second"]);
+    store.ok(&["network", "rm", "mine"]);
+    for (flags, words) in [
+        (
+            &["--aux-address", "r=10.1.1.1", "--subnet", "10.219.79.0/29"][..],
+            "no matching subnet for aux-address 10.1.1.1",
+        ),
+        (&["--aux-address", "10.1.1.1"], "invalid aux-address"),
+        (&["--ipam-driver", "dhcp"], "ipam registry"),
+        (&["--scope", "swarm"], "scope"),
+    ] {
+        let said = store.fails(1, &[&["network", "create"], flags, &["other"]].concat());
+        assert!(said.contains(words), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn an_internal_network_has_no_way_out_and_others_none_to_one_another() {
     let store = Store::new();
     for name in [&["--internal", "inner"][..], &["left"], &["right"]] {
@@ -90,6 +142,15 @@ fn networks_are_made_shown_and_removed_as_dockers() {
     assert!(list.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{list}");
     assert_eq!(store.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nhost\nnone\none");
     assert_eq!(store.ok(&["network", "ls", "-q", "-f", "label=a=c"]), "");
+    for (filter, found) in [
+        ("name=^one$", "one"),
+        ("name=^on$", ""),
+        ("name=o[mn]e", "none\none"),
+        ("type=custom", "one"),
+        ("type=builtin", "bridge\nhost\nnone"),
+    ] {
+        assert_eq!(store.ok(&["network", "ls", "--format", "{{.Name}}", "-f", filter]), found, "{filter}");
+    }
     assert_eq!(
         store.ok(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &id[..10]]),
         "10.219.78.0/24"
@@ -98,6 +159,7 @@ fn networks_are_made_shown_and_removed_as_dockers() {
         let said = store.fails(1, &[&["network"], args].concat());
         assert!(said.contains(words), "{args:?}: {said}");
     };
+    no(&["ls", "-f", "type=bogus"], "invalid filter 'type=bogus'");
     no(&["create", "one"], "network with name one already exists");
     no(&["create", "--subnet", "10.219.78.128/25", "two"], "Pool overlaps with other one on this address space");
     no(&["create", "--subnet", "10.219.79.0/24", "--gateway", "10.1.1.1", "two"], "no matching subnet for gateway");
@@ -109,13 +171,20 @@ fn networks_are_made_shown_and_removed_as_dockers() {
     assert_eq!(store.run(&["network", "exists", "two"]).code, 1);
     store.ok(&["run", "-d", "--name", "in-one", "--network", "one", IMAGE, "sleep", "1000"]);
     no(&["rm", "one"], "has active endpoints");
-    assert_eq!(store.ok(&["ps", "-q", "-f", "network=one"]).len(), 12);
+    for network in ["one", &id, &id[..8]] {
+        assert_eq!(store.ok(&["ps", "-q", "-f", &format!("network={network}")]).len(), 12, "{network}");
+    }
+    assert_eq!(store.ok(&["ps", "-q", "-f", "network=on"]), "");
     let member =
         store.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}", "one"]);
     assert_eq!(member, "in-one 10.219.78.2/24");
     no(&["connect", "one", "in-one"], "already exists in network one");
     store.ok(&["network", "create", "unused"]);
-    assert_eq!(store.ok(&["network", "prune", "-f"]), "Deleted Networks:\nunused\n");
+    for prune in ["network", "system"] {
+        let told = store.ok(&[prune, "prune", "-f", "--filter", "until=1h"]);
+        assert!(!told.contains("unused"), "{prune}: {told}");
+    }
+    assert_eq!(store.ok(&["network", "prune", "-f", "--filter", "until=0s"]), "Deleted Networks:\nunused\n");
     store.ok(&["rm", "-f", "in-one"]);
     store.ok(&["network", "rm", "one"]);
     let words = store.fails(125, &["run", "--rm", "--network", "one", IMAGE, "true"]);
@@ -180,4 +249,142 @@ fn a_container_may_be_in_several_networks() {
     assert!(said.contains("multiple networks"), "{said}");
     store.ok(&["rm", "-f", "both", "later"]);
     store.ok(&["network", "rm", "front", "back"]);
+}
+
+#[test]
+fn a_container_that_has_left_its_only_network_is_in_none_until_it_is_connected_again() {
+    let store = Store::new();
+    store.ok(&["network", "create", "only"]);
+    store.ok(&["run", "-d", "--name", "lone", "--network", "only", IMAGE, "sleep", "1000"]);
+    let shown = || {
+        let inspected = store.inspect("lone", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}");
+        let listed = store.ok(&["ps", "-a", "-f", "name=lone", "--format", "{{.Networks}}"]);
+        let filtered = store.ok(&["ps", "-a", "-f", "network=only", "--format", "{{.Networks}}"]);
+        assert_eq!((&listed, &filtered), (&inspected, &inspected));
+        inspected
+    };
+    assert_eq!(shown(), "only");
+    store.ok(&["network", "disconnect", "only", "lone"]);
+    assert_eq!(shown(), "");
+    assert_eq!(store.ok(&["exec", "lone", "ls", "/sys/class/net"]), "lo");
+    store.ok(&["network", "connect", "only", "lone"]);
+    assert_eq!(shown(), "only");
+    let gateway = store.inspect("lone", "{{(index .NetworkSettings.Networks \"only\").Gateway}}");
+    store.ok(&["exec", "lone", "ping", "-c", "1", &gateway]);
+    // Its network may go while it does not run.
+    store.ok(&["stop", "-t", "0", "lone"]);
+    store.ok(&["network", "rm", "only"]);
+    assert!(store.run(&["start", "lone"]).err.contains("network only not found"));
+    assert!(store.fails(1, &["network", "disconnect", "other", "lone"]).contains("No such network: other"));
+    store.ok(&["network", "disconnect", "only", "lone"]);
+    assert_eq!(shown(), "");
+    store.ok(&["start", "lone"]);
+    assert_eq!(store.ok(&["exec", "lone", "ls", "/sys/class/net"]), "lo");
+    store.ok(&["network", "connect", "bridge", "lone"]);
+    assert_eq!(store.ok(&["ps", "--format", "{{.Networks}}"]), "bridge");
+    store.ok(&["exec", "lone", "ip", "addr", "show", "eth0"]);
+    store.ok(&["rm", "-f", "lone"]);
+}
+
+#[test]
+fn who_connects_a_container_at_the_same_time_as_others_does_it_after_them() {
+    let store = Store::new();
+    let names: Vec<String> = (0..6).map(|n| format!("net{n}")).collect();
+    names.iter().for_each(|name| drop(store.ok(&["network", "create", name])));
+    serve(&store, "web", &["-p", "80"]);
+    for verb in ["connect", "disconnect", "connect"] {
+        let twice = names.iter().chain(&names);
+        let children: Vec<_> = twice.map(|name| store.spawn(&["network", verb, name, "web"])).collect();
+        let codes = children.into_iter().map(|child| child.wait_with_output().unwrap().status.code());
+        let mut codes: Vec<Option<i32>> = codes.collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [[Some(0); 6], [Some(1); 6]].concat(), "{verb}: each once");
+        let listed = store.ok(&["ps", "--format", "{{.Networks}}"]);
+        assert_eq!(listed.split(',').count(), if verb == "connect" { 7 } else { 1 }, "{listed}");
+        let inside = store.ok(&["exec", "web", "ls", "/sys/class/net"]);
+        assert_eq!(inside.lines().count(), listed.split(',').count() + 1, "{inside}");
+    }
+    store.ok(&["network", "disconnect", "bridge", "web"]);
+    assert!(is_address(&ask("tcp", "127.0.0.1", &port_of(&store, "web", "80"))));
+    store.ok(&["rm", "-f", "web"]);
+    store.ok(&[&["network", "rm"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+}
+
+#[test]
+fn a_container_between_two_runs_leaves_a_network_at_once() {
+    let store = Store::new();
+    let id = store.ok(&["network", "create", "net"]);
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let flags = ["--network", &id[..12], "--restart", "always", "-p", &publish];
+    store.ok(&[&["run", "-d", "--name", "again"], &flags[..], &[IMAGE, "false"]].concat());
+    assert_eq!(store.ok(&["ps", "-a", "--format", "{{.Networks}}"]), "net", "by its name, however it was called");
+    // By then it rests for longer than the following takes.
+    eventually("a long rest", || {
+        let state = store.inspect("again", "{{.State.Status}} {{.RestartCount}}");
+        state.strip_prefix("restarting ").is_some_and(|count| count.parse::<u32>().unwrap() >= 5)
+    });
+    store.ok(&["network", "disconnect", "net", "again"]);
+    assert_eq!(store.ok(&["port", "again"]), "");
+    std::net::TcpListener::bind(("0.0.0.0", port.parse().unwrap())).expect("the port is free");
+    assert_eq!(store.ok(&["ps", "-a", "--format", "{{.Networks}}"]), "");
+    store.ok(&["network", "rm", "net"]);
+    store.ok(&["rm", "-f", "again"]);
+}
+
+#[test]
+fn published_ports_move_with_the_networks_of_a_running_container() {
+    let store = Store::new();
+    for name in [&["left"][..], &["right"], &["--internal", "inner"]] {
+        store.ok(&[&["network", "create"], name].concat());
+    }
+    // More ports than descriptors ride with one message.
+    let flags = ["--network", "left", "-p", "80", "-p", "81", "-p", "82", "-p", "83", "-p", "84/udp"];
+    serve(&store, "web", &flags);
+    let port = port_of(&store, "web", "80");
+    let shown = store.ok(&["port", "web"]);
+    let network = |verb: &str, name: &str| drop(store.ok(&["network", verb, name, "web"]));
+    let is_reached = |port: &str| is_address(&ask("tcp", "127.0.0.1", port));
+    let bind = |port: &str| std::net::TcpListener::bind(("0.0.0.0", port.parse().unwrap()));
+    network("connect", "right");
+    assert_eq!(store.ok(&["port", "web"]), shown);
+    network("disconnect", "left");
+    assert_eq!(store.ok(&["port", "web"]), shown);
+    assert!(is_reached(&port), "the port leads through the other network");
+    assert!(bind(&port).is_err(), "the port is still held");
+    let gateway = store.inspect("web", "{{(index .NetworkSettings.Networks \"right\").Gateway}}");
+    assert!(is_address(&store.ok(&["exec", "web", "probe", "ask", "tcp", &gateway, &port])), "from itself");
+    network("connect", "inner");
+    network("disconnect", "right");
+    assert_eq!(store.ok(&["port", "web"]), "");
+    for port in shown.lines().map(|line| line.rsplit_once(':').unwrap().1) {
+        drop(bind(port).expect("nobody holds the port any more"));
+    }
+    network("connect", "left");
+    let port = port_of(&store, "web", "80");
+    assert!(is_reached(&port) && bind(&port).is_err(), "the port is published by the next network");
+    assert_eq!(store.ok(&["port", "web"]).lines().count(), shown.lines().count());
+    store.ok(&["restart", "-t", "0", "web"]);
+    eventually("the server", || is_reached(&port_of(&store, "web", "80")));
+    network("disconnect", "left");
+    store.ok(&["run", "-d", "--name", "rival", "-p", &format!("{port}:80"), IMAGE, "sleep", "1000"]);
+    store.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "fixed",
+        "--network",
+        "inner",
+        "-p",
+        &format!("{port}:80"),
+        IMAGE,
+        "sleep",
+        "99",
+    ]);
+    let words = store.fails(1, &["network", "connect", "right", "fixed"]);
+    assert!(words.contains("port is already allocated") && words.contains("rival"), "{words}");
+    assert_eq!(store.ok(&["ps", "-f", "name=fixed", "--format", "{{.Networks}}"]), "inner");
+    assert_eq!(store.ok(&["exec", "fixed", "ls", "/sys/class/net"]), "eth0\nlo");
+    store.ok(&["rm", "-f", "web", "rival", "fixed"]);
+    store.ok(&["network", "rm", "left", "right", "inner"]);
 }

@@ -178,10 +178,23 @@ fn exposed_ports_are_published_by_one_flag_and_shown_everywhere() {
     assert_eq!(shown, format!("53/udp, 80/tcp, {same}, {other}"));
     let host = store.inspect("web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
     assert_eq!(host, port_of(&store, "web", "80"));
+    for (filter, found) in [
+        (format!("publish={host}"), true),
+        (format!("publish={host}/udp"), false),
+        ("publish=80".to_owned(), false),
+        ("expose=80".to_owned(), true),
+        ("expose=8001-8002/tcp".to_owned(), true),
+        (format!("expose={host}"), false),
+    ] {
+        let names = store.ok(&["ps", "-f", "name=web", "-f", &filter, "--format", "{{.Names}}"]);
+        assert_eq!(names, if found { "web" } else { "" }, "{filter}");
+    }
+    assert!(store.fails(1, &["ps", "-f", "publish=http"]).contains("invalid filter 'publish=http'"));
     store.ok(&["run", "-d", "--name", "silent", "exposing", "sleep", "1000"]);
     assert_eq!(store.ok(&["ps", "-f", "name=silent", "--format", "{{.Ports}}"]), "53/udp, 80/tcp");
     store.ok(&["stop", "-t", "0", "web"]);
     assert_eq!(store.ok(&["ps", "-a", "-f", "name=web", "--format", "{{.Ports}}"]), "");
+    assert_eq!(store.ok(&["ps", "-a", "-q", "-f", "name=web", "-f", "expose=80"]), "");
     assert_eq!(store.ok(&["port", "web"]), "");
 }
 
