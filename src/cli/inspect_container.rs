@@ -50,7 +50,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
         },
         "Mounts": inspect_mounts::mounts(app, record),
         "Config": config(container)?,
-        "NetworkSettings": network_settings(app, container)?,
+        "NetworkSettings": network_settings(app, container, snapshot.init().map(|init| init.pid))?,
         "SizeRw": null,
         "SizeRootFs": null,
     });

@@ -10,8 +10,8 @@ use crate::network::endpoint::Attachment;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-/// `NetworkSettings`.
-pub fn network_settings(app: &App, container: &Container) -> Result<Value> {
+/// `NetworkSettings`; `init` is the number of the first process, if there is one.
+pub fn network_settings(app: &App, container: &Container, init: Option<i32>) -> Result<Value> {
     let networks = networks(&app.root);
     let ledger = networks.ledger()?;
     let endpoints = networks.endpoints_of(&container.record.id)?;
@@ -60,7 +60,11 @@ pub fn network_settings(app: &App, container: &Container) -> Result<Value> {
     if matches!(mode, NetworkMode::None | NetworkMode::Host) {
         connected.insert(mode.word(), endpoint());
     }
-    Ok(with_default(ports, connected))
+    let mut settings = with_default(ports, connected);
+    if let Some(pid) = init {
+        settings["SandboxKey"] = format!("/proc/{pid}/ns/net").into();
+    }
+    Ok(settings)
 }
 
 /// As they were asked for; null if there are none.

@@ -129,8 +129,8 @@ impl Conversation<'_> {
     fn take_signals(&mut self) -> Result<Option<Outcome>> {
         while let Some(signal) = self.signals.next().context("receive signals")? {
             match signal {
-                libc::SIGWINCH => self.send_size(),
-                libc::SIGCONT => {
+                libc::SIGWINCH if self.terms.tty => self.send_size(),
+                libc::SIGCONT if self.terms.tty => {
                     // The shell that resumed us set the terminal to its own taste; one that has hung up has none.
                     let _ = self.raw.as_ref().map(Raw::again);
                     self.send_size();

@@ -14,6 +14,7 @@ use crate::image::reference::Reference;
 use crate::image::{CommitSource, NewImage};
 use crate::runtime::cgroup::Cgroup;
 use crate::sys::process::{self, Child, Forked};
+use crate::sys::signal;
 use anyhow::{Context, Result};
 use rustix::pipe::PipeFlags;
 use std::io;
@@ -98,7 +99,7 @@ pub fn config(record: &Record) -> ContainerConfig {
         config.user.clone_from(user);
     }
     if let Some(signal) = options.stop_signal {
-        config.stop_signal = Some(signal.to_string());
+        config.stop_signal = Some(signal::name(signal));
     }
     for (port, protocol) in record.exposed_ports() {
         config.exposed_ports.insert(format!("{port}/{protocol}"), Empty {});

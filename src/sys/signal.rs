@@ -76,6 +76,12 @@ pub fn number(text: &str) -> Option<i32> {
     Some(NAMES.iter().position(|known| *known == name)? as i32 + 1)
 }
 
+/// A signal's name with `SIG`, or its number if it has none.
+pub fn name(number: i32) -> String {
+    let index = usize::try_from(number - 1).ok();
+    index.and_then(|index| NAMES.get(index)).map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
+}
+
 /// What a signal means, in the words of the C library, in lower case.
 pub fn description(number: i32) -> String {
     // SAFETY: the text is the library's own; it is copied before anything else can be called.

@@ -188,6 +188,7 @@ fn absent_fields_are_empty_in_templates_and_not_in_documents() {
         ("{{.State.Health}}|{{.Config.StopSignal}}|{{.HostConfig.Init}}", "<nil>||<nil>"),
         ("{{.HostConfig.NanoCPUs}} {{.HostConfig.NanoCpus}} {{.HostConfig.DNSOptions}}", "0 0 []"),
         ("{{len .ID}} {{if eq .ID .Id}}same{{end}}", "64 same"),
+        ("{{.NetworkSettings.SandboxKey}}", ""),
         ("{{len .Config.Cmd}} {{join .Config.Cmd \"|\"}}", "3 sh|-c|exit 3"),
         ("{{printf \"%s-%d\" (slice .Id 0 0) .State.ExitCode}}", "-3"),
         ("{{println .Name | upper}}", "/BOX\n"),
@@ -196,6 +197,10 @@ fn absent_fields_are_empty_in_templates_and_not_in_documents() {
         let out = store.run(&["inspect", "-f", template, "box"]);
         assert_eq!((out.code, out.out), (0, format!("{shown}\n")), "{template}: {}", out.err);
     }
+    store.ok(&["run", "-d", "--name", "up", "--network", "none", "--stop-signal", "INT", IMAGE, "sleep", "1000"]);
+    let pid = store.inspect("up", "{{.State.Pid}}");
+    let asked = store.inspect("up", "{{.NetworkSettings.SandboxKey}} {{.Config.StopSignal}}");
+    assert_eq!(asked, format!("/proc/{pid}/ns/net SIGINT"));
     let found = document(&store, &["box"]);
     assert!(found["State"].get("Health").is_none() && found.get("SizeRw").is_none(), "{found}");
     assert!(found["Config"].get("Healthcheck").is_none() && found["Config"].get("ExposedPorts").is_none());

@@ -567,7 +567,7 @@ fn signals_to_the_client_are_passed_on_to_the_command() {
     let store = Store::new();
     let (mut client, mut output) = trapper(&store, &[]);
     let pid = client.id() as i32;
-    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH] {
         signal(pid, number);
         assert_eq!(line(&mut output), format!("signal {number}\n"));
     }
