@@ -21,6 +21,8 @@ pub fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result
     let platforms = Platforms { build: platform(), target: platform(), stage: String::new() };
     let globals = Globals::new(&file, &BTreeMap::new(), &platforms).map_err(|problem| anyhow!(problem.message))?;
     let mut scope = globals.scope();
+    // What a container has whose image says nothing.
+    scope.begin_with(&[config::DEFAULT_PATH.to_owned()]);
     scope.begin_with(&config.env);
     let mut changed = config.clone();
     let mut has_command = false;
@@ -94,6 +96,9 @@ mod tests {
         let config = changed(&["WORKDIR \"/a $A\"", "USER \"me\"", "EXPOSE 8$A", "CMD echo $A"]).unwrap();
         assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/a 1", "me"));
         assert!(config.exposed_ports.contains_key("81/tcp"));
+        let mut bare = ContainerConfig::default();
+        apply_changes(&mut bare, &["ENV PATH=$PATH:/opt".into()]).unwrap();
+        assert_eq!(bare.env, [format!("{}:/opt", config::DEFAULT_PATH)]);
         assert_eq!(config.cmd, strings(&["/bin/sh", "-c", "echo $A"]));
     }
 
