@@ -334,8 +334,8 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
     known.iter().any(|k| name == *k) || name.as_encoded_bytes().starts_with(b".format.")
 }
 
-/// The lowest layer of every container: an image without these places gets them from here, and its own layers
-/// and the container's changes stay free of them.
+/// The lowest layer of every container: an image without these places, and without the link that programs look for mounts
+/// by, gets them from here, and its own layers and the container's changes stay free of them.
 fn make_stubs(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     for directory in ["", "dev", "etc", "proc", "sys"] {
@@ -348,7 +348,11 @@ fn make_stubs(path: &Path) -> Result<()> {
         std::fs::File::create(&file)?;
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644))?;
     }
-    Ok(())
+    // Who makes a store and is killed may leave it to the next.
+    match std::os::unix::fs::symlink("/proc/mounts", path.join("etc/mtab")) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a folder and its missing parents, for root's eyes only.

@@ -8,6 +8,15 @@ fn diff(store: &Store, script: &str) -> String {
 }
 
 #[test]
+fn what_every_container_has_is_no_change() {
+    let store = Store::new();
+    assert_eq!(store.ok(&["run", "--name", "box", IMAGE, "readlink", "/etc/mtab"]), "/proc/mounts");
+    assert_eq!(store.ok(&["diff", "box"]), "");
+    store.ok(&["commit", "box", "same"]);
+    assert_eq!(store.ok(&["image", "diff", IMAGE, "same"]), "");
+}
+
+#[test]
 fn new_changed_and_deleted_names_are_told_with_what_they_are_in() {
     let store = Store::new();
     let script = "mkdir -p /new/sub; echo x >/new/sub/f; echo x >>/etc/group; rm /etc/os-release; chmod 700 /opt; \
