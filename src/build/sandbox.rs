@@ -99,7 +99,7 @@ impl Sandbox {
         self.make_places(&record.mounts, &below.union, &mounts.files)?;
         let prepared = std::mem::take(&mut mounts.prepared);
         let identity = identify(&below.union, &command.user, &shared.group_add)?;
-        let mut layers = vec![self.scratch.path().join("places"), root.join("stubs")];
+        let mut layers = vec![root.join("stubs"), self.scratch.path().join("places")];
         layers.extend(below.dirs.iter().cloned());
         let bundle = self.scratch.path().join("bundle");
         let world = World {
@@ -187,10 +187,13 @@ impl Sandbox {
         })
     }
 
-    /// Makes the places that are mounted on in a layer below all others: where the image has none they are seen, and
+    /// Makes the places that are mounted on in a layer below the image's: where the image has none they are seen, and
     /// the command's own layer stays free of them.
     fn make_places(&self, mounts: &[MountPoint], union: &Union, files: &[PathBuf]) -> Result<()> {
         let places = Dir::open(self.scratch.path().join("places")).context("open the mount points")?;
+        // What containers have there is for a command to make.
+        let etc = places.mkdir_all_in_root("etc", 0o755).context("make /etc")?;
+        etc.mknod("mtab", FileType::CharacterDevice, 0, 0).context("hide /etc/mtab")?;
         for mount in mounts {
             let place = resolve(union, Path::new(&mount.target)).with_context(|| format!("find {}", mount.target))?;
             let is_file = match &mount.source {

@@ -12,6 +12,7 @@ use super::users::Identity;
 use super::volumes::Sources;
 use crate::runtime::mounts::SUBPATH;
 use crate::sys::mount::join_paths;
+use crate::sys::process;
 use crate::volume::Source;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime as oci;
@@ -153,8 +154,19 @@ pub fn resource_limits(record: &Record) -> Result<Vec<oci::PosixRlimit>> {
             .hard(number(u.hard))
             .build()?)
     });
-    limits.collect()
+    let mut limits = limits.collect::<Result<Vec<_>>>()?;
+    let has_descriptors = record.options.ulimits.iter().any(|u| u.name == "nofile");
+    if !has_descriptors && record.ports_to_publish().len() > MANY_PORTS {
+        // Its supervisor has more, for a socket a port.
+        let (_, hard) = process::rlimit(libc::RLIMIT_NOFILE)?;
+        let typ = oci::PosixRlimitType::RlimitNofile;
+        limits.push(oci::PosixRlimitBuilder::default().typ(typ).soft(hard.min(1024)).hard(hard).build()?);
+    }
+    Ok(limits)
 }
+
+/// So many published ports need more descriptors than a process usually may have.
+pub const MANY_PORTS: usize = 500;
 
 /// Docker's order: what every container has, the image's, the user's; a later value takes the earlier one's place.
 pub fn environment(record: &Record, home: &str) -> Vec<String> {
@@ -259,12 +271,16 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     if options.init {
         list.push(mount("bind", &text(&world.program)?, REAPER_PATH, &["bind", "rprivate", "ro"])?);
     }
-    // A mount of the user's replaces a default one at the same place; one of the host's devices or of the kernel's
-    // objects shows all that is below, too.
+    // A mount of the user's replaces a default one at the same place. What is below a /dev of the user's is his, too; so
+    // is what is below a /sys, unless the cgroups there could be written to.
     let replaces = |u: &MountPoint, m: &oci::Mount| {
+        let covers = match u.target.as_str() {
+            "/dev" => true,
+            "/sys" => u.read_only || options.privileged || !is_hosts_sys(u),
+            _ => false,
+        };
         let target = Path::new(&u.target);
-        target == m.destination()
-            || (["/dev", "/sys"].contains(&u.target.as_str()) && m.destination().starts_with(target))
+        target == m.destination() || (covers && m.destination().starts_with(target))
     };
     list.retain(|m| !record.mounts.iter().any(|u| replaces(u, m)));
     for user in &record.mounts {
@@ -274,6 +290,10 @@ fn mounts(record: &Record, world: &World) -> Result<Vec<oci::Mount>> {
     list.sort_by_key(|m| m.destination().components().count());
     list.insert(0, overlay(record, world)?);
     Ok(list)
+}
+
+fn is_hosts_sys(point: &MountPoint) -> bool {
+    matches!(&point.source, MountSource::Bind { path, .. } if path == "/sys")
 }
 
 fn overlay(record: &Record, world: &World) -> Result<oci::Mount> {

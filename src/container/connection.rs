@@ -1,20 +1,24 @@
 //! A container's way to its networks.
 
+use super::compose::MANY_PORTS;
 use super::containers::{Container, Containers, NoSuchContainer};
 use super::options::NetworkMode;
 use super::protocol::Request;
 use super::record::Record;
+use super::state::Status;
 use crate::layout::Root;
-use crate::network::definition::NoSuchNetwork;
+use crate::network::definition::{Definition, NoSuchNetwork};
 use crate::network::endpoint::{Attachment, Connection, Guest};
 use crate::network::{DEFAULT, Networks};
 use crate::sys::file::{Lock, LockMode, Ownership};
+use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::MAX_DESCRIPTORS;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// The networks of a store.
 pub fn networks(root: &Root) -> Networks {
@@ -114,6 +118,9 @@ impl Container {
             return Ok(());
         }
         let (names, ports) = (Names::of(&record), record.ports_to_publish());
+        if ports.len() > MANY_PORTS {
+            process::raise_descriptor_limit();
+        }
         let guest = guest(&record, &names, &ports);
         let networks = networks(&self.root);
         if !networks.reconnect(&guest, &record.networks, pid)? {
@@ -144,22 +151,20 @@ impl Container {
         }
         let mut attachment = Attachment { network: definition.name.clone(), ..attachment };
         settle_links(&self.root, &mut attachment)?;
-        if let Some(init) = self.snapshot()?.init() {
-            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
-            let guest = guest(&self.record, &names, &ports);
-            networks.join(&guest, &attachment, init.pid)?;
-            match networks.publish(&guest) {
-                Ok(connection) => self.hand_over(&connection)?,
-                Err(error) => {
-                    networks.leave(&guest, &definition, init.pid)?;
-                    return Err(error);
-                }
-            }
+        let (_kept, init) = self.settle()?;
+        if let Some(init) = init {
+            self.plug_in(&networks, &attachment, &definition, init.pid)?;
         }
         self.rewrite(|record| {
-            record.networks.push(attachment);
+            record.networks.push(attachment.clone());
             Ok(())
         })?;
+        if init.is_none()
+            && let Some(init) = self.started_meanwhile()?
+            && !networks.endpoints_of(&self.record.id)?.iter().any(|e| e.network == definition.id)
+        {
+            self.plug_in(&networks, &attachment, &definition, init.pid)?;
+        }
         definition.tell(&self.root, "connect", Some(&self.record.id));
         Ok(())
     }
@@ -182,14 +187,19 @@ impl Container {
         if !self.is_in(&networks, &definition.id) {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
+        let (kept, mut init) = self.settle()?;
+        if init.is_none() && kept.is_none() {
+            // One that is about to be started again keeps its places meanwhile.
+            init = self.started_meanwhile()?;
+        }
         let mut published = Ok(());
-        let init = self.snapshot()?.init();
         if let Some(init) = init {
             let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
             let guest = guest(&self.record, &names, &ports);
             if networks.leave(&guest, &definition, init.pid)? {
-                self.ask(&[(Request::FreePorts, &[])])?;
-                published = networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
+                let freed = self.ask(&[(Request::FreePorts, &[])]);
+                let publish = || networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
+                published = freed.and_then(|()| publish());
             }
         }
         self.rewrite(|record| {
@@ -197,12 +207,52 @@ impl Container {
             Ok(())
         })?;
         if init.is_none() {
-            // One that is about to be started again has kept its places; it gets those that are left anew.
+            // It gets the places that are left anew.
             self.ask(&[(Request::FreePorts, &[])])?;
             self.release_networks()?;
         }
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
         published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
+    }
+
+    /// Connects it, while it runs.
+    fn plug_in(&self, networks: &Networks, attachment: &Attachment, to: &Definition, pid: i32) -> Result<()> {
+        let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+        let guest = guest(&self.record, &names, &ports);
+        networks.join(&guest, attachment, pid)?;
+        let published = networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
+        if published.is_err() {
+            networks.leave(&guest, to, pid)?;
+        }
+        published
+    }
+
+    /// Waits while somebody starts it. It runs then, or cannot be started as long as its lock is kept, or waits, with
+    /// neither, to be started again.
+    fn settle(&self) -> Result<(Option<Ownership>, Option<ProcessId>)> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let snapshot = self.snapshot()?;
+            if let Some(init) = snapshot.init() {
+                return Ok((None, Some(init)));
+            }
+            if snapshot.status == Status::Restarting {
+                return Ok((None, None));
+            }
+            if let Some(kept) = Ownership::take(&self.lock_path()).context("take the container's lock")? {
+                return Ok((Some(kept), None));
+            }
+            if Instant::now() > deadline {
+                bail!("container {} is in use by another command", self.record.name);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The first process, if its supervisor has started it again by the time it answers.
+    fn started_meanwhile(&self) -> Result<Option<ProcessId>> {
+        self.ask(&[(Request::Detach, &[])])?;
+        Ok(self.snapshot()?.init())
     }
 
     /// Nobody else connects or disconnects it meanwhile; what others have done before is known.
@@ -235,7 +285,7 @@ impl Container {
         };
         match talk() {
             // It has ended meanwhile, and holds nothing.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
             other => other.context("tell the supervisor of its ports"),
         }
     }

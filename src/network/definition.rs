@@ -300,6 +300,11 @@ fn ranges(definition: &mut Definition, wishes: &Wishes) -> Result<()> {
     if let Some(stray) = wishes.reserved.values().find(|r| !fits(r)) {
         bail!("no matching subnet for aux-address {stray}");
     }
+    let v4 = definition.v4.map(|range| IpAddr::V4(range.gateway));
+    let v6 = definition.v6.map(|range| IpAddr::V6(range.gateway));
+    if let Some(taken) = wishes.reserved.values().find(|r| v4 == Some(**r) || v6 == Some(**r)) {
+        bail!("the aux-address {taken} is the gateway's");
+    }
     if let Some(stray) = wishes.ranges.iter().find(|r| !wishes.subnets.iter().any(|s| s.contains(*r))) {
         bail!("no matching subnet for range {stray}");
     }

@@ -243,7 +243,7 @@ fn refusal(port: &Published, error: &io::Error, ledger: &Ledger) -> String {
         Some(Errno::ADDRNOTAVAIL) => {
             format!("Bind for {place} failed: this host has no such address")
         }
-        Some(Errno::MFILE) => format!("Bind for {place} failed: {error}: raise the limit with ulimit -n"),
+        Some(Errno::MFILE) => format!("Bind for {place} failed: {error}: raise the hard limit with ulimit -Hn"),
         _ => format!("Bind for {place} failed: {error}"),
     }
 }

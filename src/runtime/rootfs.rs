@@ -163,7 +163,9 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
         }
         _ => bail!("this cannot be mounted here"),
     };
-    let covered = covered_mode(rootfs, op)?;
+    let inherits = inherits_mode(op);
+    let find = |rootfs: &Rootfs| rootfs.root.dir_in_root(&op.destination);
+    let covered = if inherits { find(rootfs).ok().map(|dir| dir.stat_self()).transpose()? } else { None };
     let target = mount_point(rootfs, op, is_file)?;
     let covered_type = file_type(&rustix::fs::fstat(&target).map_err(io::Error::from)?);
     if is_file == (covered_type == FileType::Directory) {
@@ -177,8 +179,15 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
         let from = rootfs.root.dir_in_root(&op.destination)?;
         copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
     }
-    if let Some(mode) = covered {
+    if let Some(stat) = covered {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         rustix::fs::fchmod(reopen(&tree)?, mode).map_err(io::Error::from).context("set the folder's mode")?;
+    } else if inherits {
+        // The next start finds the folder that this one has made, and shall have the same mode.
+        let made = reopen(&find(rootfs)?)?;
+        rustix::fs::fchmod(made, Mode::from_raw_mode(0o1777))
+            .map_err(io::Error::from)
+            .context("set the place's mode")?;
     }
     mount::attach(&tree, &target)?;
     // The root of a mount that we hold by descriptor is what we mounted, whatever is at the path later.
@@ -200,16 +209,11 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
     Ok(())
 }
 
-/// The mode of a folder that a tmpfs covers: what was private there stays private, unless something else is asked for.
-fn covered_mode(rootfs: &Rootfs, op: &MountOp) -> Result<Option<Mode>> {
-    let MountKind::FileSystem { kind, options, .. } = &op.kind else { return Ok(None) };
-    if kind != "tmpfs" || options.iter().any(|o| o.starts_with("mode=")) || op.copy_up {
-        return Ok(None);
-    }
-    match rootfs.root.dir_in_root(&op.destination) {
-        Ok(dir) => Ok(Some(Mode::from_raw_mode(dir.stat_self()?.st_mode & 0o7777))),
-        Err(_) => Ok(None),
-    }
+/// Whether a mount has the mode of the folder that it covers: what was private there stays private, unless something else
+/// is asked for.
+fn inherits_mode(op: &MountOp) -> bool {
+    let MountKind::FileSystem { kind, options, .. } = &op.kind else { return false };
+    kind == "tmpfs" && !options.iter().any(|o| o.starts_with("mode=")) && !op.copy_up
 }
 
 fn is_kind(op: &MountOp, name: &str) -> bool {

@@ -27,15 +27,14 @@ const LIMITS: [(u32, u64, u64); 15] = [
     (libc::RLIMIT_RTTIME, UNLIMITED, UNLIMITED),
 ];
 
-/// Makes this process one that nobody in particular has started. What we have no right to change stays: a limit is then
-/// at least as high as it can be.
+/// Makes this process one that nobody in particular has started. What we have no right to change stays. Without the right
+/// to raise hard limits they are left as they are: what is asked for later may need them.
 pub fn forget() {
+    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(false);
     for (resource, soft, hard) in LIMITS {
-        if set_rlimit(0, resource, soft, hard).is_err()
-            && let Ok((_, ours)) = rlimit(resource)
-        {
-            let _ = set_rlimit(0, resource, soft.min(ours), ours.min(hard));
-        }
+        let Ok((_, ours)) = rlimit(resource) else { continue };
+        let hard = if may_raise { hard } else { ours };
+        let _ = set_rlimit(0, resource, soft.min(hard), hard);
     }
     let _ = set_scheduling(&Scheduling::default());
     let _ = run_anywhere();

@@ -515,6 +515,9 @@ fn memory_can_be_mounted() {
     ] {
         assert_eq!(store.ok(&["run", "--rm", flag, "private", "stat", "-c", "%a", "/mine"]), mode, "{flag}");
     }
+    // Where the image has nothing it is open to all, also when it is mounted again.
+    store.ok(&["run", "--name", "again", "-u", "1000", "--tmpfs", "/run/app", IMAGE, "touch", "/run/app/x"]);
+    store.ok(&["start", "-a", "again"]);
     store.fails(125, &["run", "--rm", "--tmpfs", "/scratch:nosuch", IMAGE, "true"]);
     store.fails(125, &["run", "--rm", "--tmpfs", "scratch", IMAGE, "true"]);
 }

@@ -39,6 +39,14 @@ CMD ["greeting"]
 }
 
 #[test]
+fn what_every_container_has_can_be_made_by_a_step() {
+    let store = Store::new();
+    store.builds("FROM busybox\nRUN ln -s /proc/self/mounts /etc/mtab && mkdir /etc/made\n", &["-t", "made"]);
+    assert_eq!(store.ok(&["run", "--rm", "made", "readlink", "/etc/mtab"]), "/proc/self/mounts");
+    assert_eq!(store.ok(&["image", "diff", "busybox", "made"]), "C /etc\nA /etc/made\nA /etc/mtab");
+}
+
+#[test]
 fn an_exposed_port_is_the_containers() {
     let store = Store::new();
     let ports = |image: &str| store.inspect(image, "{{json .Config.ExposedPorts}}");

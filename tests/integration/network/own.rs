@@ -94,6 +94,10 @@ fn reserved_addresses_are_given_to_nobody() {
             "no matching subnet for aux-address 10.1.1.1",
         ),
         (&["--aux-address", "10.1.1.1"], "invalid aux-address"),
+        (
+            &["--aux-address", "r=10.219.79.1", "--subnet", "10.219.79.0/29"],
+            "the aux-address 10.219.79.1 is the gateway's",
+        ),
         (&["--ipam-driver", "dhcp"], "ipam registry"),
         (&["--scope", "swarm"], "scope"),
     ] {
@@ -308,6 +312,31 @@ fn who_connects_a_container_at_the_same_time_as_others_does_it_after_them() {
     assert!(is_address(&ask("tcp", "127.0.0.1", &port_of(&store, "web", "80"))));
     store.ok(&["rm", "-f", "web"]);
     store.ok(&[&["network", "rm"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+}
+
+#[test]
+fn a_container_that_is_being_started_is_connected_and_disconnected_all_the_same() {
+    let store = Store::new();
+    store.ok(&["network", "create", "first"]);
+    store.ok(&["network", "create", "second"]);
+    for round in 0..24 {
+        let name = format!("box{round}");
+        store.ok(&["create", "--name", &name, "--network", "first", IMAGE, "sleep", "1000"]);
+        let (action, network) = if round % 2 == 0 { ("disconnect", "first") } else { ("connect", "second") };
+        std::thread::scope(|scope| {
+            let start = scope.spawn(|| store.ok(&["start", &name]));
+            std::thread::sleep(std::time::Duration::from_millis(round));
+            store.ok(&["network", action, network, &name]);
+            start.join().unwrap();
+        });
+        let known = store.inspect(&name, "{{range $k, $v := .NetworkSettings.Networks}}{{$v.IPAddress}} {{end}}");
+        let there = store.ok(&["exec", &name, "ip", "-4", "-o", "addr", "show", "scope", "global"]);
+        assert_eq!(there.lines().count(), if round % 2 == 0 { 0 } else { 2 }, "{action} in round {round}: {there}");
+        for address in known.split_whitespace() {
+            assert!(there.contains(&format!(" {address}/")), "{action} in round {round}: {known} but {there}");
+        }
+        store.ok(&["rm", "-f", &name]);
+    }
 }
 
 #[test]

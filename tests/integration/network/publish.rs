@@ -298,3 +298,24 @@ fn a_firewall_that_drops_forwarding_is_named() {
         assert_eq!(host.run(&store, &["network", "prune", "-f"]).code, 0);
     }
 }
+
+#[test]
+fn as_many_ports_are_published_as_there_may_be_descriptors() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "wide", "-p", "61000-62100:61000-62100", IMAGE, "sleep", "1000"]);
+    assert_eq!(store.ok(&["port", "wide", "62100"]).lines().next(), Some("0.0.0.0:62100"));
+    // It has no use for so many itself, also when it is started again.
+    for _ in 0..2 {
+        assert_eq!(
+            store.ok(&[
+                "exec",
+                "wide",
+                "sh",
+                "-c",
+                "ulimit -Sn; grep 'open files' /proc/1/limits | tr -s ' ' | cut -d' ' -f4"
+            ]),
+            "1024\n1024"
+        );
+        store.ok(&["restart", "-t", "0", "wide"]);
+    }
+}
