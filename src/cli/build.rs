@@ -7,6 +7,7 @@ use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
+use super::values::maybe_path;
 use super::{App, build_check, client_config, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
@@ -19,7 +20,6 @@ use crate::registry::Web;
 use crate::sys::file::read_limited;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -152,10 +152,6 @@ pub struct BuildArgs {
 }
 
 /// A path that may be empty: scripts say `--file "$FILE"` whether they have one or not.
-fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
 /// What says how the containers of commands are, in the words of `run`, which gives them their meaning.
 #[derive(Debug, Parser)]
 #[command(name = "build", disable_help_flag = true, no_binary_name = true)]

@@ -6,7 +6,9 @@ use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, 
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use regex::Regex;
+use std::path::PathBuf;
 
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 const BILLION: i64 = 1_000_000_000;
@@ -241,6 +243,11 @@ pub fn hostname(text: &str) -> Result<String> {
         bail!("invalid hostname format: {text}");
     }
     Ok(text.to_string())
+}
+
+/// A path that may be empty, which is none for who uses it.
+pub fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// An option's value; an empty one is none, as scripts write `--user "$USER_OR_NOTHING"`.

@@ -362,7 +362,13 @@ fn help_and_dockers_options_come_before_the_command() {
     assert!(version.starts_with("minirun ") && version == store.ok(&["--version"]), "{version}");
     assert_eq!(store.ok(&["help", "image", "ls"]), store.ok(&["image", "ls", "--help"]));
     assert_eq!(store.ok(&["help"]), store.ok(&["--help"]));
-    assert!(store.fails(1, &["help", "nonsense"]).contains("nonsense"));
+    for words in [&["nonsense"][..], &["run", IMAGE, "touch"], &["exec", "box", "true"], &["image", "nonsense"]] {
+        let error = store.fails(1, &[&["help"], words].concat());
+        assert!(error.contains(&format!("unknown help topic: {}", words[words.len().min(2) - 1])), "{error}");
+    }
+    assert_eq!(store.ok(&["help", "run"]), store.ok(&["run", "--help"]));
+    assert_eq!(store.ok(&["ps", "-aq"]), "");
+    assert_eq!(done(store.command(&["images"]).env("DOCKER_CONFIG", "")).code, 0);
     let quiet = store.ok(&["images", "-q"]);
     for options in [&["-D"][..], &["-l", "error"], &["--log-level=debug", "--debug"], &["-c", "default"]] {
         assert_eq!(store.ok(&[options, &["images", "-q"]].concat()), quiet, "{options:?}");
