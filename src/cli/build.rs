@@ -430,7 +430,7 @@ fn make(app: &App, args: &BuildArgs) -> Result<u8> {
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
-    let results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
+    let mut results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
     let subject = subject(app, args)?;
     let mut view = View::new(args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
@@ -439,14 +439,14 @@ fn make(app: &App, args: &BuildArgs) -> Result<u8> {
         Ok(id) => id,
         Err(error) => return explain(app, args, &view, error),
     };
-    let told = results.finish(app, id, args.quiet)?;
+    let pushed = results.finish(app, id, args.quiet)?;
     let write =
         |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
     if let (Some(path), Some(id)) = (&args.iidfile, id) {
         write(path, id.to_string())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, format!("{told:#}"))?;
+        write(path, format!("{:#}", results.metadata(app, id, pushed)?))?;
     }
     if let Some(id) = id.filter(|_| args.quiet) {
         output::line(&id.to_string())?;

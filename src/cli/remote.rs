@@ -188,6 +188,9 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
 
 /// Pushes what a build has made; whatever is said goes to standard error. Gives the digest of the last manifest.
 pub fn push_built(app: &App, names: &[Reference], quiet: bool) -> Result<Option<Digest>> {
+    if names.is_empty() {
+        return Ok(None);
+    }
     process::raise_descriptor_limit();
     let registries = Registries::open(&surroundings::read(false))?;
     let lines = Lines::new(Stream::Errors, quiet);

@@ -1,6 +1,6 @@
 //! `buildx`, and the flags that came with it.
 
-use crate::support::Store;
+use crate::support::{Store, done};
 use serde_json::{Value, json};
 
 #[test]
@@ -62,6 +62,16 @@ fn a_file_tells_what_was_made() {
     store.builds("FROM busybox\n", &[&flag, "-o", "type=cacheonly"]);
     assert_eq!(told(), json!({}));
     store.builds("FROM busybox\n", &["--metadata-file="]);
+}
+
+#[test]
+fn a_build_that_pushes_nothing_needs_no_registries() {
+    let store = Store::new();
+    let context = store.context("context", "FROM busybox\nRUN echo built > /f\n");
+    let mut build = store.command(&["build", "-o", "", "-t", "i", context.to_str().unwrap()]);
+    let built = done(build.env("MINIRUN_REGISTRIES", store.write("registries.json", "{ bad")));
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(store.ok(&["run", "--rm", "i", "cat", "/f"]), "built");
 }
 
 #[test]
