@@ -2,6 +2,7 @@
 
 use super::image_tools::source_date;
 use super::progress::{Lines, Stream};
+use super::values::given;
 use super::{App, output, web};
 use crate::build::change::apply_changes;
 use crate::container::containers::Containers;
@@ -91,7 +92,7 @@ pub struct ExportArgs {
 /// `minirun import`.
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    let platform = given(args.platform.as_ref()).map(Wanted::parse).transpose()?;
     if let Some(platform) = platform.as_ref().filter(|platform| !platform.is_met("linux", "")) {
         bail!("import for {platform}: the operating system is not supported");
     }
@@ -100,11 +101,11 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &args.change)?;
     let address = args.source.to_str().filter(|text| web::is_address(text));
-    let message = args.message.or_else(|| Some(format!("Imported from {}", address?)));
+    let message = args.message.or_else(|| Some(format!("Imported from {}", web::without_secrets(address?))));
     let options = ImportOptions { reference, config, message, platform, date: source_date()? };
     let source = match address {
         Some(address) => {
-            output::note(&format!("Downloading from {address}"));
+            output::note(&format!("Downloading from {}", web::without_secrets(address)));
             web::get(app, address)?
         }
         None if args.source.as_os_str() == "-" => standard_input()?,

@@ -435,3 +435,15 @@ fn times_are_those_of_the_readers_zone() {
     }
     store.ok(&["network", "rm", "mrt-zone"]);
 }
+
+#[test]
+fn info_hides_who_asks_a_proxy() {
+    let store = Store::empty();
+    for (set, shown) in [
+        ("http://user:secret@proxy:3128/x", "http://xxxxx:xxxxx@proxy:3128/x"),
+        ("http://proxy:3128/@", "http://proxy:3128/@"),
+    ] {
+        let mut info = store.command(&["info", "-f", "{{.HttpProxy}}"]);
+        assert_eq!(done(info.env("http_proxy", set)).out.trim_end(), shown);
+    }
+}
