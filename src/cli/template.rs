@@ -98,10 +98,18 @@ pub fn render_one(template: &str, document: &Value) -> Result<String> {
 /// # Errors
 /// As above.
 pub fn render(template: &str, document: &Value) -> Result<(String, bool)> {
-    let template = template.replace("\\t", "\t").replace("\\n", "\n");
-    if template.trim() == "json" {
-        return Ok((document.to_string(), false));
+    match template.trim() {
+        "json" => Ok((document.to_string(), false)),
+        _ => fill(template, document),
     }
+}
+
+/// The same for a template in which `json` alone is only a word.
+///
+/// # Errors
+/// As above.
+pub fn fill(template: &str, document: &Value) -> Result<(String, bool)> {
+    let template = template.replace("\\t", "\t").replace("\\n", "\n");
     let compiled = Compiled::new(&template, row_functions())?;
     compiled.look(document, &str::to_string).map_err(|error| match error {
         TemplateError::MissingKey { key } => {

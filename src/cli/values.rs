@@ -1,7 +1,7 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
 use super::logs::tag_fields;
-use super::template::render_one;
+use super::template::fill;
 use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
@@ -349,7 +349,9 @@ pub fn log_opts(list: &[String]) -> Result<(LogOptions, LogDetails)> {
                 *of = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
             }
             ("tag", text) => {
-                render_one(text, &tag_fields("", "", "", ""))?;
+                // Of the length that they will have: the template may cut them.
+                let id = "0".repeat(64);
+                fill(text, &tag_fields(&id, "container", &format!("sha256:{id}"), "image"))?;
                 details.tag = Some(text.to_owned());
             }
             (name, _) => bail!("unknown log opt '{name}' for json-file log driver"),

@@ -264,6 +264,18 @@ fn logs_of_other_drivers() {
     store.ok(&args);
     let tag = format!("matched%2F{IMAGE}%2F12").replace(':', "%3A");
     assert_eq!(store.ok(&["logs", "--details", "matched"]), format!("COLOUR=red,tag={tag},tier=a line"));
+    // It is read with ids of their full length; a template without sense for this container stays as it is.
+    for (tag, shown) in [
+        ("{{slice .ID 0 4}}.", None),
+        ("json", Some("json")),
+        ("{{slice .Name 0 5}}", Some("%7B%7Bslice+.Name+0+5%7D%7D")),
+    ] {
+        let id = store.ok(&["create", "--name", "cut", "--log-opt", &format!("tag={tag}"), IMAGE, "echo", "line"]);
+        store.ok(&["start", "-a", "cut"]);
+        let shown = shown.map_or_else(|| format!("{}.", &id[..4]), str::to_owned);
+        assert_eq!(store.ok(&["logs", "--details", "cut"]), format!("tag={shown} line"));
+        store.ok(&["rm", "cut"]);
+    }
     for bad in ["tag={{.Nonsense}}", "env-regex=("] {
         store.fails(125, &["run", "--log-opt", bad, IMAGE, "true"]);
     }
