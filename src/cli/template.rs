@@ -154,10 +154,14 @@ fn with_go_names<'a>(document: &'a Value, names: &[(&str, &str)]) -> Cow<'a, Val
     Cow::Owned(document)
 }
 
+/// Maps with keys of the user's, which have but one name.
+const FREE_MAPS: [&str; 7] = ["Annotations", "Attributes", "DriverOpts", "Labels", "Options", "Sysctls", "Tmpfs"];
+
 fn add_names(value: &mut Value, names: &[(&str, &str)]) {
     match value {
         Value::Object(map) => {
-            map.values_mut().for_each(|value| add_names(value, names));
+            let own = map.iter_mut().filter(|(key, _)| !FREE_MAPS.contains(&key.as_str()));
+            own.for_each(|(_, value)| add_names(value, names));
             for (go, own) in names {
                 if let Some(value) = map.get(*own).filter(|_| !map.contains_key(*go)).cloned() {
                     map.insert((*go).to_owned(), value);
