@@ -459,3 +459,11 @@ fn info_hides_who_asks_a_proxy() {
         assert_eq!(done(info.env("http_proxy", set)).out.trim_end(), shown);
     }
 }
+
+#[test]
+fn a_command_is_quoted_as_gos() {
+    let store = Store::new();
+    store.ok(&["create", IMAGE, "echo", "\x1b[1m\x07\t\x7f\\u{1b}é\""]);
+    let shown = store.ok(&["ps", "-a", "--no-trunc", "--format", "{{.Command}}"]);
+    assert_eq!(shown, r#""echo \x1b[1m\a\t\x7f\\u{1b}é\"""#);
+}
