@@ -132,7 +132,9 @@ impl Volume {
 }
 
 /// What may be said of a bind mount.
-const BIND_OPTIONS: [&str; 13] = [
+const BIND_OPTIONS: [&str; 23] = [
+    "defaults",
+    "async",
     "ro",
     "rw",
     "suid",
@@ -143,9 +145,17 @@ const BIND_OPTIONS: [&str; 13] = [
     "noexec",
     "atime",
     "noatime",
+    "diratime",
     "nodiratime",
     "relatime",
+    "norelatime",
     "strictatime",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
 ];
 
 /// That these options of a driver make sense.

@@ -2,6 +2,7 @@
 
 use super::image_tools::source_date;
 use super::progress::{Lines, Stream};
+use super::values::given;
 use super::{App, output, web};
 use crate::build::change::apply_changes;
 use crate::container::containers::Containers;
@@ -16,8 +17,8 @@ use crate::sys::tty;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// `import`.
@@ -91,7 +92,7 @@ pub struct ExportArgs {
 /// `minirun import`.
 pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let reference = args.name.as_deref().map(Reference::parse).transpose()?;
-    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    let platform = given(args.platform.as_ref()).map(Wanted::parse).transpose()?;
     if let Some(platform) = platform.as_ref().filter(|platform| !platform.is_met("linux", "")) {
         bail!("import for {platform}: the operating system is not supported");
     }
@@ -100,11 +101,11 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &args.change)?;
     let address = args.source.to_str().filter(|text| web::is_address(text));
-    let message = args.message.or_else(|| Some(format!("Imported from {}", address?)));
+    let message = args.message.or_else(|| Some(format!("Imported from {}", web::without_secrets(address?))));
     let options = ImportOptions { reference, config, message, platform, date: source_date()? };
     let source = match address {
         Some(address) => {
-            output::note(&format!("Downloading from {address}"));
+            output::note(&format!("Downloading from {}", web::without_secrets(address)));
             web::get(app, address)?
         }
         None if args.source.as_os_str() == "-" => standard_input()?,
@@ -221,6 +222,27 @@ fn leads_into_proc(path: &Path) -> bool {
     path.read_link().is_ok_and(|target| target.starts_with("/proc"))
 }
 
+/// What a link leads to.
+fn beside(path: &Path, link: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(link)
+}
+
+/// Our own standard output or error, if that is what a path or a link leads to: opened anew it would lose what is
+/// there and begin at the start.
+fn own_stream(path: &Path) -> Option<io::Result<OwnedFd>> {
+    let own = Path::new("/proc/self/fd").canonicalize().ok()?;
+    let target = path.read_link().map(|link| beside(path, &link)).unwrap_or_default();
+    [path, &target].into_iter().find_map(|path| {
+        let name =
+            path.file_name().filter(|_| path.parent().and_then(|p| p.canonicalize().ok()).as_ref() == Some(&own));
+        match name?.to_str()? {
+            "1" => Some(io::stdout().as_fd().try_clone_to_owned()),
+            "2" => Some(io::stderr().as_fd().try_clone_to_owned()),
+            _ => None,
+        }
+    })
+}
+
 /// Where an archive goes.
 pub(super) enum Target {
     /// Standard output, or something else that is no file.
@@ -239,9 +261,12 @@ impl Target {
             return Ok(Target::Stream(stdout.as_fd().try_clone_to_owned().context("use standard output")?.into()));
         };
         let shown = || format!("write to {}", path.display());
+        if let Some(stream) = own_stream(path) {
+            return Ok(Target::Stream(stream.with_context(shown)?.into()));
+        }
         match path.metadata() {
             Ok(there) if there.is_dir() => bail!("{}: it is a folder", shown()),
-            // `/dev/stdout` leads to a file, too, if that is where our output goes.
+            // Another process's output, which may be a file, too.
             Ok(there) if !there.is_file() || leads_into_proc(path) => Ok(Target::Stream(
                 File::options().write(true).truncate(there.is_file()).open(path).with_context(shown)?,
             )),
@@ -250,7 +275,11 @@ impl Target {
                 let path = path.canonicalize().with_context(shown)?;
                 Ok(Target::File(Aside::new(&path).with_context(shown)?, path))
             }
-            Err(_) => Ok(Target::File(Aside::new(path).with_context(shown)?, path.to_owned())),
+            Err(error) => match path.read_link() {
+                Ok(link) if error.kind() == ErrorKind::NotFound => Target::open(Some(&beside(path, &link))),
+                Ok(_) => Err(error).with_context(shown),
+                Err(_) => Ok(Target::File(Aside::new(path).with_context(shown)?, path.to_owned())),
+            },
         }
     }
 

@@ -7,6 +7,7 @@ use super::build_results::{Also, Results};
 use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
+use super::values::maybe_path;
 use super::{App, build_check, client_config, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
@@ -19,7 +20,6 @@ use crate::registry::Web;
 use crate::sys::file::read_limited;
 use crate::sys::tty;
 use anyhow::{Context, Result, anyhow, bail};
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -152,10 +152,6 @@ pub struct BuildArgs {
 }
 
 /// A path that may be empty: scripts say `--file "$FILE"` whether they have one or not.
-fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
 /// What says how the containers of commands are, in the words of `run`, which gives them their meaning.
 #[derive(Debug, Parser)]
 #[command(name = "build", disable_help_flag = true, no_binary_name = true)]
@@ -434,7 +430,7 @@ fn make(app: &App, args: &BuildArgs) -> Result<u8> {
     if let Some(platform) = &args.platform {
         platform.split(',').try_for_each(check_platform)?;
     }
-    let results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
+    let mut results = Results::parse(&args.output, names, Also { load: args.load, push: args.push })?;
     let subject = subject(app, args)?;
     let mut view = View::new(args)?;
     let built = build(&app.root, subject, &wishes, results.outputs(), &view, &FromRegistry { app, quiet: args.quiet });
@@ -443,14 +439,14 @@ fn make(app: &App, args: &BuildArgs) -> Result<u8> {
         Ok(id) => id,
         Err(error) => return explain(app, args, &view, error),
     };
-    let told = results.finish(app, id, args.quiet)?;
+    let pushed = results.finish(app, id, args.quiet)?;
     let write =
         |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
     if let (Some(path), Some(id)) = (&args.iidfile, id) {
         write(path, id.to_string())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, format!("{told:#}"))?;
+        write(path, format!("{:#}", results.metadata(app, id, pushed)?))?;
     }
     if let Some(id) = id.filter(|_| args.quiet) {
         output::line(&id.to_string())?;

@@ -5,6 +5,7 @@ use super::archives::Target;
 use super::build::tag;
 use super::progress::Lines;
 use super::remote::push_built;
+use super::values::boolean;
 use crate::build::output::Output;
 use crate::image::{Digest, Reference, Saving, Store, TarMembers};
 use anyhow::{Context, Result, bail};
@@ -42,7 +43,8 @@ impl Results {
     /// Reads the values of `-o`; without any, the result is an image of these names in the store.
     pub fn parse(list: &[String], names: Vec<Reference>, also: Also) -> Result<Results> {
         let mut results = Results::default();
-        for text in list {
+        let list: Vec<&String> = list.iter().filter(|text| !text.is_empty()).collect();
+        for text in &list {
             results.add(text, &names).with_context(|| format!("the output {text:?}"))?;
         }
         let has_image = results.outputs.iter().any(|output| matches!(output, Output::Image(_)));
@@ -82,7 +84,7 @@ impl Results {
                 Some(("type", value)) => kind = value,
                 Some(("dest", value)) => dest = Some(PathBuf::from(value)),
                 Some(("name", value)) => names.push(tag(value)?),
-                Some(("push", value)) => push = value.parse().with_context(|| format!("{value:?} is no bool"))?,
+                Some(("push", value)) => push = boolean(value).with_context(|| format!("{value:?} is no bool"))?,
                 _ => bail!("unexpected field {field:?}: type, dest, name and push are known"),
             }
         }
@@ -127,20 +129,39 @@ impl Results {
         &self.outputs
     }
 
-    /// Writes what is made of the image, lets files appear, and pushes. Gives what `--metadata-file` tells.
-    pub fn finish(mut self, app: &App, image: Option<Digest>, quiet: bool) -> Result<Value> {
+    /// Writes what is made of the image, lets files appear, and pushes. Gives the digest of the manifest that was pushed
+    /// last.
+    pub fn finish(&mut self, app: &App, image: Option<Digest>, quiet: bool) -> Result<Option<Digest>> {
         std::mem::take(&mut self.tars).into_iter().try_for_each(Target::publish)?;
-        let Some(image) = image else { return Ok(json!({})) };
+        let Some(image) = image else { return Ok(None) };
+        self.write_archives(app, image)?;
+        push_built(app, &self.pushed, quiet)
+    }
+
+    fn write_archives(&mut self, app: &App, image: Digest) -> Result<()> {
+        let archives = std::mem::take(&mut self.archives);
+        if archives.is_empty() {
+            return Ok(());
+        }
         let store = Store::open(&app.root);
         let mut selected = store.select(&[image.to_string()])?;
-        for Archive { target, names, for_docker } in std::mem::take(&mut self.archives) {
+        for Archive { target, names, for_docker } in archives {
             selected.iter_mut().for_each(|image| image.names.clone_from(&names));
             let saving = Saving { images: &selected, without: &[], for_docker };
             store.save(saving, &mut TarMembers::new(target.file()), &Lines::passing())?;
             target.publish()?;
         }
-        let stored = selected.first().map(|selected| selected.image.manifest);
-        let manifest = push_built(app, &self.pushed, quiet)?.or(stored);
+        Ok(())
+    }
+
+    /// What `--metadata-file` tells.
+    pub fn metadata(&self, app: &App, image: Option<Digest>, pushed: Option<Digest>) -> Result<Value> {
+        let Some(image) = image else { return Ok(json!({})) };
+        let stored = || Store::open(&app.root).select(&[image.to_string()]);
+        let manifest = match pushed {
+            Some(manifest) => Some(manifest),
+            None => stored()?.first().map(|selected| selected.image.manifest),
+        };
         let mut told = json!({
             "containerimage.config.digest": image.to_string(),
             "containerimage.digest": manifest.unwrap_or(image).to_string(),

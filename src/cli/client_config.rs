@@ -25,7 +25,7 @@ pub struct ClientConfig {
     /// `stats` without `--format`.
     pub stats_format: Option<String>,
     detach_keys: Option<String>,
-    proxies: Option<BTreeMap<String, Proxies>>,
+    proxies: Option<BTreeMap<String, Option<Proxies>>>,
 }
 
 /// The proxies for containers, by the daemon; there is none here, so only `default` counts.
@@ -73,7 +73,7 @@ pub fn detach_keys(given: &str) -> Result<Vec<u8>> {
 
 /// The variables of the proxies that containers and builds shall use, in both spellings.
 pub fn proxies() -> impl Iterator<Item = (String, &'static str)> {
-    let proxies = config().proxies.as_ref().and_then(|all| all.get("default"));
+    let proxies = config().proxies.as_ref().and_then(|all| all.get("default")?.as_ref());
     let each = proxies.map(|p| {
         [
             ("HTTP_PROXY", &p.http_proxy),

@@ -1,7 +1,7 @@
 //! `info` and `version`.
 
 use super::template::render_one;
-use super::{App, output};
+use super::{App, output, web};
 use crate::container::containers::Containers;
 use crate::container::state::{Status, now};
 use crate::image::Store;
@@ -140,7 +140,7 @@ fn is_on(setting: &str) -> bool {
 }
 
 fn proxy(name: &str) -> String {
-    std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).unwrap_or_default()
+    web::masked(std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).unwrap_or_default())
 }
 
 fn operating_system() -> String {

@@ -1,6 +1,6 @@
 //! `logs`.
 
-use super::template::render_one;
+use super::template::fill;
 use super::values::given;
 use super::{App, moment};
 use crate::container::containers::{Container, Containers};
@@ -105,7 +105,7 @@ fn details(record: &Record) -> Result<String> {
     }
     if let Some(tag) = &asked.tag {
         let fields = tag_fields(&record.id, &record.name, &record.image.to_string(), &record.image_name);
-        found.insert("tag".to_owned(), render_one(tag, &fields)?);
+        found.insert("tag".to_owned(), fill(tag, &fields).map_or_else(|_| tag.clone(), |(text, _)| text));
     }
     let pairs: Vec<String> = found.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
     Ok(pairs.join(",") + " ")

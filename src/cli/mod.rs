@@ -114,7 +114,8 @@ struct Places {
 #[derive(Debug, Default, Args)]
 struct Client {
     /// The folder of Docker's client configuration, with the credentials for registries
-    #[arg(long, env = "DOCKER_CONFIG", value_name = "FOLDER", hide_env_values = true)]
+    #[arg(long, env = "DOCKER_CONFIG", value_name = "FOLDER", value_parser = values::maybe_path())]
+    #[arg(hide_env_values = true)]
     config: Option<PathBuf>,
     /// For compatibility: there is one, `default`
     #[arg(short, long, value_parser = ["default"], hide = true)]
@@ -220,6 +221,24 @@ struct HelpArgs {
 struct OciArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     words: Vec<OsString>,
+}
+
+impl HelpArgs {
+    fn run(&self) -> Result<u8> {
+        let mut definition = definition();
+        definition.build();
+        let mut command = &mut definition;
+        for word in &self.command {
+            let found = command.find_subcommand_mut(word);
+            command = found.with_context(|| format!("unknown help topic: {}", word.display()))?;
+        }
+        // As `--help` chooses.
+        let is_long = command.get_arguments().any(|arg| {
+            arg.get_long_help().is_some() || arg.get_possible_values().iter().any(|value| value.get_help().is_some())
+        });
+        if is_long { command.print_long_help() } else { command.print_help() }.context("write the help")?;
+        Ok(0)
+    }
 }
 
 impl OciArgs {
@@ -413,14 +432,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let cli = Cli::from_arg_matches(&definition().try_get_matches_from(arguments)?)?;
-    match cli.command {
-        Command::Help(help) => {
-            let words = arguments.iter().take(1).cloned().chain(help.command).chain(["--help".into()]);
-            Cli::from_arg_matches(&definition().try_get_matches_from(words)?)
-        }
-        _ => Ok(cli),
-    }
+    Cli::from_arg_matches(&definition().try_get_matches_from(arguments)?)
 }
 
 /// The most frequent command by a short cut of half a millisecond. Whatever is not plainly right takes the long way,
@@ -471,6 +483,7 @@ impl Command {
         match self {
             Command::Completion(a) => Some(generate::completion(a)),
             Command::Man(a) => Some(generate::man(a)),
+            Command::Help(a) => Some(a.run()),
             _ => None,
         }
     }

@@ -322,9 +322,29 @@ fn command(words: &[String], full: bool) -> String {
     let spaced = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
     let line = words.iter().take(1).cloned().chain(words.iter().skip(1).map(spaced)).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(19) {
-        Some((end, _)) if !full && line.chars().count() > 20 => format!("{:?}", format!("{}…", &line[..end])),
-        _ => format!("{line:?}"),
+        Some((end, _)) if !full && line.chars().count() > 20 => quoted(&format!("{}…", &line[..end])),
+        _ => quoted(&line),
     }
+}
+
+/// In Go's quotes, which differ from Rust's in control characters.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for part in text.split_inclusive(|c: char| c.is_ascii_control()) {
+        let control = part.chars().next_back().filter(char::is_ascii_control);
+        let shown = format!("{:?}", &part[..part.len() - control.map_or(0, char::len_utf8)]);
+        out += &shown[1..shown.len() - 1];
+        match control {
+            None => {}
+            Some('\x07') => out += "\\a",
+            Some('\x08') => out += "\\b",
+            Some('\x0b') => out += "\\v",
+            Some('\x0c') => out += "\\f",
+            Some(c @ ('\t' | '\n' | '\r')) => out.extend(c.escape_default()),
+            Some(c) => out += &format!("\\x{:02x}", u32::from(c)),
+        }
+    }
+    out + "\""
 }
 
 fn ago(time: &str) -> String {

@@ -1,6 +1,7 @@
 //! `pull` and `push`, also when `run` needs an image that is not there.
 
 use super::progress::{Lines, Stream};
+use super::values::given;
 use super::{App, output, surroundings};
 use crate::container::containers::Containers;
 use crate::image::{Digest, Interrupted, PullOptions, Pushed, Reference, Store, Wanted};
@@ -79,7 +80,7 @@ pub enum When {
 /// `minirun pull`.
 pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
     let reference = Reference::parse(&args.image)?;
-    let platform = args.platform.as_deref().map(Wanted::parse).transpose()?;
+    let platform = given(args.platform.as_ref()).map(Wanted::parse).transpose()?;
     let named = has_tag(&args.image);
     if args.all_tags && named {
         bail!("tag can't be used with --all-tags/-a");
@@ -188,6 +189,9 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
 
 /// Pushes what a build has made; whatever is said goes to standard error. Gives the digest of the last manifest.
 pub fn push_built(app: &App, names: &[Reference], quiet: bool) -> Result<Option<Digest>> {
+    if names.is_empty() {
+        return Ok(None);
+    }
     process::raise_descriptor_limit();
     let registries = Registries::open(&surroundings::read(false))?;
     let lines = Lines::new(Stream::Errors, quiet);

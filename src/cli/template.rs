@@ -98,10 +98,18 @@ pub fn render_one(template: &str, document: &Value) -> Result<String> {
 /// # Errors
 /// As above.
 pub fn render(template: &str, document: &Value) -> Result<(String, bool)> {
-    let template = template.replace("\\t", "\t").replace("\\n", "\n");
-    if template.trim() == "json" {
-        return Ok((document.to_string(), false));
+    match template.trim() {
+        "json" => Ok((document.to_string(), false)),
+        _ => fill(template, document),
     }
+}
+
+/// The same for a template in which `json` alone is only a word.
+///
+/// # Errors
+/// As above.
+pub fn fill(template: &str, document: &Value) -> Result<(String, bool)> {
+    let template = template.replace("\\t", "\t").replace("\\n", "\n");
     let compiled = Compiled::new(&template, row_functions())?;
     compiled.look(document, &str::to_string).map_err(|error| match error {
         TemplateError::MissingKey { key } => {
@@ -146,10 +154,14 @@ fn with_go_names<'a>(document: &'a Value, names: &[(&str, &str)]) -> Cow<'a, Val
     Cow::Owned(document)
 }
 
+/// Maps with keys of the user's, which have but one name.
+const FREE_MAPS: [&str; 7] = ["Annotations", "Attributes", "DriverOpts", "Labels", "Options", "Sysctls", "Tmpfs"];
+
 fn add_names(value: &mut Value, names: &[(&str, &str)]) {
     match value {
         Value::Object(map) => {
-            map.values_mut().for_each(|value| add_names(value, names));
+            let own = map.iter_mut().filter(|(key, _)| !FREE_MAPS.contains(&key.as_str()));
+            own.for_each(|(_, value)| add_names(value, names));
             for (go, own) in names {
                 if let Some(value) = map.get(*own).filter(|_| !map.contains_key(*go)).cloned() {
                     map.insert((*go).to_owned(), value);

@@ -1,12 +1,14 @@
 //! Values of flags: sizes, limits, signals, policies. Mounts, variables and times have files of their own.
 
 use super::logs::tag_fields;
-use super::template::render_one;
+use super::template::fill;
 use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use regex::Regex;
+use std::path::PathBuf;
 
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 const BILLION: i64 = 1_000_000_000;
@@ -243,6 +245,11 @@ pub fn hostname(text: &str) -> Result<String> {
     Ok(text.to_string())
 }
 
+/// A path that may be empty, which is none for who uses it.
+pub fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// An option's value; an empty one is none, as scripts write `--user "$USER_OR_NOTHING"`.
 pub fn given(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
@@ -342,7 +349,9 @@ pub fn log_opts(list: &[String]) -> Result<(LogOptions, LogDetails)> {
                 *of = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
             }
             ("tag", text) => {
-                render_one(text, &tag_fields("", "", "", ""))?;
+                // Of the length that they will have: the template may cut them.
+                let id = "0".repeat(64);
+                fill(text, &tag_fields(&id, "container", &format!("sha256:{id}"), "image"))?;
                 details.tag = Some(text.to_owned());
             }
             (name, _) => bail!("unknown log opt '{name}' for json-file log driver"),

@@ -195,7 +195,10 @@ fn create(volumes: &Volumes, args: &CreateArgs) -> Result<u8> {
         }
         mount_spec::volume_name(&name)?;
         let options = environment::labels(&args.opt, &[])?;
-        check_options(&options)?;
+        // One that is there keeps its own, whatever they are.
+        if !volumes.exists(&name) {
+            check_options(&options)?;
+        }
         let mut labels = environment::labels(&args.label, &[])?;
         if anonymous {
             labels.insert(ANONYMOUS.into(), String::new());

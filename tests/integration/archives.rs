@@ -327,3 +327,26 @@ fn an_archive_goes_through_links_of_the_hosts() {
     let out = command.stdout(std::fs::File::create(store.path("out")).unwrap()).status().unwrap();
     assert!(out.success() && stream.is_symlink() && loads("out"));
 }
+
+#[test]
+fn an_archive_is_added_to_where_our_output_goes() {
+    let store = family();
+    let saved = store.run(&["save", "child:1"]).raw;
+    for to in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let log = store.write("log", "before\n");
+        let file = std::fs::File::options().append(true).open(&log).unwrap();
+        let done = store.command(&["save", "-o", to, "child:1"]).stdout(file).status().unwrap();
+        assert!(done.success() && slurp(&log) == [&b"before\n"[..], &saved].concat(), "{to}");
+    }
+    let mut command = store.command(&["save", "-o", "/dev/stderr", "child:1"]);
+    assert!(command.output().unwrap().stderr == saved);
+    std::fs::create_dir(store.path("elsewhere")).unwrap();
+    symlink("elsewhere/next", store.path("link")).unwrap();
+    symlink("new", store.path("elsewhere/next")).unwrap();
+    store.ok(&["save", "-o", &store.text("link"), "child:1"]);
+    assert!(store.path("link").is_symlink() && store.path("elsewhere/next").is_symlink());
+    assert!(slurp(store.path("elsewhere/new")) == saved);
+    symlink("round", store.path("round")).unwrap();
+    store.fails(1, &["save", "-o", &store.text("round"), "child:1"]);
+    assert!(store.path("round").is_symlink());
+}

@@ -117,6 +117,9 @@ fn its_proxies_are_those_of_containers_and_builds() {
     let args = ["--build-arg", "HTTP_PROXY=mine", "--no-cache"];
     let said = store.builds("FROM busybox\nRUN echo \"<$HTTP_PROXY $no_proxy>\"\n", &args);
     assert!(said.contains("<mine localhost>"), "{said}");
+    configure(&store, r#"{"proxies": {"default": null}}"#);
+    let none = store.run(&["run", "--rm", IMAGE, "env"]);
+    assert_eq!((none.err.as_str(), proxies(&none.out).as_str()), ("", ""));
     configure(&store, r#"{"proxies": {"default": {"httpProxy": "a\u0000b"}}}"#);
     store.fails(125, &["run", "--rm", IMAGE, "env"]);
 }

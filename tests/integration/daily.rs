@@ -264,6 +264,18 @@ fn logs_of_other_drivers() {
     store.ok(&args);
     let tag = format!("matched%2F{IMAGE}%2F12").replace(':', "%3A");
     assert_eq!(store.ok(&["logs", "--details", "matched"]), format!("COLOUR=red,tag={tag},tier=a line"));
+    // It is read with ids of their full length; a template without sense for this container stays as it is.
+    for (tag, shown) in [
+        ("{{slice .ID 0 4}}.", None),
+        ("json", Some("json")),
+        ("{{slice .Name 0 5}}", Some("%7B%7Bslice+.Name+0+5%7D%7D")),
+    ] {
+        let id = store.ok(&["create", "--name", "cut", "--log-opt", &format!("tag={tag}"), IMAGE, "echo", "line"]);
+        store.ok(&["start", "-a", "cut"]);
+        let shown = shown.map_or_else(|| format!("{}.", &id[..4]), str::to_owned);
+        assert_eq!(store.ok(&["logs", "--details", "cut"]), format!("tag={shown} line"));
+        store.ok(&["rm", "cut"]);
+    }
     for bad in ["tag={{.Nonsense}}", "env-regex=("] {
         store.fails(125, &["run", "--log-opt", bad, IMAGE, "true"]);
     }
@@ -362,7 +374,13 @@ fn help_and_dockers_options_come_before_the_command() {
     assert!(version.starts_with("minirun ") && version == store.ok(&["--version"]), "{version}");
     assert_eq!(store.ok(&["help", "image", "ls"]), store.ok(&["image", "ls", "--help"]));
     assert_eq!(store.ok(&["help"]), store.ok(&["--help"]));
-    assert!(store.fails(1, &["help", "nonsense"]).contains("nonsense"));
+    for words in [&["nonsense"][..], &["run", IMAGE, "touch"], &["exec", "box", "true"], &["image", "nonsense"]] {
+        let error = store.fails(1, &[&["help"], words].concat());
+        assert!(error.contains(&format!("unknown help topic: {}", words[words.len().min(2) - 1])), "{error}");
+    }
+    assert_eq!(store.ok(&["help", "run"]), store.ok(&["run", "--help"]));
+    assert_eq!(store.ok(&["ps", "-aq"]), "");
+    assert_eq!(done(store.command(&["images"]).env("DOCKER_CONFIG", "")).code, 0);
     let quiet = store.ok(&["images", "-q"]);
     for options in [&["-D"][..], &["-l", "error"], &["--log-level=debug", "--debug"], &["-c", "default"]] {
         assert_eq!(store.ok(&[options, &["images", "-q"]].concat()), quiet, "{options:?}");
@@ -428,4 +446,24 @@ fn times_are_those_of_the_readers_zone() {
         assert_eq!(tokyo(&["images", "-q", "-f", &filter]).lines().count(), count, "{until}");
     }
     store.ok(&["network", "rm", "mrt-zone"]);
+}
+
+#[test]
+fn info_hides_who_asks_a_proxy() {
+    let store = Store::empty();
+    for (set, shown) in [
+        ("http://user:secret@proxy:3128/x", "http://xxxxx:xxxxx@proxy:3128/x"),
+        ("http://proxy:3128/@", "http://proxy:3128/@"),
+    ] {
+        let mut info = store.command(&["info", "-f", "{{.HttpProxy}}"]);
+        assert_eq!(done(info.env("http_proxy", set)).out.trim_end(), shown);
+    }
+}
+
+#[test]
+fn a_command_is_quoted_as_gos() {
+    let store = Store::new();
+    store.ok(&["create", IMAGE, "echo", "\x1b[1m\x07\t\x7f\\u{1b}é\""]);
+    let shown = store.ok(&["ps", "-a", "--no-trunc", "--format", "{{.Command}}"]);
+    assert_eq!(shown, r#""echo \x1b[1m\a\t\x7f\\u{1b}é\"""#);
 }

@@ -223,7 +223,7 @@ fn an_import_comes_from_the_web_and_for_any_platform() {
     let packed = gzip(&base_layer());
     let web = Proxy::start(0, move |request| match request.first.as_str() {
         "GET /moved" => Action::Reply(302, "Location: /root.tar.gz\r\n".into(), Vec::new()),
-        "GET /root.tar.gz" => Action::Reply(200, String::new(), packed.clone()),
+        "GET /root.tar.gz" | "GET /root.tar.gz?sig=TOKEN" => Action::Reply(200, String::new(), packed.clone()),
         _ => Action::Reply(404, String::new(), Vec::new()),
     });
     let at = |path: &str| format!("http://localhost:{}{path}", web.port);
@@ -232,6 +232,10 @@ fn an_import_comes_from_the_web_and_for_any_platform() {
     assert_eq!(store.inspect("got", "{{.Id}}"), got.out.trim_end());
     assert_eq!(store.inspect("got", "{{.Comment}}"), format!("Imported from {}", at("/moved")));
     assert_eq!(store.ok(&["run", "--rm", "got", "echo", "runs"]), "runs");
+    let secret = at("/root.tar.gz?sig=TOKEN").replace("//", "//user:secret@");
+    let got = store.run(&["import", "--platform", "", &secret, "kept"]);
+    assert_eq!((got.code, got.err), (0, format!("Downloading from {}\n", at("/root.tar.gz"))));
+    assert_eq!(store.inspect("kept", "{{.Comment}}"), format!("Imported from {}", at("/root.tar.gz")));
     let before = everything(&store);
     let error = store.fails(1, &["import", &at("/nosuch"), "bad"]);
     assert!(error.contains(&format!("Get \"{}\": not found", at("/nosuch"))), "{error}");

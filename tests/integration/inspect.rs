@@ -234,6 +234,14 @@ fn every_kind_of_object_is_found_and_shown_alike() {
 }
 
 #[test]
+fn what_users_name_has_one_name() {
+    let store = Store::new();
+    let id = store.ok(&["create", "--label", "id=1", "--label", "Dns=2", IMAGE, "true"]);
+    let labels = store.ok(&["inspect", "-f", "{{.ID}} {{json .HostConfig.DNS}} {{json .Config.Labels}}", &id]);
+    assert_eq!(labels, format!(r#"{id} [] {{"Dns":"2","id":"1"}}"#));
+}
+
+#[test]
 fn several_objects_are_one_list_and_missing_ones_are_told() {
     let store = Store::new();
     store.ok(&["create", "--name", "box", IMAGE, "true"]);

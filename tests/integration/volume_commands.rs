@@ -199,8 +199,39 @@ fn a_volume_is_read_only_if_its_options_say_so() {
     store.ok(&["volume", "create", "-o", "type=tmpfs", "-o", "o=ro", "-o", "device=tmpfs", "memory"]);
     let done = store.run(&["run", "--rm", "-v", "memory:/x", IMAGE, "touch", "/x/oops"]);
     assert!(done.code == 1 && done.err.contains("Read-only file system"), "{done:?}");
-    let error = store.fails(1, &["volume", "create", "-o", "type=none", "-o", "o=bind,uid=7", "-o", &device, "bad"]);
+    let asked = ["volume", "create", "-o", "type=none", "-o", "o=bind,uid=7", "-o", &device, "bad"];
+    let error = store.fails(1, &asked);
     assert!(error.contains("a bind mount cannot be \"uid=7\""), "{error}");
+    // One that is there keeps its own, also if they would be refused now.
+    store.ok(&["volume", "create", "bad"]);
+    assert_eq!(store.ok(&asked), "bad");
+}
+
+#[test]
+fn a_volumes_options_are_all_that_a_bind_mount_may_have() {
+    let store = Store::new();
+    std::fs::create_dir(store.path("place")).unwrap();
+    let device = format!("device={}", store.text("place"));
+    for (words, mark) in [
+        ("defaults,async,diratime,norelatime", None),
+        ("private", None),
+        ("rprivate", None),
+        ("slave", Some("master:")),
+        ("rslave", Some("master:")),
+        ("shared", Some("shared:")),
+        ("rshared", Some("shared:")),
+    ] {
+        let option = format!("o=bind,{words}");
+        store.ok(&["volume", "create", "-o", "type=none", "-o", &option, "-o", &device, "passed"]);
+        let wrapper = r#"exec unshare -m --propagation private bash -ec 'mount --bind "$DIR" "$DIR"
+            mount --make-shared "$DIR"; exec "$0" "$@"' "$0" "$@""#;
+        let script = ["run", "--rm", "-v", "passed:/x", IMAGE, "grep", " /x ", "/proc/self/mountinfo"];
+        let shown = done(store.through_shell(wrapper, &script).env("DIR", store.path("place")));
+        assert_eq!(shown.code, 0, "{shown:?}");
+        let marks = ["master:", "shared:"].into_iter().find(|mark| shown.out.contains(mark));
+        assert_eq!(marks, mark, "{words}: {shown:?}");
+        store.ok(&["volume", "rm", "passed"]);
+    }
 }
 
 #[test]

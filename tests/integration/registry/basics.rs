@@ -396,7 +396,7 @@ fn a_build_is_pushed_under_all_of_its_names() {
     });
     assert_eq!(told, expected);
     let by_output = registry.name("by-output");
-    for (output, name) in [("type=registry", "a"), ("type=image,push=true", "b")] {
+    for (output, name) in [("type=registry", "a"), ("type=image,push=1", "b")] {
         let name = format!("{by_output}:{name}");
         here.ok(&["build", "-o", output, "-t", &name, path]);
         there.ok(&["pull", "-q", &name]);
