@@ -116,15 +116,20 @@ fn each(app: &App, names: &[String], action: impl Fn(&Container) -> Result<()>) 
     let containers = Containers::open(&app.root);
     let mut status = 0;
     for name in names {
-        match containers.find(name).and_then(|c| action(&c)) {
-            Ok(()) => output::line(name)?,
-            Err(error) => {
-                output::complain(&error);
-                status = 1;
-            }
-        }
+        status = status.max(report(name, containers.find(name).and_then(|c| action(&c)))?);
     }
     Ok(status)
+}
+
+/// Tells how it went with one container, and gives the exit status.
+fn report(name: &str, outcome: Result<()>) -> Result<u8> {
+    match outcome {
+        Ok(()) => output::line(name).map(|()| 0),
+        Err(error) => {
+            output::complain(&error);
+            Ok(1)
+        }
+    }
 }
 
 /// As [`each`], for an action that waits: all wait at the same time, so many at most.
@@ -137,13 +142,8 @@ fn each_at_once(app: &App, names: &[String], action: impl Fn(&Container) -> Resu
         let told: Result<()> = std::thread::scope(|scope| {
             let running: Vec<_> = names.iter().map(|name| (name, scope.spawn(move || act(name)))).collect();
             for (name, thread) in running {
-                match thread.join().unwrap_or_else(|_| Err(anyhow!("its thread has ended unexpectedly"))) {
-                    Ok(()) => output::line(name)?,
-                    Err(error) => {
-                        output::complain(&error);
-                        status = 1;
-                    }
-                }
+                let outcome = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread has ended unexpectedly")));
+                status = status.max(report(name, outcome)?);
             }
             Ok(())
         });

@@ -1,6 +1,7 @@
 //! `exec`.
 
 use super::run::{conclude, terminal_size};
+use super::values::given;
 use super::{App, client_config, environment};
 use crate::container::attach::{Terms, converse};
 use crate::container::containers::Containers;
@@ -59,8 +60,8 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
     let options = ExecOptions {
         command: words.collect(),
         env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,
-        workdir: args.workdir.filter(|dir| !dir.is_empty()),
-        user: args.user.filter(|user| !user.is_empty()),
+        workdir: given(args.workdir.as_ref()).map(str::to_owned),
+        user: given(args.user.as_ref()).map(str::to_owned),
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,

@@ -160,7 +160,7 @@ pub fn row(image: &Summary, id: String, now: Timestamp) -> Value {
     };
     let created = created(image);
     let since = created.map(|t| units::age(now.as_second() - t.as_second()) + " ago");
-    let at = created.and_then(|t| Timestamp::from_second(t.as_second()).ok()).map(local::full);
+    let at = created.map(local::to_the_second);
     json!({
         "Repository": repository,
         "Tag": tag,

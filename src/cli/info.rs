@@ -1,7 +1,8 @@
 //! `info` and `version`.
 
 use super::template::render_one;
-use super::{App, output, web};
+use super::values::given;
+use super::{App, output, surroundings, web};
 use crate::container::containers::Containers;
 use crate::container::state::{Status, now};
 use crate::image::Store;
@@ -32,7 +33,7 @@ pub struct VersionArgs {
 /// `minirun info`.
 pub fn info(app: &App, args: &InfoArgs) -> Result<u8> {
     let document = information(app)?;
-    match args.format.as_deref().filter(|format| !format.is_empty()) {
+    match given(args.format.as_ref()) {
         Some(template) => output::line(&render_one(template, &document)?)?,
         None => output::print(&plain(&document))?,
     }
@@ -94,7 +95,7 @@ fn information(app: &App) -> Result<Value> {
         "Warnings": [],
         "ClientInfo": { "Debug": false, "Context": "default", "Plugins": [], "Warnings": null },
     });
-    for part in [limits(), surroundings()] {
+    for part in [limits(), around()] {
         if let (Value::Object(document), Value::Object(part)) = (&mut document, part) {
             document.extend(part);
         }
@@ -102,7 +103,7 @@ fn information(app: &App) -> Result<Value> {
     Ok(document)
 }
 
-fn surroundings() -> Value {
+fn around() -> Value {
     json!({
         "IndexServerAddress": HUB_KEY,
         "Isolation": "",
@@ -124,7 +125,7 @@ fn limits() -> Value {
     let has = |name: &str| controllers.contains(name);
     json!({
         "MemoryLimit": has("memory"),
-        "SwapLimit": has("memory"),
+        "SwapLimit": has("memory") && accounts_for_swap(),
         "OomKillDisable": has("memory") && cgroup::version() != cgroup::Version::V2,
         "PidsLimit": has("pids"),
         "CpuCfsPeriod": has("cpu"),
@@ -134,13 +135,22 @@ fn limits() -> Value {
     })
 }
 
+/// In the old hierarchy a kernel may be told not to; in the new one it does if it has any.
+fn accounts_for_swap() -> bool {
+    Path::new(match cgroup::version() {
+        cgroup::Version::V2 => "/proc/swaps",
+        _ => "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes",
+    })
+    .exists()
+}
+
 /// Whether a switch of the network is on.
 fn is_on(setting: &str) -> bool {
     std::fs::read_to_string(Path::new("/proc/sys/net").join(setting)).is_ok_and(|text| text.trim() == "1")
 }
 
 fn proxy(name: &str) -> String {
-    web::masked(std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).unwrap_or_default())
+    web::masked(surroundings::either(&name.to_uppercase(), name).unwrap_or_default())
 }
 
 fn operating_system() -> String {
@@ -235,7 +245,7 @@ pub fn version(args: &VersionArgs) -> Result<u8> {
             "Experimental": false,
         },
     });
-    match args.format.as_deref().filter(|format| !format.is_empty()) {
+    match given(args.format.as_ref()) {
         Some(template) => output::line(&render_one(template, &document)?)?,
         None => output::print(&format!(
             "Client: minirun\n Version:           {number}\n OS/Arch:           linux/{arch}\n Context:           default\n\n\

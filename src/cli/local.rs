@@ -42,6 +42,11 @@ pub fn full(time: Timestamp) -> String {
     zoned(time).strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
 }
 
+/// The same without a fraction.
+pub fn to_the_second(time: Timestamp) -> String {
+    zoned(time).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
 /// RFC 3339 with so many digits of a fraction.
 pub fn rfc3339(time: Timestamp, digits: u8) -> String {
     let here = zoned(time);

@@ -281,7 +281,7 @@ fn networks_of(container: &Container) -> Vec<String> {
 fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images, ledger: &Ledger) -> Result<Value> {
     let places: Vec<Endpoint> = ledger.endpoints.iter().filter(|e| e.container == c.record.id).cloned().collect();
     let record = &c.record;
-    let created = record.created.parse().ok().and_then(|t: Timestamp| Timestamp::from_second(t.as_second()).ok());
+    let created: Option<Timestamp> = record.created.parse().ok();
     let labels: Vec<String> = record.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mounts: Vec<String> = record.mounts.iter().filter_map(|m| mount_name(&m.source)).collect();
     let size = if with_size { size(c, &images.store)? } else { String::new() };
@@ -289,7 +289,7 @@ fn row(c: &Container, s: &Snapshot, full: bool, with_size: bool, images: &Images
         "ID": if full { record.id.as_str() } else { record.short_id() },
         "Image": images.shown(c),
         "Command": command(&record.command_line(), full),
-        "CreatedAt": created.map(local::full).unwrap_or_default(),
+        "CreatedAt": created.map(local::to_the_second).unwrap_or_default(),
         "RunningFor": ago(&record.created),
         "Ports": if s.status.is_up() { ports::column(c, &places) } else { String::new() },
         "State": s.status.word(),

@@ -62,6 +62,7 @@ fn path(name: &str) -> Option<PathBuf> {
     var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn either(upper: &str, lower: &str) -> Option<String> {
+/// A variable by the first of its two spellings that says something.
+pub fn either(upper: &str, lower: &str) -> Option<String> {
     [upper, lower].iter().find_map(|name| var(name).ok().filter(|value| !value.is_empty()))
 }

@@ -4,6 +4,7 @@ use super::archives::Target;
 use super::confirm::confirm;
 use super::filter::Filters;
 use super::template::Format;
+use super::values::given;
 use super::{App, client_config, environment, inspect, mount_spec, output, units};
 use crate::container::containers::Containers;
 use crate::volume::{ANONYMOUS, Meta, Volume, Volumes, check_options};
@@ -182,13 +183,13 @@ fn find(volumes: &Volumes, name: &str) -> Result<Volume> {
 }
 
 fn create(volumes: &Volumes, args: &CreateArgs) -> Result<u8> {
-    let name = args.name.clone().filter(|n| !n.is_empty());
+    let name = given(args.name.as_ref());
     if name.is_some() && args.old_name.is_some() {
         bail!("conflicting options: either specify --name or provide positional arg, not both");
     }
-    let name = name.or_else(|| args.old_name.clone().filter(|n| !n.is_empty()));
+    let name = name.or(given(args.old_name.as_ref()));
     let anonymous = name.is_none();
-    let name = name.unwrap_or_else(crate::sys::random::hex::<32>);
+    let name = name.map_or_else(crate::sys::random::hex::<32>, str::to_owned);
     let make = || {
         if !["", "local"].contains(&args.driver.as_str()) {
             bail!("error looking up volume plugin {0}: plugin {0:?} not found", args.driver);

@@ -5,7 +5,7 @@ use super::containers::{Container, Containers, NoSuchContainer};
 use super::options::NetworkMode;
 use super::protocol::Request;
 use super::record::Record;
-use super::state::Status;
+use super::start::{AlreadyRunning, take_when_free};
 use crate::layout::Root;
 use crate::network::definition::{Definition, NoSuchNetwork};
 use crate::network::endpoint::{Attachment, Connection, Guest};
@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// The networks of a store.
 pub fn networks(root: &Root) -> Networks {
@@ -230,22 +229,17 @@ impl Container {
     /// Waits while somebody starts it. It runs then, or cannot be started as long as its lock is kept, or waits, with
     /// neither, to be started again.
     fn settle(&self) -> Result<(Option<Ownership>, Option<ProcessId>)> {
-        let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let snapshot = self.snapshot()?;
-            if let Some(init) = snapshot.init() {
-                return Ok((None, Some(init)));
+            match take_when_free(self) {
+                Ok(kept) => return Ok((Some(kept), None)),
+                Err(error) if error.is::<AlreadyRunning>() => {
+                    let snapshot = self.snapshot()?;
+                    if snapshot.status.is_up() {
+                        return Ok((None, snapshot.init()));
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            if snapshot.status == Status::Restarting {
-                return Ok((None, None));
-            }
-            if let Some(kept) = Ownership::take(&self.lock_path()).context("take the container's lock")? {
-                return Ok((Some(kept), None));
-            }
-            if Instant::now() > deadline {
-                bail!("container {} is in use by another command", self.record.name);
-            }
-            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

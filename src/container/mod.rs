@@ -4,6 +4,7 @@
 //! <root>/containers/<id>/container.json   the record: what was asked for          (record)
 //!                        exit.json        how it last ended                       (state)
 //!                        lock             held by its supervisor as long as it lives
+//!                        networks.lock    held while it is connected or disconnected       (connection)
 //!                        upper/ work/     its own layer
 //!                        log, log.1 …     its output                              (log)
 //! <root>/names/<name>                     a link whose text is the id

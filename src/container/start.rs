@@ -76,7 +76,10 @@ impl std::fmt::Display for AlreadyRunning {
 impl std::error::Error for AlreadyRunning {}
 
 /// Takes the container's lock. Somebody who copies files into it has it for a while.
-fn take_when_free(container: &Container) -> Result<Ownership> {
+///
+/// # Errors
+/// [`AlreadyRunning`] when it is up.
+pub(super) fn take_when_free(container: &Container) -> Result<Ownership> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         if let Some(ownership) = Ownership::take(&container.lock_path()).context("take the container's lock")? {
