@@ -135,7 +135,7 @@ fn processes_beside_the_first_one_die_with_the_supervisor_too() {
     assert_eq!(client.wait().unwrap().code(), Some(137));
     assert!(store.ok(&["ps", "-a", "--format", "{{.Status}}"]).starts_with("Exited (137)"));
     assert!(cgroups_of(&id).is_empty());
-    eventually("the processes of the store to end", || store.processes().is_empty());
+    store.rests();
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_removal_in_the_middle_of_a_start_leaves_nothing() {
         store.ok(&["rm", "-f", "hasty"]);
         let output = client.wait_with_output().unwrap();
         assert_eq!(store.ok(&["ps", "-aq"]), "", "after {delay}: {output:?}");
-        eventually("all processes of the store to end", || store.processes().is_empty());
+        store.rests();
         assert!(cgroups_of(&id).is_empty(), "after {delay}: {:?}", cgroups_of(&id));
     }
 }

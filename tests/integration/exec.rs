@@ -298,7 +298,7 @@ fn the_end_of_the_container_ends_its_commands() {
     store.ok(&["exec", "-d", "host", "sleep", "3000"]);
     store.ok(&["kill", "host"]);
     assert_eq!(client.wait().unwrap().code(), Some(137));
-    eventually("all processes to end", || store.processes().is_empty());
+    store.rests();
     store.ok(&["start", "host"]);
     assert_eq!(store.ok(&["top", "host"]).lines().count(), 2);
     assert_eq!(store.ok(&["exec", "host", "echo", "again"]), "again");

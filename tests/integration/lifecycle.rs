@@ -175,7 +175,7 @@ fn thirty_runs_at_once_all_succeed_and_leave_nothing() {
     }
     assert_eq!(store.ok(&["ps", "-aq"]), "");
     assert_eq!(std::fs::read_dir(store.root().join("names")).unwrap().flatten().filter(is_name).count(), 0);
-    eventually("all supervisors to end", || store.processes().is_empty());
+    store.rests();
 }
 
 fn is_name(entry: &std::fs::DirEntry) -> bool {
@@ -755,7 +755,7 @@ fn on_failure_restarts_so_often_and_then_gives_up() {
     assert_eq!(store.ok(&["logs", "fails"]), "try\ntry\ntry");
     let policy = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
     assert_eq!(store.inspect("fails", policy), "on-failure 2");
-    eventually("its supervisor to end", || store.processes().is_empty());
+    store.rests();
 }
 
 #[test]
@@ -779,7 +779,7 @@ fn always_restarts_after_success_until_it_is_stopped() {
         store.ok(&["stop", policy]);
         assert_eq!(status(&store, policy), "exited");
     }
-    eventually("the supervisors to end", || store.processes().is_empty());
+    store.rests();
     let tries = store.ok(&["logs", "always"]).lines().count();
     let restarts: usize = store.inspect("always", "{{.RestartCount}}").parse().unwrap();
     assert!(tries == restarts + 1 || tries == restarts, "{tries} lines of {restarts} restarts");
@@ -801,7 +801,7 @@ fn stop_of_a_running_container_disarms_its_policy_and_start_arms_it_again() {
     trapper(&store, "armed", &["--restart", "always"]);
     store.ok(&["stop", "armed"]);
     assert_eq!((status(&store, "armed"), exit_code(&store, "armed")), ("exited".into(), "40".into()));
-    eventually("the supervisor to end", || store.processes().is_empty());
+    store.rests();
     store.ok(&["start", "armed"]);
     eventually("it to be ready again", || store.ok(&["logs", "armed"]).matches("ready").count() == 2);
     let pid = store.inspect("armed", "{{.State.Pid}}").parse().unwrap();
@@ -826,7 +826,7 @@ fn kill_disarms_the_policy_unless_a_stop_signal_was_chosen_and_it_is_another() {
     eventually("a restart", || store.inspect("tough", "{{.RestartCount}} {{.State.Status}}") == "1 running");
     store.ok(&["kill", "tough"]);
     assert_eq!((status(&store, "tough"), exit_code(&store, "tough")), ("exited".into(), "137".into()));
-    eventually("the supervisor to end", || store.processes().is_empty());
+    store.rests();
 }
 
 /// A container in the long pauses between its restarts.
@@ -851,7 +851,7 @@ fn a_container_between_two_starts_shows_as_restarting() {
     assert!(store.fails(1, &["rm", "crashes"]).contains("You cannot remove a restarting container"));
     assert_eq!(store.ok(&["rm", "-f", "crashes"]), "crashes");
     assert_eq!(store.ok(&["ps", "-aq"]), "");
-    eventually("the supervisor to end", || store.processes().is_empty());
+    store.rests();
 }
 
 #[test]
@@ -860,7 +860,7 @@ fn a_restarting_container_can_be_stopped() {
     restarting(&store, "crashes");
     assert_eq!(store.ok(&["stop", "crashes"]), "crashes");
     assert_eq!((status(&store, "crashes"), exit_code(&store, "crashes")), ("exited".into(), "3".into()));
-    eventually("the supervisor to end", || store.processes().is_empty());
+    store.rests();
 }
 
 #[test]

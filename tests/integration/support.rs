@@ -133,6 +133,11 @@ impl Store {
         Terminal::spawn(self.command(args))
     }
 
+    /// Waits until no process of the store is left. Who has his answer does not wait until the trash is emptied.
+    pub fn rests(&self) {
+        eventually("all processes of the store to end", || self.processes().is_empty());
+    }
+
     /// The pids of all processes on the host that belong to this store: clients, supervisors.
     pub fn processes(&self) -> Vec<(i32, String)> {
         let needle = self.dir.to_str().unwrap();
@@ -171,8 +176,7 @@ impl Drop for Store {
 
 impl Store {
     fn check_nothing_left(&self, ids: &[String]) {
-        // A supervisor still empties the trash when everybody has his answer.
-        eventually("all processes of the store to end", || self.processes().is_empty());
+        self.rests();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.dir.to_str().unwrap()), "a mount is left on the host:\n{mounts}");
         let tag = minirun::network::tag(&self.root());

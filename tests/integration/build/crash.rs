@@ -40,7 +40,7 @@ fn a_killed_build_leaves_nothing_and_loses_nothing() {
         std::thread::sleep(Duration::from_millis(20 + 40 * round));
         let running = notes(&store);
         child.kill();
-        eventually("all processes of the build to end", || store.processes().is_empty());
+        store.rests();
         assert!(cgroups(&running).is_empty(), "{running:?}");
         assert!(notes(&store).is_empty());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -136,7 +136,7 @@ fn a_cache_is_in_use_for_as_long_as_a_command_has_it() {
     killed.kill();
     let meanwhile = store.build(&format!("FROM busybox\n{line} echo sees $(ls /c)\n"), &[]);
     stopped.iter().for_each(|pid| crate::support::signal(*pid, libc::SIGCONT));
-    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.rests();
     assert!(meanwhile.err.contains("sees\n"), "{}", meanwhile.err);
     let said = store.builds(&format!("FROM busybox\n{line} echo then $(ls /c)\n"), &[]);
     assert!(said.contains("then up\n"), "{said}");

@@ -123,7 +123,7 @@ fn a_cache_is_seen_when_it_is_full() {
         folders.filter_map(|folder| folder.read_dir().ok()).any(|mut files| files.next().is_some())
     });
     killed.kill();
-    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.rests();
     // Of two at once, one waits for the other.
     let said = store.builds(&dockerfile, &["--no-cache"]);
     assert_eq!(said.matches("has 3000\n").count(), 2, "{said}");
@@ -165,7 +165,7 @@ fn a_build_that_fails_does_not_wait_for_caches() {
         .build_fails(&format!("FROM busybox AS a\nRUN sleep 0.2; exit 3\nFROM busybox AS b\n{line} true\n{last}"), &[]);
     assert!(!has("down"));
     first.kill();
-    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.rests();
     store.builds("FROM busybox\n", &[]);
 }
 
@@ -241,11 +241,13 @@ fn secrets_are_seen_and_never_kept() {
     let said = store.builds(dockerfile, &["-t", "i", "--secret", &source]);
     assert!(said.contains("400:0") && said.contains("444:7"), "{said}");
     std::fs::remove_file(&file).unwrap();
+    store.rests();
     assert!(!is_written_down(&store, secret));
-    assert_eq!(store.run(&["run", "--rm", "i", "ls", "/run/secrets", "/etc/token"]).code, 1);
+    store.fails(1, &["run", "--rm", "i", "ls", "/run/secrets", "/etc/token"]);
     // Its content is no part of what a step is known by; that it is missing is told.
     let file = store.write("secret", "other");
-    assert_eq!(parts_done(&store.builds(dockerfile, &["--secret", &format!("id=s,src={file}")])), 0);
+    let again = store.builds(dockerfile, &["--secret", &format!("id=s,src={file}")]);
+    assert_eq!(parts_done(&again), 0, "{said}\nand then\n{again}");
     let required = "FROM busybox\nRUN --mount=type=secret,id=gone,required=true true\n";
     let error = store.build_fails(required, &[]);
     assert!(error.contains("secret gone: not found"), "{error}");
@@ -272,7 +274,7 @@ fn secrets_are_not_on_a_disk_while_they_are_used() {
     eventually("the command to run", || shared.join("up").exists());
     assert!(!is_written_down(&store, secret));
     build.kill();
-    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.rests();
     assert!(!is_written_down(&store, secret));
     // Takes away what the killed one has left.
     store.builds("FROM busybox\n", &[]);

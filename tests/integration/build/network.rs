@@ -99,7 +99,7 @@ fn a_killed_build_gives_its_places_back() {
     assert_eq!(store.places_of_builds(), 1);
     build.kill().unwrap();
     build.wait().unwrap();
-    eventually("all processes of the build to end", || store.processes().is_empty());
+    store.rests();
     assert_eq!(store.places_of_builds(), 0);
     // With its worker killed as well the next command that looks finds out.
     for next in [&["network", "prune", "-f"][..], &["build", &store.text("other")]] {
