@@ -2,6 +2,7 @@
 //! credentials the user has for it.
 
 use crate::layout::Scratch;
+use crate::registry::address::is_address;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{in_memory, read_all_limited};
 use anyhow::{Context, Result, bail};
@@ -34,9 +35,8 @@ impl Repository {
     /// if its path ends with `.git`.
     pub fn parse(text: &str) -> Option<Repository> {
         let (address, part) = text.split_once('#').unwrap_or((text, ""));
-        let is_web = ["http://", "https://"].iter().any(|start| address.starts_with(start));
         let is_its_own = ["git://", "ssh://"].iter().any(|start| address.starts_with(start));
-        if !(is_its_own || is_web && address.ends_with(".git") || is_like_scp(address)) {
+        if !(is_its_own || is_address(address) && address.ends_with(".git") || is_like_scp(address)) {
             return None;
         }
         let (reference, folder) = part.split_once(':').unwrap_or((part, ""));

@@ -11,6 +11,7 @@ use super::sandbox::Below;
 use super::stage::{Builder, Found};
 use crate::image::Digest;
 use crate::image::union::Union;
+use crate::registry::address::{is_address, masked};
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;
 use std::path::Path;
@@ -191,12 +192,13 @@ impl Builder<'_> {
     }
 }
 
-/// What BuildKit writes into the history.
+/// What BuildKit writes into the history, but no passwords: a history goes where its image goes.
 fn told(keyword: &str, transfer: &Transfer) -> String {
     let mut words = vec![keyword.to_owned()];
     words.extend(transfer.chown.iter().map(|owner| format!("--chown={owner}")));
     words.extend(transfer.chmod.iter().map(|mode| format!("--chmod={mode}")));
     words.extend(transfer.sources.iter().map(|source| match source {
+        TransferSource::Path(path) if is_address(path) => masked(path.clone()),
         TransferSource::Path(path) => path.clone(),
         TransferSource::Heredoc(heredoc) => format!("<<{}", heredoc.name),
     }));

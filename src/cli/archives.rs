@@ -12,6 +12,7 @@ use crate::image::{
     ContainerConfig, FolderMembers, ImportOptions, LoadEvent, Reference, Saving, Store, TarMembers, Wanted,
 };
 use crate::journal;
+use crate::registry::address;
 use crate::sys::file::Aside;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
@@ -100,12 +101,12 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
     crate::sys::process::raise_descriptor_limit();
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &args.change)?;
-    let address = args.source.to_str().filter(|text| web::is_address(text));
-    let message = args.message.or_else(|| Some(format!("Imported from {}", web::without_secrets(address?))));
+    let address = args.source.to_str().filter(|text| address::is_address(text));
+    let message = args.message.or_else(|| Some(format!("Imported from {}", address::without_secrets(address?))));
     let options = ImportOptions { reference, config, message, platform, date: source_date()? };
     let source = match address {
         Some(address) => {
-            output::note(&format!("Downloading from {}", web::without_secrets(address)));
+            output::note(&format!("Downloading from {}", address::without_secrets(address)));
             web::get(app, address)?
         }
         None if args.source.as_os_str() == "-" => standard_input()?,

@@ -6,6 +6,7 @@ use crate::build::context::{DockerfileAt, Stream, tell_apart};
 use crate::build::git::Repository;
 use crate::build::{ContextAt, Subject};
 use crate::image::progress::{Step, Watched};
+use crate::registry::address::{is_address as is_web_address, without_secrets};
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
 use std::io::Read;
@@ -29,7 +30,10 @@ pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, keeps_git: bool
     }
     if let Some(address) = path.to_str().filter(|text| is_address(text)) {
         if file_is_stream {
-            bail!("the Dockerfile cannot come from the standard input when the context is {address}");
+            bail!(
+                "the Dockerfile cannot come from the standard input when the context is {}",
+                without_secrets(address)
+            );
         }
         let opened = match Repository::parse(&whole(address)) {
             Some(repository) => {
@@ -38,7 +42,7 @@ pub fn open_subject(app: &App, file: Option<&Path>, path: &Path, keeps_git: bool
             }
             None => from_web(app, file, address, quiet),
         };
-        return opened.with_context(|| format!("the context {address}"));
+        return opened.with_context(|| format!("the context {}", without_secrets(address)));
     }
     let context = ContextAt::Folder(path);
     if file_is_stream {
@@ -72,7 +76,7 @@ fn from_stream(app: &App, file: Option<&Path>, stream: impl Read + Send, quiet: 
 }
 
 fn is_address(text: &str) -> bool {
-    web::is_address(text) || Repository::parse(&whole(text)).is_some()
+    is_web_address(text) || Repository::parse(&whole(text)).is_some()
 }
 
 /// Of one place people leave out how it is reached, and that it is a repository.

@@ -1,6 +1,6 @@
 //! The short commands about containers: each takes names and reports them one by one.
 
-use super::run::{start_detached, status_of};
+use super::run::start_detached;
 use super::values::given;
 use super::{App, output, values};
 use crate::container::containers::{Container, Containers, NoSuchContainer};
@@ -204,14 +204,7 @@ pub fn restart(app: &App, args: &StopArgs) -> Result<u8> {
             .and_then(|c| c.stop_for_restart(signal, args.time))
             .and_then(|()| start_detached(app, &containers, name))
             .and_then(|()| containers.find(name));
-        let again = again.map(|c| c.tell("restart", &[]));
-        match again {
-            Ok(()) => output::line(name)?,
-            Err(error) => {
-                status = status_of(&error).max(status);
-                output::complain(&error);
-            }
-        }
+        status = status.max(report(name, again.map(|c| c.tell("restart", &[])))?);
     }
     Ok(status)
 }

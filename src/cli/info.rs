@@ -2,11 +2,11 @@
 
 use super::template::render_one;
 use super::values::given;
-use super::{App, output, surroundings, web};
+use super::{App, output, surroundings};
 use crate::container::containers::Containers;
 use crate::container::state::{Status, now};
 use crate::image::Store;
-use crate::registry::HUB_KEY;
+use crate::registry::{HUB_KEY, address};
 use crate::runtime::cgroup;
 use anyhow::Result;
 use clap::Args;
@@ -150,7 +150,7 @@ fn is_on(setting: &str) -> bool {
 }
 
 fn proxy(name: &str) -> String {
-    web::masked(surroundings::either(&name.to_uppercase(), name).unwrap_or_default())
+    address::masked(surroundings::either(&name.to_uppercase(), name).unwrap_or_default())
 }
 
 fn operating_system() -> String {

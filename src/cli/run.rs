@@ -15,7 +15,7 @@ use crate::image::{Reference, Store, Wanted};
 use crate::runtime::handshake::Failure;
 use crate::sys::socket::Socket;
 use crate::sys::tty;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -313,15 +313,14 @@ pub fn start(app: &App, args: &StartArgs) -> Result<u8> {
         let [name] = args.containers.as_slice() else {
             bail!("you cannot start and attach multiple containers at once");
         };
-        return start_attached(app, &containers.find(name)?, args);
+        // As Docker, whatever it would be for `run`.
+        return start_attached(app, &containers.find(name)?, args).map_err(|error| anyhow!("{error:#}"));
     }
     let mut failed = Vec::new();
-    let mut status = 1;
     for name in &args.containers {
         match start_detached(app, &containers, name) {
             Ok(()) => output::line(name)?,
             Err(error) => {
-                status = status_of(&error).max(status);
                 output::complain(&error);
                 failed.push(name.as_str());
             }
@@ -331,7 +330,7 @@ pub fn start(app: &App, args: &StartArgs) -> Result<u8> {
         return Ok(0);
     }
     output::note(&format!("Error: failed to start containers: {}", failed.join(", ")));
-    Ok(status)
+    Ok(1)
 }
 
 /// Starts a container unless it is up.
@@ -370,7 +369,10 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     }
     let supervisor = app.supervisor(options)?;
     match start_container(container, how, &app.program, supervisor) {
-        Ok(socket) => conclude(converse(&socket, &terms)?),
+        Ok(socket) => match converse(&socket, &terms)? {
+            Outcome::Failed(_, text) => Err(anyhow!(text)),
+            outcome => conclude(outcome),
+        },
         Err(error) if error.is::<AlreadyRunning>() => join(container, &terms),
         Err(error) => Err(error),
     }

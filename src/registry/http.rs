@@ -1,5 +1,6 @@
 //! One request to one host: that host's certificates, proxy and connections. No redirects, no repetition.
 
+use super::address::without_secrets;
 use super::errors::{Broken, Refused};
 use super::settings::Settings;
 use crate::sys::file::read_all_limited;
@@ -57,11 +58,10 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// The request as it may be shown: what stands behind `?` may be a secret.
+    /// The request as it may be shown.
     pub fn shown(&self) -> String {
-        let url = self.url.to_string();
         let method = self.method[..1].to_owned() + &self.method[1..].to_lowercase();
-        format!("{method} {:?}", url.split('?').next().unwrap_or_default())
+        format!("{method} {:?}", without_secrets(&self.url.to_string()))
     }
 }
 

@@ -5,12 +5,14 @@
 //! session                one registry: scheme, tokens, redirects, repetition after what passes
 //! token, challenge       what a 401 asks for, and getting it
 //! web                    what is at any address, for `ADD`
+//! address                what of an address may be shown
 //! http                   one request to one host, by that host's TLS settings and proxy
 //! credentials, helper    Docker's and Podman's files, and the programs that keep secrets
 //! settings               our own file: mirrors and what differs from registry to registry
 //! ```
 //! Digests are text here: whoever receives content compares it. Nothing is read or connected before it is needed.
 
+pub mod address;
 mod challenge;
 mod credentials;
 mod errors;

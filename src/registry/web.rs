@@ -1,5 +1,6 @@
 //! What is at any address of the web: no registry, so there are no tokens, and nobody is told who we are.
 
+use super::address::without_secrets;
 use super::errors::Broken;
 use super::http::{Ask, Http, authority, header_of, join, refused};
 use super::session::patiently;
@@ -30,7 +31,8 @@ impl Web {
     /// # Errors
     /// It is not there, or not whole, also after several attempts.
     pub fn get(&self, address: &str, into: &File, go_on: &dyn Fn(u64) -> Result<()>) -> Result<Option<i64>> {
-        let url: Uri = address.parse().with_context(|| format!("understand the address {address:?}"))?;
+        let url: Uri =
+            address.parse().with_context(|| format!("understand the address {:?}", without_secrets(address)))?;
         patiently(|| {
             let mut into = into;
             into.set_len(0).and_then(|()| into.rewind()).context("empty the file again")?;

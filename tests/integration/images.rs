@@ -238,8 +238,10 @@ fn an_import_comes_from_the_web_and_for_any_platform() {
     assert_eq!((got.code, got.err), (0, format!("Downloading from {}\n", at("/root.tar.gz"))));
     assert_eq!(store.inspect("kept", "{{.Comment}}"), format!("Imported from {}", at("/root.tar.gz")));
     let before = everything(&store);
-    let error = store.fails(1, &["import", &at("/nosuch"), "bad"]);
-    assert!(error.contains(&format!("Get \"{}\": not found", at("/nosuch"))), "{error}");
+    for start in ["//", "//user:secret@"] {
+        let error = store.fails(1, &["import", &at("/nosuch?sig=TOKEN").replace("//", start), "bad"]);
+        assert!(error.contains(&format!("Get \"{}\": not found", at("/nosuch"))), "{error}");
+    }
     let mut limited = store.command(&["import", &at("/moved"), "bad"]);
     let done = done(limited.env("MINIRUN_UNPACK_LIMIT", "1000"));
     assert!(done.code == 1 && done.err.contains("larger than 1000 bytes"), "{done:?}");

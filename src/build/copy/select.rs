@@ -7,6 +7,7 @@ use crate::build::glob::Glob;
 use crate::build::ignore::Ignore;
 use crate::image::union::Union;
 use crate::layout::Scratch;
+use crate::registry::address::{is_address, without_secrets};
 use crate::sys::dir::{Dir, clean, file_type};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
@@ -133,7 +134,7 @@ pub fn plan(request: &Request, origin: &Origin, fetch: &dyn Fn(&str) -> Result<G
                 plan.sources.push(source);
             }
             TransferSource::Path(address) if is_remote(address) => {
-                bail!("source can't be a URL for COPY: {address}; ADD gets files from the web")
+                bail!("source can't be a URL for COPY: {}; ADD gets files from the web", without_secrets(address))
             }
             TransferSource::Path(path) => {
                 let mut found = local(path, origin, transfer)?;
@@ -154,18 +155,17 @@ fn components(path: &OsStr) -> Vec<Vec<u8>> {
 }
 
 fn is_remote(source: &str) -> bool {
-    let is_web = ["http://", "https://"].iter().any(|start| source.starts_with(start));
-    is_web || Repository::parse(source).is_some()
+    is_address(source) || Repository::parse(source).is_some()
 }
 
 impl Plan {
     fn remote(&mut self, address: &str, is_folder: bool, fetch: &dyn Fn(&str) -> Result<Got>) -> Result<Source> {
         let is_repository = Repository::parse(address).is_some();
-        let name = file_name(address);
+        let (name, shown) = (file_name(address), without_secrets(address));
         if !is_repository && is_folder && name.is_empty() {
-            bail!("{address} ends with no file name, so the destination must be one");
+            bail!("{shown} ends with no file name, so the destination must be one");
         }
-        let fetched = match fetch(address).with_context(|| format!("get {address}"))? {
+        let fetched = match fetch(address).with_context(|| format!("get {shown}"))? {
             Got::File(fetched) => fetched,
             Got::Folder(scratch, path) => {
                 let tree = Union::new(vec![Dir::open(path).context("open the repository's files")?]);
@@ -176,9 +176,9 @@ impl Plan {
         };
         if let Some(checksum) = &self.transfer.checksum {
             let wanted: crate::image::Digest = checksum.parse().with_context(|| format!("--checksum={checksum}"))?;
-            let found = super::file::digest_of(&fetched.file).with_context(|| format!("read {address}"))?;
+            let found = super::file::digest_of(&fetched.file).with_context(|| format!("read {shown}"))?;
             if found != wanted {
-                bail!("the content of {address} has the digest {found}, not {wanted}");
+                bail!("the content of {shown} has the digest {found}, not {wanted}");
             }
         }
         Ok(Source::Remote { name, fetched })

@@ -69,13 +69,15 @@ fn files_are_added_from_the_web() {
         web.at("/from"),
         web.at("/from"),
         web.at("/some.tar"),
-        web.at("/some.tar")
+        web.at("/some.tar").replace("//", "//me:word@")
     );
     let said = store.builds(&dockerfile, &["-t", "i"]);
     assert!(said.contains("/got/a file 600 0:0 1445412480") && said.contains("/named 755 7:8 "), "{said}");
     let show = "cat '/got/a file' /got/from /named; test -f /tar && test -d /unpacked/bin && echo both";
     let shown = store.ok(&["run", "--rm", "i", "sh", "-c", show]);
     assert_eq!(shown, "content\nelsewhere\nelsewhere\nboth");
+    let history = store.ok(&["history", "--no-trunc", "i"]);
+    assert!(history.contains("xxxxx:xxxxx@127.0.0.1") && !history.contains("word"), "{history}");
     assert_eq!(parts_done(&store.builds(&dockerfile, &[])), 0);
 }
 
@@ -125,6 +127,15 @@ fn what_cannot_be_had_makes_nothing() {
     {
         let said = store.build_fails(&add(path), &[]);
         assert!(said.contains(why) && said.contains(&format!("get {}", web.at(path))), "{said}");
+    }
+    let secret = web.at("/missing?sig=SECRET").replace("//", "//me:SECRET@");
+    for (dockerfile, context) in [
+        (format!("FROM busybox\nARG WORD\nADD {} /f\n", secret.replace("SECRET", "$WORD")), None),
+        (String::new(), Some(&secret)),
+    ] {
+        let context = context.cloned().unwrap_or_else(|| store.context("secret", &dockerfile).display().to_string());
+        let said = store.fails(1, &["build", "--build-arg", "WORD=SECRET", &context]);
+        assert!(said.contains(&web.at("/missing")) && !said.contains("SECRET"), "{said}");
     }
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let said = store.build_fails(&format!("FROM busybox\nADD http://{nobody}/f /f\n"), &[]);
