@@ -134,7 +134,6 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    waiting: Vec<PathBuf>,
     current: Option<BufReader<File>>,
     partial: Vec<u8>,
 }
@@ -142,63 +141,93 @@ pub struct Reader {
 impl Reader {
     /// Reads the log at `path` from its beginning.
     pub fn open(path: &Path) -> Reader {
-        let older = (1u32..).map(|n| numbered(path, n)).take_while(|p| p.exists());
-        let mut waiting = vec![path.to_owned()];
-        waiting.extend(older);
-        Reader { path: path.to_owned(), waiting, current: None, partial: Vec::new() }
+        Reader { path: path.to_owned(), current: None, partial: Vec::new() }
     }
 
     /// The next entry; `None` when all that has been written so far was read. Call again for more.
     pub fn read(&mut self) -> Result<Option<Entry>> {
         loop {
-            let Some(file) = &mut self.current else {
-                let Some(path) = self.waiting.pop() else { return Ok(None) };
-                match File::open(&path) {
-                    Ok(file) => self.current = Some(BufReader::new(file)),
-                    // Nothing was written yet, or a rotation is under way.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound && path == self.path => {
-                        self.waiting.push(path);
-                        return Ok(None);
+            if let Some(file) = &mut self.current {
+                file.read_until(b'\n', &mut self.partial).context("read the log")?;
+                if self.partial.ends_with(b"\n") {
+                    let entry = parse(&self.partial);
+                    self.partial.clear();
+                    match entry {
+                        Some(entry) => return Ok(Some(entry)),
+                        None => continue,
                     }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(e).with_context(|| format!("open the log {}", path.display())),
                 }
-                continue;
-            };
-            file.read_until(b'\n', &mut self.partial).context("read the log")?;
-            if self.partial.ends_with(b"\n") {
-                let entry = parse(&self.partial);
+            }
+            let Some(next) = self.next_file()? else { return Ok(None) };
+            // It may have grown between our last look and its rotation.
+            if self.is_read()? {
                 self.partial.clear();
-                match entry {
-                    Some(entry) => return Ok(Some(entry)),
-                    None => continue,
-                }
+                self.current = Some(BufReader::new(next));
             }
-            if self.waiting.is_empty() {
-                self.waiting = self.newer_files()?;
-            }
-            if self.waiting.is_empty() {
-                return Ok(None);
-            }
-            self.partial.clear();
-            self.current = None;
         }
     }
 
-    /// If the file that we read to its end was rotated away: those that came after it, the newest first.
-    fn newer_files(&self) -> Result<Vec<PathBuf>> {
-        let Some(file) = &self.current else { return Ok(Vec::new()) };
-        let ours = file.get_ref().metadata().context("look at the log")?;
-        let files = (0u32..).map(|n| numbered(&self.path, n));
-        let files: Vec<PathBuf> = files.take_while(|p| *p == self.path || p.exists()).collect();
-        let place = files.iter().position(|p| std::fs::metadata(p).is_ok_and(|m| m.ino() == ours.ino()));
-        let more_in_it = ours.len() > io::Seek::stream_position(&mut file.get_ref()).context("read the log")?;
-        match place {
-            _ if more_in_it => Ok(Vec::new()),
-            Some(place) => Ok(files[..place].to_vec()),
-            None => Ok(files),
+    /// Whether nothing more of the current file is to be read.
+    fn is_read(&self) -> Result<bool> {
+        let Some(file) = &self.current else { return Ok(true) };
+        let place = io::Seek::stream_position(&mut file.get_ref()).context("read the log")?;
+        Ok(place >= file.get_ref().metadata().context("look at the log")?.len())
+    }
+
+    /// The file that came after the current one, or the oldest. Names change meanwhile: it is known by its inode.
+    fn next_file(&self) -> Result<Option<File>> {
+        let ours = self.current.as_ref().map(|file| file.get_ref().metadata()).transpose();
+        let ours = ours.context("look at the log")?.map(|found| found.ino());
+        loop {
+            let files = present(&self.path).context("look for the files of the log")?;
+            // One that is not there any more was older than all others.
+            let next = match files.iter().position(|(_, inode)| Some(*inode) == ours) {
+                Some(place) => place.checked_sub(1).and_then(|place| files.get(place)),
+                None => files.last(),
+            };
+            let Some((path, inode)) = next else { return Ok(None) };
+            match File::open(path) {
+                Ok(file) if file.metadata().context("look at the log")?.ino() == *inode => return Ok(Some(file)),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("open the log {}", path.display()));
+                }
+                _ => {}
+            }
         }
     }
+}
+
+/// How many times a log may be rotated while its files are looked for.
+const MORE: u32 = 8;
+
+/// The files of a log that are there, the newest first, with their inodes. A rotation that is under way gives files
+/// higher numbers, the highest first: who looks at lower numbers before misses none.
+fn present(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
+    let mut highest = 0u32;
+    let entries = match std::fs::read_dir(folder) {
+        // The container was removed.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?.file_name();
+        let entry = Path::new(&entry);
+        if entry.file_stem() == Some(name) {
+            let number = entry.extension().and_then(|number| number.to_str()?.parse().ok());
+            highest = highest.max(number.unwrap_or(0));
+        }
+    }
+    let mut files: Vec<(PathBuf, u64)> = Vec::new();
+    for number in 0..=highest.saturating_add(MORE) {
+        let path = numbered(path, number);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if files.last().is_none_or(|(_, inode)| *inode != found.ino()) => files.push((path, found.ino())),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(files)
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
@@ -214,6 +243,34 @@ fn parse(line: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_misses_nothing_of_what_is_rotated_meanwhile() {
+        let dir = std::env::temp_dir().join(format!("minirun-log-{}", crate::sys::random::hex::<6>()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("log");
+        let mut writer = Writer::new(&path, LogOptions { max_size: 200, max_files: 1000 });
+        let mut write = |n: u32| writer.write(Stream::Out, format!("line {n}\n").as_bytes()).unwrap();
+        let lines = |reader: &mut Reader, count: usize| -> Vec<String> {
+            let next = || reader.read().unwrap().map(|entry| String::from_utf8(entry.data).unwrap());
+            std::iter::from_fn(next).take(count).collect()
+        };
+        (0..50).for_each(&mut write);
+        let mut reader = Reader::open(&path);
+        let mut read = lines(&mut reader, 20);
+        (50..100).for_each(&mut write);
+        // A rotation is under way: a file has its new name, the one after it not yet.
+        let gap = dir.join("log.3");
+        std::fs::rename(&gap, dir.join("aside")).unwrap();
+        assert_eq!(lines(&mut Reader::open(&path), 1), ["line 0\n"]);
+        std::fs::rename(dir.join("aside"), &gap).unwrap();
+        read.extend(lines(&mut reader, 1000));
+        (100..130).for_each(&mut write);
+        read.extend(lines(&mut reader, 1000));
+        assert_eq!(read, (0..130).map(|n| format!("line {n}\n")).collect::<Vec<_>>());
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(reader.read().unwrap().is_none());
+    }
 
     #[test]
     fn bytes_survive_rotation_in_the_middle_of_lines() {
