@@ -5,6 +5,7 @@
 //! <root>/lock          shared by makers of content, exclusive for removing content and for sweeping
 //! <root>/blobs/sha256  OCI content               (image room)
 //! <root>/index.json    references                (image room)
+//! <root>/reserve       room on the disk for removing images when it is full  (image room)
 //! <root>/layers        unpacked layers           (image room)
 //! <root>/containers    one folder a container    (container room)
 //! <root>/names         container name -> id      (container room)
@@ -111,7 +112,7 @@ impl Root {
     /// Takes the store's lock as a maker of content and, if nobody else is at work, sweeps what killed makers left.
     pub fn lock_for_making(&self) -> Result<Lock> {
         let path = self.path.join("lock");
-        if let Some(_alone) = Lock::attempt(&path, LockMode::Exclusive)? {
+        if let Some(_alone) = Lock::attempt(&path, LockMode::Exclusive).context("lock the store")? {
             self.sweep();
         }
         Lock::wait(&path, LockMode::Shared).context("lock the store")
@@ -124,7 +125,7 @@ impl Root {
 
     /// The same if nobody else is at work, and nothing otherwise.
     pub fn try_lock_for_removing(&self) -> Result<Option<Lock>> {
-        Ok(Lock::attempt(&self.path.join("lock"), LockMode::Exclusive)?)
+        Lock::attempt(&self.path.join("lock"), LockMode::Exclusive).context("lock the store")
     }
 
     /// A new empty folder below `tmp`. It is removed again unless it was renamed away.
@@ -324,6 +325,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
         "index.json",
         "index.lock",
         "summaries.json",
+        "reserve",
         "mounts.lock",
         "build",
         "events",

@@ -255,6 +255,14 @@ impl Command {
         }
     }
 
+    /// Whether the exit status is that of the container's command, with 125 for failures of ours.
+    pub fn is_run(&self) -> bool {
+        let (Command::Container(command) | Command::ContainerGroup(ContainerGroup::Command(command))) = self else {
+            return false;
+        };
+        matches!(command, ContainerCommand::Run(_))
+    }
+
     /// Runs it and returns the exit status.
     pub fn run(self, app: &App) -> Result<u8> {
         match self {

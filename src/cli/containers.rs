@@ -140,9 +140,14 @@ fn each_at_once(app: &App, names: &[String], action: impl Fn(&Container) -> Resu
     for names in names.chunks(AT_ONCE) {
         let act = |name| containers.find(name).and_then(|c| action(&c));
         let told: Result<()> = std::thread::scope(|scope| {
-            let running: Vec<_> = names.iter().map(|name| (name, scope.spawn(move || act(name)))).collect();
+            let begin = |name| std::thread::Builder::new().spawn_scoped(scope, move || act(name)).ok();
+            let running: Vec<_> = names.iter().map(|name| (name, begin(name))).collect();
             for (name, thread) in running {
-                let outcome = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread has ended unexpectedly")));
+                let outcome = match thread {
+                    Some(thread) => thread.join().unwrap_or_else(|_| Err(anyhow!("its thread has ended unexpectedly"))),
+                    // None could be made; it has to wait for its turn.
+                    None => act(name),
+                };
                 status = status.max(report(name, outcome)?);
             }
             Ok(())

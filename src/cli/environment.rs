@@ -31,6 +31,11 @@ pub fn env(list: &[String], files: &[PathBuf], host: &dyn Fn(&str) -> Option<Str
     Ok(merged)
 }
 
+/// A variable of the caller's; what of it is not UTF-8 is replaced, as Docker does it.
+pub fn of_host(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 /// `--label-file` and then `--label`: `key=value`, or `key` alone for an empty value.
 ///
 /// # Errors

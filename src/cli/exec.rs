@@ -59,7 +59,7 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
     let keys = client_config::detach_keys(&args.detach_keys)?;
     let options = ExecOptions {
         command: words.collect(),
-        env: environment::env(&args.env, &args.env_file, &|name| std::env::var(name).ok())?,
+        env: environment::env(&args.env, &args.env_file, &environment::of_host)?,
         workdir: given(args.workdir.as_ref()).map(str::to_owned),
         user: given(args.user.as_ref()).map(str::to_owned),
         tty: args.tty,

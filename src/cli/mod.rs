@@ -192,10 +192,12 @@ pub fn main(arguments: &[OsString]) -> u8 {
     }
     surroundings::remember(cli.client.config.clone());
     disk::remember(vec![cli.places.root.clone(), cli.places.state.clone()]);
+    // What `run` says itself has its status already.
+    let at_least = if cli.command.is_run() { 125 } else { 1 };
     let status = app(&cli, supervisor).and_then(|app| cli.command.run(&app));
     match status {
         Ok(code) => code,
-        Err(error) => fail(run::status_of(&error), &error),
+        Err(error) => fail(run::status_of(&error).max(at_least), &error),
     }
 }
 

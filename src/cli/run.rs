@@ -128,9 +128,11 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
             let _ = container.remove(false, true);
         }
     })?;
+    // Whoever looks at a container that has lost its supervisor cleans up.
+    let look = |_: &anyhow::Error| drop(container.snapshot());
     if args.detach {
         output::line(&container.record.id)?;
-        warn(&wait_until_started(&socket)?);
+        warn(&wait_until_started(&socket).inspect_err(look)?);
         return Ok(0);
     }
     if !streams.output && !streams.errors {
@@ -138,7 +140,7 @@ fn run_it(app: &App, args: RunArgs) -> Result<u8> {
     }
     streams.close_others()?;
     let terms = Terms { stdin: feeds, tty, proxy_signals: args.sig_proxy, detach_keys: keys };
-    conclude(converse(&socket, &terms)?)
+    conclude(converse(&socket, &terms).inspect_err(look)?)
 }
 
 /// The streams of `-a`.

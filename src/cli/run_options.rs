@@ -154,7 +154,7 @@ impl ContainerArgs {
         if self.rm && restart != Default::default() {
             bail!("Conflicting options: --restart and --rm");
         }
-        let host = |name: &str| std::env::var(name).ok();
+        let host = environment::of_host;
         let caps = |flag, list: &[String]| list.iter().map(|c| values::capability(flag, c)).collect::<Result<_>>();
         let (log, log_details) = values::log_opts(&self.log_opt)?;
         let mut options = RunOptions {

@@ -70,13 +70,14 @@ pub fn commit(container: &Container, options: &CommitOptions) -> Result<Digest> 
         Ok(id) if with_volumes => commit_volumes::add(container, id, reference),
         other => other,
     };
-    drop(frozen);
+    let thawed = frozen.map_or(Ok(()), |frozen| frozen.cgroup.freeze(false));
     if let Ok(id) = &result {
         let name = options.reference.as_ref().map(Reference::familiar).unwrap_or_default();
         let comment = options.message.clone();
         container.tell("commit", &[("comment", comment), ("imageID", id.to_string()), ("imageRef", name)]);
     }
     result
+        .and_then(|id| thawed.map(|()| id).context("the image was made, but its container is still paused: unpause it"))
 }
 
 /// The image's configuration with what the container was started with.
@@ -139,7 +140,7 @@ fn healthcheck(record: &Record, of_image: Option<Healthcheck>) -> Option<Healthc
 struct Frozen {
     cgroup: Cgroup,
     guard: Child,
-    line: OwnedFd,
+    line: Option<OwnedFd>,
 }
 
 impl Frozen {
@@ -152,7 +153,7 @@ impl Frozen {
                 guard(&cgroup, &ear)
             }
             Forked::Parent(guard) => {
-                let frozen = Frozen { cgroup, guard, line };
+                let frozen = Frozen { cgroup, guard, line: Some(line) };
                 frozen.cgroup.freeze(true)?;
                 Ok(frozen)
             }
@@ -162,8 +163,12 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = self.cgroup.freeze(false);
-        let _ = rustix::io::write(&self.line, b"done");
+        if let Some(line) = self.line.take()
+            && self.cgroup.freeze(false).is_ok()
+        {
+            let _ = rustix::io::write(&line, b"done");
+        }
+        // Without that word it tries once more.
         let _ = process::reap(&self.guard.pidfd);
     }
 }

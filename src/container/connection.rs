@@ -145,22 +145,30 @@ impl Container {
                 self.record.options.network.word()
             );
         }
-        if self.is_in(&networks, &definition.id) {
-            bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
-        }
         let mut attachment = Attachment { network: definition.name.clone(), ..attachment };
         settle_links(&self.root, &mut attachment)?;
         let (_kept, init) = self.settle()?;
+        let (is_asked_for, has_place) =
+            (self.is_in(&networks, &definition.id), self.has_place(&networks, &definition.id)?);
+        if is_asked_for && (has_place || init.is_none()) {
+            bail!("endpoint with name {} already exists in network {}", self.record.name, definition.name);
+        }
         if let Some(init) = init {
+            // Whoever was connecting it was killed.
+            if has_place {
+                self.unplug(&networks, &definition, init.pid)??;
+            }
             self.plug_in(&networks, &attachment, &definition, init.pid)?;
         }
         self.rewrite(|record| {
+            // Whoever was disconnecting it was killed.
+            record.networks.retain(|a| a.network != definition.name);
             record.networks.push(attachment.clone());
             Ok(())
         })?;
         if init.is_none()
             && let Some(init) = self.started_meanwhile()?
-            && !networks.endpoints_of(&self.record.id)?.iter().any(|e| e.network == definition.id)
+            && !self.has_place(&networks, &definition.id)?
         {
             self.plug_in(&networks, &attachment, &definition, init.pid)?;
         }
@@ -183,7 +191,7 @@ impl Container {
             }
             found => found?,
         };
-        if !self.is_in(&networks, &definition.id) {
+        if !self.is_in(&networks, &definition.id) && !self.has_place(&networks, &definition.id)? {
             bail!("container {} is not connected to network {}", self.record.id, definition.name);
         }
         let (kept, mut init) = self.settle()?;
@@ -193,13 +201,7 @@ impl Container {
         }
         let mut published = Ok(());
         if let Some(init) = init {
-            let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
-            let guest = guest(&self.record, &names, &ports);
-            if networks.leave(&guest, &definition, init.pid)? {
-                let freed = self.ask(&[(Request::FreePorts, &[])]);
-                let publish = || networks.publish(&guest).and_then(|connection| self.hand_over(&connection));
-                published = freed.and_then(|()| publish());
-            }
+            published = self.unplug(&networks, &definition, init.pid)?;
         }
         self.rewrite(|record| {
             record.networks.retain(|a| !networks.find(&a.network).is_ok_and(|d| d.id == definition.id));
@@ -212,6 +214,17 @@ impl Container {
         }
         definition.tell(&self.root, "disconnect", Some(&self.record.id));
         published.with_context(|| format!("publish the ports of {} through its next network", self.record.name))
+    }
+
+    /// Disconnects it, while it runs. Whether its ports lead to it by its next network is another result.
+    fn unplug(&self, networks: &Networks, from: &Definition, pid: i32) -> Result<Result<()>> {
+        let (names, ports) = (Names::of(&self.record), self.record.ports_to_publish());
+        let guest = guest(&self.record, &names, &ports);
+        if !networks.leave(&guest, from, pid)? {
+            return Ok(Ok(()));
+        }
+        let freed = self.ask(&[(Request::FreePorts, &[])]);
+        Ok(freed.and_then(|()| networks.publish(&guest)).and_then(|connection| self.hand_over(&connection)))
     }
 
     /// Connects it, while it runs.
@@ -284,6 +297,12 @@ impl Container {
         }
     }
 
+    /// Whether it is in a network now.
+    fn has_place(&self, networks: &Networks, id: &str) -> Result<bool> {
+        Ok(networks.endpoints_of(&self.record.id)?.iter().any(|endpoint| endpoint.network == id))
+    }
+
+    /// Whether it is to be in a network.
     fn is_in(&self, networks: &Networks, id: &str) -> bool {
         self.record.networks.iter().any(|a| networks.find(&a.network).is_ok_and(|d| d.id == id))
     }

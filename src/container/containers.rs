@@ -129,7 +129,14 @@ impl Containers {
         }
         let mut uses = Vec::new();
         for c in &containers {
-            let running = c.snapshot()?.status.is_up();
+            let running = match c.snapshot() {
+                Ok(snapshot) => snapshot.status.is_up(),
+                // It was removed meanwhile.
+                Err(error) => match c.dir().try_exists() {
+                    Ok(false) => continue,
+                    _ => return Err(error),
+                },
+            };
             let use_of = |image, layers: &[Digest]| {
                 let (container_id, layers) = (c.record.id.clone(), layers.to_vec());
                 ImageUse { container_id, image, running, layers }
@@ -198,7 +205,13 @@ impl Containers {
         std::os::unix::fs::symlink(target_of(id), &link).with_context(|| format!("take the name {name}"))
     }
 
-    pub(super) fn release_name(&self, name: &str, id: &str) -> Result<()> {
+    /// Gives a name up if it is this container's.
+    pub(super) fn free_name(&self, name: &str, id: &str) -> Result<()> {
+        let _alone = self.lock_records()?;
+        self.free_name_locked(name, id)
+    }
+
+    fn free_name_locked(&self, name: &str, id: &str) -> Result<()> {
         if self.id_of_name(name)?.as_deref() == Some(id) {
             std::fs::remove_file(self.root.join("names").join(name))
                 .with_context(|| format!("free the name {name}"))?;
@@ -292,7 +305,7 @@ impl Container {
         containers.claim_name_locked(name, &self.record.id)?;
         let renamed = self.rewrite_locked(|r| Ok(std::mem::replace(&mut r.name, name.to_owned())));
         let free = if let Ok(old) = &renamed { old } else { name };
-        let freed = containers.release_name(free, &self.record.id);
+        let freed = containers.free_name_locked(free, &self.record.id);
         drop(alone);
         self.tell("rename", &[("oldName", format!("/{}", renamed?))]);
         freed?;
@@ -304,9 +317,10 @@ impl Container {
     /// The files are only moved out of sight; [`Root::empty_trash`] deletes them.
     pub(super) fn remove_files(&self, volumes: bool) -> Result<()> {
         let containers = Containers::open(&self.root);
-        containers.release_name(&self.record.name, &self.record.id)?;
-        let existed = self.dir().exists();
+        let existed = self.dir().try_exists().context("look for the container's folder")?;
+        // In this order: a name that leads to nobody can be taken by others, a container without its name cannot be found.
         self.root.discard(&self.dir())?;
+        containers.free_name(&self.record.name, &self.record.id)?;
         if existed {
             self.tell("destroy", &[]);
         }
@@ -340,10 +354,13 @@ pub fn in_parallel<'a, T: Sync, R: Send>(items: &'a [T], work: &(dyn Fn(&T) -> R
     std::thread::scope(|scope| {
         let do_part = |part: &'a [T]| part.iter().map(|item| (item, work(item))).collect::<Vec<_>>();
         let parts: Vec<_> = items.chunks(items.len().div_ceil(threads)).collect();
-        let running: Vec<_> = parts.iter().map(|&part| scope.spawn(move || do_part(part))).collect();
-        // A part whose thread could not do it is done here.
-        let ended =
-            running.into_iter().zip(parts).map(|(thread, part)| thread.join().unwrap_or_else(|_| do_part(part)));
+        let begin = |part| std::thread::Builder::new().spawn_scoped(scope, move || do_part(part)).ok();
+        let running: Vec<_> = parts.iter().map(|&part| begin(part)).collect();
+        // A part that no thread could do is done here.
+        let ended = running.into_iter().zip(parts).map(|(thread, part)| {
+            let done = thread.and_then(|thread| thread.join().ok());
+            done.unwrap_or_else(|| do_part(part))
+        });
         ended.flatten().collect()
     })
 }

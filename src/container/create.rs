@@ -70,7 +70,7 @@ pub fn create(root: &Root, image: &str, name: Option<&str>, mut options: RunOpti
                 let _ = Volumes::open(root).remove(name);
             }
         }
-        let _ = Containers::open(root).release_name(&record.name, &record.id);
+        let _ = Containers::open(root).free_name(&record.name, &record.id);
         return Err(error);
     }
     let container = Container { root: root.clone(), record };
@@ -104,13 +104,17 @@ fn claim_name(root: &Root, wanted: Option<&str>, id: &str) -> Result<String> {
         containers.claim_name(name, id)?;
         return Ok(name.to_owned());
     }
+    let mut refused = None;
     for attempt in 0..100 {
         let name = names::generate(random::bytes::<8>(), attempt);
-        if containers.claim_name(&name, id).is_ok() {
-            return Ok(name);
+        match containers.claim_name(&name, id) {
+            Ok(()) => return Ok(name),
+            Err(error) => refused = Some(error),
         }
     }
-    bail!("no free name was found; give one with --name")
+    Err(refused
+        .unwrap_or_else(|| anyhow!("no attempt was made"))
+        .context("no free name was found; give one with --name"))
 }
 
 /// A missing host path is made as a directory if that was asked for.
@@ -150,7 +154,8 @@ impl Draft {
     fn new(root: &Root, id: &str) -> Result<Draft> {
         let path = root.join("tmp").join(id);
         mkdir_all(&path)?;
-        let ownership = Ownership::take(&path.join("lock"))?.context("the new container is somebody else's")?;
+        let taken = Ownership::take(&path.join("lock")).context("take the new container's lock")?;
+        let ownership = taken.context("the new container is somebody else's")?;
         Ok(Draft { path, published: false.into(), _ownership: ownership })
     }
 
@@ -182,8 +187,11 @@ impl Draft {
         }
         std::fs::rename(&self.path, &target).with_context(what)?;
         self.published.set(true);
-        if !record.options.remove {
-            crate::sys::file::sync_parent(&target).with_context(what)?;
+        if !record.options.remove
+            && let Err(error) = crate::sys::file::sync_parent(&target)
+        {
+            root.discard(&target)?;
+            return Err(error).with_context(what);
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ impl Container {
             cgroup.remove()?;
         }
         let released = self.release_networks();
-        if self.dir().exists() {
+        if self.dir().try_exists().context("look for the container's folder")? {
             self.remove_files(volumes)?;
         }
         self.forget_running();

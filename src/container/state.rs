@@ -111,7 +111,11 @@ impl Container {
     pub fn snapshot(&self) -> Result<Snapshot> {
         for _ in 0..3 {
             let taken = Ownership::is_taken(&self.lock_path()).context("look at the container's lock")?;
-            let running: Option<Running> = read_json(&self.state_dir().join("run.json"))?;
+            let running: Option<Running> = match read_json(&self.state_dir().join("run.json")) {
+                // It is as good as none: nobody is left whom it could tell about.
+                Err(_) if !taken => None,
+                other => other?,
+            };
             // It is not worth losing the container: a power cut may have taken what was in the file.
             let mut ended: Option<Ended> = read_json(&self.dir().join("exit.json"))
                 .unwrap_or_else(|error| Some(Ended { error: format!("{error:#}"), ..Ended::default() }));
@@ -130,11 +134,16 @@ impl Container {
                     ended_status(ended.as_ref())
                 }
                 (Some(r), false) => {
-                    self.clean_up_after_crash(r)?;
+                    self.clean_up_after_crash(Some(r))?;
                     continue;
                 }
                 (None, false) if self.ended_with_host().is_some() => {
                     self.clean_up_after_host()?;
+                    continue;
+                }
+                // Killed in the middle of a start.
+                (None, false) if self.state_dir().exists() => {
+                    self.clean_up_after_crash(None)?;
                     continue;
                 }
                 (None, false) => ended_status(ended.as_ref()),
@@ -145,32 +154,50 @@ impl Container {
         bail!("the container {} changes too fast to look at", self.record.name)
     }
 
-    /// Ends what a killed supervisor left running and records what is known about it.
-    fn clean_up_after_crash(&self, left: &Running) -> Result<()> {
+    /// Ends what a killed supervisor left running and records what is known about it: nothing if it had not come so far
+    /// as to write its processes down.
+    fn clean_up_after_crash(&self, left: Option<&Running>) -> Result<()> {
         let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
             return Ok(());
         };
-        let cgroup = Cgroup::at(Path::new(&left.cgroup))?;
+        let cgroup = match left {
+            Some(left) => Cgroup::at(Path::new(&left.cgroup))?,
+            None => self.cgroup()?,
+        };
         cgroup.kill_all()?;
         cgroup.remove()?;
         // What it cannot give back now, the networks take from the dead when they need it.
         let _ = self.release_networks();
-        let ended = Ended {
-            exit_code: 137,
-            error: "its supervisor was killed".into(),
-            started_at: left.started_at.clone(),
-            finished_at: now(),
-            restarts: left.restarts,
-            ..Ended::default()
+        let (exit_code, error) = (137, "its supervisor was killed".to_owned());
+        let ended = match left {
+            Some(left) => Ended {
+                exit_code,
+                error,
+                started_at: left.started_at.clone(),
+                finished_at: now(),
+                restarts: left.restarts,
+                ..Ended::default()
+            },
+            None => self.failed_start(exit_code, error),
         };
         self.record_end(&ended)?;
-        self.tell("die", &[("exitCode", ended.exit_code.to_string())]);
+        if left.is_some() {
+            self.tell("die", &[("exitCode", exit_code.to_string())]);
+        }
         self.forget_running();
         if self.record.options.remove {
             self.remove_files(true)?;
             bail!(NoSuchContainer(self.record.name.clone()));
         }
         Ok(())
+    }
+
+    /// The end of a start that did not come so far as to run the program. When that ran before stays known.
+    pub(super) fn failed_start(&self, exit_code: i32, error: String) -> Ended {
+        let before: Option<Ended> = read_json(&self.dir().join("exit.json")).ok().flatten();
+        let before = before.unwrap_or_default();
+        let Ended { started_at, finished_at, .. } = before;
+        Ended { exit_code, error, started_at, finished_at, ..Ended::default() }
     }
 
     /// Writes down an end for which there was no room before.

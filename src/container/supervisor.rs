@@ -19,7 +19,7 @@ use crate::runtime::plan::{Face, Plan, specification};
 use crate::runtime::process::Manner;
 use crate::runtime::seccomp::Filter;
 use crate::sys::file::{Aside, Ownership};
-use crate::sys::process::{self, Exit, ProcessId};
+use crate::sys::process::{self, ProcessId};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
@@ -73,9 +73,14 @@ fn take_task(client: OwnedFd) -> Result<()> {
     let taken = task::take::<Task>(client, || network = process::new_network().ok())?;
     let Some((task, client, mut fds)) = taken else { return Ok(()) };
     let ownership = fds.next().context("the supervisor was given no lock")?;
-    let root = Root::open(&task.root, &task.state)?;
-    let container = Containers::open(&root).find(&task.id)?;
-    supervise(container, task.start, client, Ownership::inherited(ownership), network)
+    let found = Root::open(&task.root, &task.state).and_then(|root| Containers::open(&root).find(&task.id));
+    match found {
+        Ok(container) => supervise(container, task.start, client, Ownership::inherited(ownership), network),
+        Err(error) => {
+            let _ = client.send(&Event::Failed(125, &format!("{error:#}")).encode());
+            Err(error)
+        }
+    }
 }
 
 fn supervise(
@@ -244,13 +249,16 @@ fn run_once(
     let began = Instant::now();
     session.set_cgroup(cgroup.clone());
     let mut monitor = Monitor::new(container);
-    let exit = session.serve(&created, ends, monitor.as_mut())?;
+    let served = session.serve(&created, ends, monitor.as_mut());
+    let (exit, failure) = served.map_or_else(|error| (created.abandon(), Some(error)), |exit| (exit, None));
     let oom_killed = cgroup.oom_kills() > 0;
     if let Some(monitor) = monitor {
         monitor.end();
     }
-    cgroup.kill_all()?;
-    cgroup.remove()?;
+    // How the program ended counts more than what is in the way of its cgroup's end.
+    let killed = cgroup.kill_all();
+    let removed = cgroup.remove();
+    let error = failure.map_or_else(|| killed.and(removed), Err).err();
     if session.wishes.lost_patience {
         container.tell("kill", &[("signal", libc::SIGKILL.to_string())]);
     }
@@ -259,7 +267,18 @@ fn run_once(
     }
     let told = [("exitCode", exit.status().to_string()), ("execDuration", began.elapsed().as_secs().to_string())];
     container.tell("die", &told);
-    Ok(ended(running, exit, oom_killed, &session.wishes))
+    let error = error.map_or_else(String::new, |error| format!("{error:#}"));
+    let Wishes { by_user, interrupted, .. } = session.wishes;
+    Ok(Ended {
+        exit_code: exit.status(),
+        error,
+        oom_killed,
+        started_at: running.started_at.clone(),
+        finished_at: now(),
+        restarts: running.restarts,
+        by_user,
+        interrupted,
+    })
 }
 
 /// A container does not outlive its supervisor: only one that has died is ever found and cleaned up.
@@ -321,30 +340,13 @@ fn create(
     Ok(Made { created, ends, cgroup: plan.cgroup.clone(), spent: Box::new((spec, plan)) })
 }
 
-fn ended(running: &Running, exit: Exit, oom_killed: bool, wishes: &Wishes) -> Ended {
-    Ended {
-        exit_code: exit.status(),
-        error: String::new(),
-        oom_killed,
-        started_at: running.started_at.clone(),
-        finished_at: now(),
-        restarts: running.restarts,
-        by_user: wishes.by_user,
-        interrupted: wishes.interrupted,
-    }
-}
-
 /// Writes down the end and takes away what belonged to the run, or the whole container.
 fn clean_up(container: &Container, end: Result<Ended>, remove: bool) -> Result<()> {
     let released = container.release_networks();
     if remove {
         return container.remove_files(true);
     }
-    let ended = end.unwrap_or_else(|error| Ended {
-        exit_code: status_of(&error),
-        error: format!("{error:#}"),
-        ..Ended::default()
-    });
+    let ended = end.unwrap_or_else(|error| container.failed_start(status_of(&error), format!("{error:#}")));
     if container.record_end(&ended).is_err() {
         // The volatile state is on another disk, mostly; whoever looks next writes it down where it belongs.
         container.record_running(&Running { ended: Some(ended), ..not_started(container)? })?;

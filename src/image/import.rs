@@ -43,11 +43,14 @@ impl Store {
         }
         // Writing to the disk and hashing do not wait for each other.
         let (synced, hashed) = std::thread::scope(|scope| {
-            let syncing = scope.spawn(|| layer.sync(unpacked.files));
+            let sync = || layer.sync(unpacked.files);
+            let syncing = std::thread::Builder::new().spawn_scoped(scope, sync);
             let hashed = feed::hashing(|sink| diff::write_tree(&layer.fs, sink));
-            (syncing.join(), hashed)
+            let ended = || anyhow::anyhow!("the syncing thread has ended unexpectedly");
+            let synced = syncing.map_or_else(|_| sync(), |thread| thread.join().unwrap_or_else(|_| Err(ended())));
+            (synced, hashed)
         });
-        synced.map_err(|_| anyhow::anyhow!("the syncing thread has ended unexpectedly"))??;
+        synced?;
         let ((), diff_id, tar) = hashed.context("read the unpacked archive")?;
         let meta = Meta { size: unpacked.size, files: unpacked.files, tar };
         let _making = self.root.lock_for_making()?;

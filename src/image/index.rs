@@ -20,10 +20,15 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 
 const IMAGE: &str = "org.minirun.image";
 const PARENT: &str = "org.minirun.parent";
 const LIMIT: u64 = 64 << 20;
+/// A file that is removed when there is no room to remove anything else.
+const RESERVE: &str = "reserve";
+/// Its size in bytes.
+const RESERVED: u64 = 256 << 10;
 
 /// One name, or one image without a name.
 #[derive(Clone, Debug)]
@@ -82,9 +87,19 @@ impl Names {
             media_type: OCI_INDEX.into(),
             manifests: names.entries.iter().map(value).chain(names.damaged).collect(),
         };
+        let json = serde_json::to_vec(&file)?;
         let path = root.join("index.json");
-        write_atomic(&path, &serde_json::to_vec(&file)?, Durability::Synced)
-            .with_context(|| format!("write {}", path.display()))?;
+        let write = || write_atomic(&path, &json, Durability::Synced);
+        let frees_room = std::fs::metadata(&path).is_ok_and(|before| before.len() > json.len() as u64);
+        match write() {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull && frees_room => {
+                let _ = std::fs::remove_file(root.join(RESERVE));
+                write()
+            }
+            other => other,
+        }
+        .with_context(|| format!("write {}", path.display()))?;
+        keep_reserve(root);
         Ok(result)
     }
 
@@ -116,6 +131,22 @@ impl Names {
             self.entries.push(Entry { reference: None, ..loser });
         }
         Some(image)
+    }
+}
+
+/// Sees to it that an image can be removed when the disk is full: that takes a new file of names before anything is free.
+fn keep_reserve(root: &Root) {
+    let path = root.join(RESERVE);
+    if path.exists() {
+        return;
+    }
+    let make = || -> io::Result<()> {
+        let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVED)?)
+    };
+    // One that is not whole would be of no use, and nobody would make it anew.
+    if make().is_err() {
+        let _ = std::fs::remove_file(&path);
     }
 }
 

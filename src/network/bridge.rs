@@ -229,7 +229,7 @@ impl Networks {
     ///
     /// # Errors
     /// Containers that run in it.
-    pub(super) fn take_down(&self, definition: &Definition) -> Result<()> {
+    pub(super) fn take_down(&self, definition: &Definition, forget: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut open_ledger = self.open_ledger()?;
         self.forget_dead(&mut open_ledger.ledger)?;
         if open_ledger.ledger.endpoints.iter().any(|e| e.network == definition.id) {
@@ -239,8 +239,23 @@ impl Networks {
                 definition.id
             );
         }
-        self.remove_bridge(definition, &mut open_ledger)?;
+        // In this order, a kill leaves nothing but a bridge that the next one takes away. Whoever connects a container
+        // looks for the network once more when he has the ledger.
+        forget()?;
+        self.remove_bridge(&definition.id, &mut open_ledger)?;
+        self.remove_orphans(&mut open_ledger);
         self.close(open_ledger)
+    }
+
+    /// Removes the bridges of networks that are no more. One that cannot be removed is left to the next one.
+    fn remove_orphans(&self, open_ledger: &mut Open) {
+        let Ok(known) = self.list() else { return };
+        let known: Vec<String> = known.into_iter().map(|definition| definition.id).collect();
+        let ledger = &open_ledger.ledger;
+        let is_orphan =
+            |id: &&String| !known.contains(id) && !ledger.endpoints.iter().any(|endpoint| endpoint.network == **id);
+        let orphans: Vec<String> = ledger.bridges.keys().filter(is_orphan).cloned().collect();
+        orphans.iter().for_each(|id| drop(self.remove_bridge(id, open_ledger)));
     }
 
     /// Removes the default network's bridge if nobody is in it, and all that is left of ours in the kernel with the
@@ -253,16 +268,18 @@ impl Networks {
         self.forget_dead(&mut open_ledger.ledger)?;
         let [default, ..] = self.predefined();
         if !open_ledger.ledger.endpoints.iter().any(|e| e.network == default.id) {
-            self.remove_bridge(&default, &mut open_ledger)?;
+            self.remove_bridge(&default.id, &mut open_ledger)?;
         }
+        self.remove_orphans(&mut open_ledger);
         self.close(open_ledger)
     }
 
-    fn remove_bridge(&self, definition: &Definition, open_ledger: &mut Open) -> Result<()> {
+    fn remove_bridge(&self, network: &str, open_ledger: &mut Open) -> Result<()> {
         let ledger = &mut open_ledger.ledger;
-        if let Some(bridge) = ledger.bridges.remove(&definition.id) {
+        if let Some(bridge) = ledger.bridges.get(network).cloned() {
             remove(&mut open()?, &bridge.interface)
                 .with_context(|| format!("remove the bridge {}", bridge.interface))?;
+            ledger.bridges.remove(network);
             if !ledger.bridges.is_empty() {
                 Table::open(&self.tag())?.remove_bridge(&bridge, ledger)?;
             }
@@ -271,7 +288,7 @@ impl Networks {
     }
 
     /// Writes the ledger, or removes it and the table with the last bridge.
-    fn close(&self, mut open_ledger: Open) -> Result<()> {
+    pub(super) fn close(&self, mut open_ledger: Open) -> Result<()> {
         if !open_ledger.ledger.bridges.is_empty() {
             return open_ledger.save();
         }

@@ -105,10 +105,26 @@ impl std::fmt::Display for NoSuchNetwork {
 
 impl std::error::Error for NoSuchNetwork {}
 
+/// The definition of a network cannot be read.
+#[derive(Debug)]
+struct Damaged(String);
+
+impl std::fmt::Display for Damaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
 impl Networks {
     /// The three that are always there.
     pub fn predefined(&self) -> [Definition; 3] {
-        let fixed = |name: &str, driver: &str| Definition {
+        [self.fixed(DEFAULT, "bridge"), self.fixed("host", "host"), self.fixed("none", "null")]
+    }
+
+    fn fixed(&self, name: &str, driver: &str) -> Definition {
+        Definition {
             version: VERSION,
             id: digest(format!("{}\0{name}", self.root.path().display()).as_bytes()),
             name: name.to_owned(),
@@ -122,11 +138,10 @@ impl Networks {
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             reserved: BTreeMap::new(),
-        };
-        [fixed(DEFAULT, "bridge"), fixed("host", "host"), fixed("none", "null")]
+        }
     }
 
-    /// All networks, by name.
+    /// All networks, by name. One whose definition is damaged is none; [`Networks::remove`] takes it away.
     pub fn list(&self) -> Result<Vec<Definition>> {
         let mut found = self.predefined().to_vec();
         match std::fs::read_dir(self.folder()) {
@@ -135,7 +150,7 @@ impl Networks {
             Ok(entries) => {
                 let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
                 for name in names.filter_map(|n| n.strip_suffix(".json").map(str::to_owned)) {
-                    found.extend(self.read(&name)?);
+                    found.extend(self.read(&name).ok().flatten());
                 }
             }
         }
@@ -179,7 +194,7 @@ impl Networks {
         let lock = self.folder().join(".lock");
         let _alone = Lock::wait(&lock, LockMode::Exclusive).context("lock the networks")?;
         let others = self.list()?;
-        if others.iter().any(|d| d.name == name) {
+        if others.iter().any(|d| d.name == name) || self.read(name)?.is_some() {
             bail!("network with name {name} already exists");
         }
         Options::refuse_unknown(&wishes.options)?;
@@ -220,15 +235,27 @@ impl Networks {
     /// # Errors
     /// One that is always there, or has containers running in it.
     pub fn remove(&self, text: &str) -> Result<Definition> {
-        let found = self.find(text)?;
-        let _alone = Lock::wait(&self.folder().join(".lock"), LockMode::Exclusive);
-        if self.predefined().iter().any(|d| d.id == found.id) {
+        let _alone = match Lock::wait(&self.folder().join(".lock"), LockMode::Exclusive) {
+            // Without a folder there are no networks of users.
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            other => Some(other.context("lock the networks")?),
+        };
+        let found = match self.find(text) {
+            Err(error) if error.is::<Damaged>() => self.fixed(text, "bridge"),
+            other => other?,
+        };
+        if self.predefined().iter().any(|d| d.name == found.name) {
             bail!("{} is a pre-defined network and cannot be removed", found.name);
         }
-        self.take_down(&found)?;
         let path = self.folder().join(format!("{}.json", found.name));
-        std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        self.take_down(&found, &|| std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display())))?;
         Ok(found)
+    }
+
+    /// Whether a network is still the one that was found.
+    pub(super) fn is_there(&self, found: &Definition) -> Result<bool> {
+        let is_fixed = self.predefined().iter().any(|d| d.id == found.id);
+        Ok(is_fixed || self.read(&found.name)?.is_some_and(|d| d.id == found.id))
     }
 
     fn read(&self, name: &str) -> Result<Option<Definition>> {
@@ -237,8 +264,8 @@ impl Networks {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.with_context(|| format!("read {}", path.display()))?,
         };
-        let found: Definition =
-            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let found: Definition = serde_json::from_slice(&text)
+            .map_err(|error| anyhow!(error).context(Damaged(format!("{} is damaged", path.display()))))?;
         if found.version != VERSION || found.name != name {
             bail!("{} is no network that this version of minirun knows", path.display());
         }

@@ -2,7 +2,7 @@
 
 use super::bridge::ipv6_is_on;
 use super::definition::Definition;
-use super::ledger::{Bridge, Endpoint, Ledger};
+use super::ledger::{Bridge, Endpoint, Ledger, Open};
 use super::plug;
 use super::ports::{self, Publish, Published};
 use super::rules::Table;
@@ -114,7 +114,7 @@ impl Networks {
         if !definitions.iter().zip(&places).all(|(d, p)| d.id == p.network) {
             return Ok(false);
         }
-        let mut open = self.open_ledger()?;
+        let mut open = self.open_for(&definitions)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         for (number, (definition, endpoint)) in definitions.iter().zip(&places).enumerate() {
             let index = self.realize(definition, &mut open)?.index;
@@ -151,7 +151,7 @@ impl Networks {
         connection: &mut Connection,
     ) -> Result<()> {
         let definitions = wanted.iter().map(|w| self.find_for(w)).collect::<Result<Vec<_>>>()?;
-        let mut open = self.open_ledger()?;
+        let mut open = self.open_for(&definitions)?;
         self.strike_off(guest.id, &mut open.ledger)?;
         let outward = definitions.iter().position(|d| !d.internal).unwrap_or(0);
         let mut places = Vec::new();
@@ -229,6 +229,21 @@ impl Networks {
             plug::let_turn_back(&endpoint)?;
         }
         Ok(connection)
+    }
+
+    /// Opens the ledger to connect somebody to these networks: as long as it is open nobody removes them.
+    ///
+    /// # Errors
+    /// One of them was removed before.
+    fn open_for(&self, networks: &[Definition]) -> Result<Open> {
+        let open = self.open_ledger()?;
+        for network in networks {
+            if !self.is_there(network)? {
+                self.close(open)?;
+                bail!("network {} not found", network.name);
+            }
+        }
+        Ok(open)
     }
 
     /// The network of an attachment.
@@ -356,7 +371,7 @@ impl Networks {
     /// Connects a running container to one more network.
     pub fn join(&self, guest: &Guest<'_>, attachment: &Attachment, pid: i32) -> Result<()> {
         let definition = self.find_for(attachment)?;
-        let mut open = self.open_ledger()?;
+        let mut open = self.open_for(std::slice::from_ref(&definition))?;
         let realized = self.realize(&definition, &mut open)?;
         let has_way_out = outward(&open.ledger, guest.id).is_some();
         let endpoint = self.endpoint(guest, attachment, &definition, &mut open.ledger)?;

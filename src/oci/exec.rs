@@ -140,7 +140,7 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
     log.debug("child process in init(): it is set up, and starts");
     let exit =
-        follow(&created, args, signals.as_ref(), log).inspect_err(|_| created.abandon()).context("exec failed")?;
+        follow(&created, args, signals.as_ref(), log).inspect_err(|_| _ = created.abandon()).context("exec failed")?;
     // The program ends with it. To take apart first what the child shared would copy it page by page.
     process::exit_now(exit.map_or(0, |exit| exit.status()))
 }

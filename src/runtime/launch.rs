@@ -8,7 +8,7 @@ use super::process::ProcessPlan;
 use super::seccomp::{Agent, Filter};
 use super::sources::{self, Sources};
 use super::{hooks, init, namespaces};
-use crate::sys::process::{self, Child, Forked};
+use crate::sys::process::{self, Child, Exit, Forked};
 use crate::sys::socket::{Listener, Socket};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::pipe::PipeFlags;
@@ -367,9 +367,9 @@ impl Created {
         if state.pid == 0 { self.child.pid } else { state.pid }
     }
 
-    /// Ends the process, and reaps it if it is the caller's child.
-    pub fn abandon(&self) {
+    /// Ends the process, and reaps it if it is the caller's child; gives how it ended.
+    pub fn abandon(&self) -> Exit {
         let _ = process::pidfd_kill(&self.child.pidfd, libc::SIGKILL);
-        let _ = process::reap(&self.child.pidfd);
+        process::reap(&self.child.pidfd).unwrap_or(Exit::Signal(libc::SIGKILL))
     }
 }

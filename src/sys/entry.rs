@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
 /// Has 0-2 lead somewhere, or the first files that we open would be taken for the standard streams; has the ends of
-/// children told, and writes to closed pipes fail, whatever the caller has chosen; and keeps the arguments.
+/// children told, and writes to closed pipes and beyond limits fail, whatever the caller has chosen; and keeps the
+/// arguments.
 ///
 /// # Safety
 /// The arguments are those of a C program's `main`.
@@ -24,6 +25,7 @@ pub unsafe fn begin(count: c_int, words: *const *const c_char) {
     }
     signal::default_child();
     signal::ignore_pipe();
+    signal::ignore_file_limit();
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: as the caller says, there are so many pointers, and each leads to a C string that nobody changes.
     let word = |at| unsafe { CStr::from_ptr(*words.add(at)) };

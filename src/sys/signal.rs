@@ -126,3 +126,9 @@ pub fn ignore_pipe() {
     // SAFETY: no handler is set, only a disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+/// Has a write beyond the caller's limit of a file's size fail instead of killing the process.
+pub fn ignore_file_limit() {
+    // SAFETY: no handler is set, only a disposition.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
