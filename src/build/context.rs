@@ -4,7 +4,7 @@
 
 use super::copy::Origin;
 use super::dockerfile::Source;
-use super::git::Repository;
+use super::git::{Repository, Rights};
 use super::ignore::Ignore;
 use crate::image::union::Union;
 use crate::image::unpack;
@@ -98,7 +98,8 @@ impl Context {
 
     /// A git repository, got into an empty folder.
     pub fn repository(scratch: Scratch, repository: &Repository, keeps_git: bool) -> Result<Context> {
-        let path = repository.get(&scratch, keeps_git, &|| Ok(())).context("unable to prepare context")?;
+        let path =
+            repository.get(&scratch, keeps_git, Rights::Users, &|| Ok(())).context("unable to prepare context")?;
         let dir = Dir::open(&path).context("open the folder for the context")?;
         Ok(Context::of(Union::new(vec![dir]), Some((scratch, path))))
     }

@@ -1,12 +1,17 @@
-//! Git repositories as contexts and as sources of `ADD`. They are got by the program `git`, with whatever settings and
-//! credentials the user has for it.
+//! Git repositories as contexts and as sources of `ADD`. They are got by the program `git`: for a context, which the
+//! user has named himself, with whatever settings and credentials he has for it; for a Dockerfile, which may be somebody
+//! else's, with what was given to the build.
 
+use super::mounts::Secrets;
 use crate::layout::Scratch;
-use crate::registry::address::is_address;
+use crate::registry::address::{credentials, is_address};
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{in_memory, read_all_limited};
 use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::fs::FileType;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Seek};
 use std::path::{Path, PathBuf};
@@ -20,6 +25,18 @@ const SAID: u64 = 64 << 10;
 /// Settings that would make it work on another repository than its own.
 const FOREIGN: [&str; 6] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"];
+
+/// Changes of an environment.
+type Variables = Vec<(String, Option<OsString>)>;
+
+/// Whose credentials a repository may be got with, beside those in its address.
+#[derive(Clone, Copy, Debug)]
+pub enum Rights<'a> {
+    /// All that git finds of the user's.
+    Users,
+    /// The secret `GIT_AUTH_TOKEN`, or that with a dot and the host behind it, and the agent `default`.
+    Given(&'a Secrets),
+}
 
 /// A part of a repository at one of its commits: `ADDRESS[#[REFERENCE][:FOLDER]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,17 +63,26 @@ impl Repository {
 
     /// Gets the files into a scratch folder and gives where they are. `go_on` is asked now and then.
     ///
+    /// No password of the address gets into the files, nor to where other users see it.
+    ///
     /// # Errors
     /// There is no such repository, reference or folder, or no `git`.
-    pub fn get(&self, scratch: &Scratch, keeps_git: bool, go_on: &dyn Fn() -> Result<()>) -> Result<PathBuf> {
+    pub fn get(
+        &self,
+        scratch: &Scratch,
+        keeps_git: bool,
+        rights: Rights<'_>,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<PathBuf> {
         if self.reference.as_ref().is_some_and(|reference| reference.starts_with('-')) {
             bail!("a reference cannot begin with a dash");
         }
         let tree = scratch.path().join("repository");
         std::fs::create_dir(&tree).context("make a folder for the repository")?;
-        let git = |words: &[&str]| git(&tree, words, go_on);
+        let (address, variables) = self.access(scratch, rights)?;
+        let git = |words: &[&str]| git(&tree, words, &variables, go_on);
         git(&["-c", "init.defaultBranch=none", "init", "-q"])?;
-        git(&["remote", "add", "origin", &self.address])?;
+        git(&["remote", "add", "origin", &address])?;
         let reference = self.reference.as_deref().unwrap_or("HEAD");
         match git(&["fetch", "-q", "--depth=1", "--no-tags", "origin", reference]) {
             Ok(()) => git(&["checkout", "-q", "--detach", "FETCH_HEAD"])?,
@@ -76,6 +102,47 @@ impl Repository {
             forget(&tree, has_others).context("remove the repository's history")?;
         }
         self.inside(&tree)
+    }
+
+    /// The address without credentials, and what of git's environment is changed; `None` takes a variable away.
+    fn access(&self, scratch: &Scratch, rights: Rights<'_>) -> Result<(String, Variables)> {
+        let (address, own) = match credentials(&self.address) {
+            Some((bare, user, password)) => (bare, Some(format!("{user}:{password}"))),
+            None => (self.address.clone(), None),
+        };
+        let mut variables = Variables::new();
+        let mut settings: Vec<(String, String)> = Vec::new();
+        let mut given = None;
+        if let Rights::Given(secrets) = rights {
+            let home = scratch.path().join("home");
+            std::fs::create_dir(&home).context("make an empty home for git")?;
+            variables.push(("HOME".into(), Some(home.into())));
+            variables.extend(["XDG_CONFIG_HOME", "GIT_ASKPASS", "SSH_ASKPASS"].map(|name| (name.to_owned(), None)));
+            variables.push(("GIT_SSH_COMMAND".into(), Some("ssh -F none -o IdentityFile=none".into())));
+            let agent = secrets.agents.get("default").map(|agent| agent.clone().into_os_string());
+            variables.push(("SSH_AUTH_SOCK".into(), agent));
+            settings.push(("credential.helper".into(), String::new()));
+            let host = address.split('/').nth(2).unwrap_or_default();
+            let tokens = [format!("GIT_AUTH_TOKEN.{host}"), "GIT_AUTH_TOKEN".into()];
+            let token = tokens.iter().find_map(|id| secrets.contents.get(id));
+            given = token.map(|token| format!("x-access-token:{}", String::from_utf8_lossy(token).trim_end()));
+        }
+        if let Some(words) = own.or(given).filter(|_| is_address(&address)) {
+            let site: Vec<&str> = address.splitn(4, '/').take(3).collect();
+            let header = format!("Authorization: Basic {}", BASE64.encode(words));
+            settings.push((format!("http.{}/.extraHeader", site.join("/")), header));
+        }
+        if !settings.is_empty() {
+            // After those of the user's, if they count.
+            let before = std::env::var("GIT_CONFIG_COUNT").ok().filter(|_| matches!(rights, Rights::Users));
+            let first: usize = before.and_then(|count| count.parse().ok()).unwrap_or(0);
+            variables.push(("GIT_CONFIG_COUNT".into(), Some((first + settings.len()).to_string().into())));
+            for (number, (key, value)) in (first..).zip(settings) {
+                variables.push((format!("GIT_CONFIG_KEY_{number}"), Some(key.into())));
+                variables.push((format!("GIT_CONFIG_VALUE_{number}"), Some(value.into())));
+            }
+        }
+        Ok((address, variables))
     }
 
     /// The folder that is meant, which no link leads out of the tree.
@@ -115,13 +182,19 @@ fn is_commit(reference: &str) -> bool {
     (7..=64).contains(&reference.len()) && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn git(folder: &Path, words: &[&str], go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+fn git(folder: &Path, words: &[&str], variables: &Variables, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
     let mut said = in_memory(b"").context("make a file for what git says")?;
     let mut command = Command::new("git");
     command.args(words).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(said.try_clone()?).env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     for name in FOREIGN {
         command.env_remove(name);
+    }
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
     }
     let mut child = match command.spawn() {
         Err(e) if e.kind() == ErrorKind::NotFound => {

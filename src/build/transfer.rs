@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::copy::{Fetched, Got, Known, Options, Origin, Plan, Request, plan};
 use super::dockerfile::{Mount, Transfer, TransferSource};
-use super::git::Repository;
+use super::git::{Repository, Rights};
 use super::glob::Glob;
 use super::key::Key;
 use super::mounts;
@@ -95,7 +95,8 @@ impl Builder<'_> {
     fn get(&self, address: &str, keeps_git: bool) -> Result<Got> {
         let Some(repository) = Repository::parse(address) else { return self.download(address).map(Got::File) };
         let scratch = self.session.workshop.scratch()?;
-        let path = repository.get(&scratch, keeps_git, &|| self.session.go_on())?;
+        let rights = Rights::Given(&self.session.wishes.secrets);
+        let path = repository.get(&scratch, keeps_git, rights, &|| self.session.go_on())?;
         Ok(Got::Folder(scratch, path))
     }
 

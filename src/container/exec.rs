@@ -10,6 +10,7 @@ use super::supervisor::{MANNER, status_of};
 use super::task::{self, Waiting};
 use super::tell::Actor;
 use super::users::Database;
+use super::view::root_of;
 use crate::layout::Root;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::State;
@@ -18,7 +19,6 @@ use crate::runtime::launch::Created;
 use crate::runtime::namespaces::Kinds;
 use crate::runtime::plan::specification;
 use crate::runtime::process::ProcessPlan;
-use crate::sys::dir::Dir;
 use crate::sys::process::{self, Child, ProcessId};
 use crate::sys::random;
 use crate::sys::socket::Socket;
@@ -116,7 +116,7 @@ pub fn main(client: OwnedFd) -> i32 {
 fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId) -> Result<Process> {
     let record = &container.record;
     // What is mounted over the files counts, too, so they are read where the container's processes read them.
-    let root = Dir::open(format!("/proc/{}/root", init.pid)).context("open the container's root")?;
+    let root = root_of(init)?;
     let database = Database::read(|path| root.file_in_root(Path::new(path)))?;
     let wanted = options.user.clone().unwrap_or_else(|| user_of(record));
     let identity = database.resolve(&wanted, &record.options.group_add)?;

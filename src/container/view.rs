@@ -16,7 +16,7 @@ use crate::runtime::rootfs::find_or_make;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{Lock, Ownership};
 use crate::sys::mount::{self, Attributes, Overlay, Propagation};
-use crate::sys::process;
+use crate::sys::process::{self, ProcessId};
 use crate::volume::{Source, Volumes};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -37,6 +37,15 @@ pub struct View {
     _keeping: Option<Lock>,
 }
 
+/// The root of a running container, by its first process.
+pub(super) fn root_of(init: ProcessId) -> Result<Dir> {
+    let pidfd = init.open().context("the container has just ended")?;
+    let root = Dir::open(format!("/proc/{}/root", init.pid)).context("open the container's root")?;
+    // Whatever the number means now: while the process lives, what was opened was its own.
+    process::pidfd_kill(&pidfd, 0).context("the container has just ended")?;
+    Ok(root)
+}
+
 impl Container {
     /// Opens its tree. Without `writing`, what is written into it may be lost.
     ///
@@ -47,10 +56,7 @@ impl Container {
         loop {
             let snapshot = self.snapshot()?;
             if let Some(init) = snapshot.init() {
-                let pidfd = init.open().context("the container has just ended")?;
-                let root = Dir::open(format!("/proc/{}/root", init.pid)).context("open the container's root")?;
-                // Whatever the number means now: while the process lives, what was opened was its own.
-                process::pidfd_kill(&pidfd, 0).context("the container has just ended")?;
+                let root = root_of(init)?;
                 return Ok(View { root, _namespace: None, _ownership: None, _keeping: None });
             }
             if !writing {

@@ -12,7 +12,7 @@ use super::apply::keeps_xattr;
 use super::diff::{Links, describe_as_is, join, show};
 use super::feed::{Wanted, with_feed};
 use super::tar::{END, Reader, Segment, Source, components, encode, padding};
-use crate::sys::dir::{Dir, file_type};
+use crate::sys::dir::{Dir, file_type, is_made_up};
 use crate::sys::file::read_all_limited;
 use crate::sys::random;
 use anyhow::{Context, Result, bail};
@@ -21,7 +21,6 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -79,7 +78,7 @@ impl Walk<'_> {
                     self.sink.put(entry, &mut io::empty())?;
                 }
                 // The kernel's views are no files of anybody's.
-                let is_view = stat.st_dev != dir.stat_self()?.st_dev && is_kernels(&child).with_context(what)?;
+                let is_view = stat.st_dev != dir.stat_self()?.st_dev && is_made_up(&child).with_context(what)?;
                 if is_view { Ok(()) } else { self.below(&child, path) }
             }
             FileType::RegularFile => {
@@ -87,7 +86,7 @@ impl Walk<'_> {
                 let stat = rustix::fs::fstat(&file).map_err(io::Error::from).with_context(what)?;
                 let entry = describe_as_is(dir, name, path, &stat, &mut self.links).with_context(what)?;
                 let Some(mut entry) = entry else { return Ok(()) };
-                if entry.size == 0 && entry.kind == Kind::File && is_kernels(&file).with_context(what)? {
+                if entry.size == 0 && entry.kind == Kind::File && is_made_up(&file).with_context(what)? {
                     let text = read_all_limited(&mut file, MADE_UP_LIMIT).with_context(what)?;
                     entry.size = text.len() as u64;
                     return self.sink.put(entry, &mut text.as_slice());
@@ -109,13 +108,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether something is in a file system that the kernel makes up as it is read, where sizes mean nothing.
-fn is_kernels(fd: impl AsFd) -> io::Result<bool> {
-    const KINDS: [i64; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
-    let kind = rustix::fs::fstatfs(fd)?.f_type as i64;
-    Ok(KINDS.contains(&kind))
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -383,7 +383,7 @@ fn install(filter: Option<&Filter>, parent: &ChildEnd) -> Result<()> {
 /// What the container's own list of users says; the calling process is in its root already.
 fn home_of(uid: u32) -> Option<String> {
     const LIMIT: u64 = 4 << 20;
-    let mut file = Dir::open("/").ok()?.file_in_root("etc/passwd").ok()?;
+    let mut file = Dir::open("/").ok()?.file_in_foreign_root("etc/passwd").ok()?;
     let text = read_all_limited(&mut file, LIMIT).ok()?;
     let (text, uid) = (String::from_utf8_lossy(&text), uid.to_string());
     let entry = text.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;

@@ -49,6 +49,8 @@ impl Removing {
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+/// Neither waits for a fifo nor takes a terminal for our own.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 impl Dir {
     /// Opens a directory of the host by path, following links as usual.
@@ -99,16 +101,35 @@ impl Dir {
         }
     }
 
-    /// Opens a regular file for reading at `path` as if this directory were `/`, never blocking on a fifo.
+    /// Opens a regular file for reading at `path` as if this directory were `/`. What it is is known before it is
+    /// opened: devices, fifos and what the kernel makes up as it is read, like its log, are never touched.
     ///
     /// # Errors
     /// `InvalidInput` if it is not a regular file.
     pub fn file_in_root(&self, path: impl AsRef<Path>) -> io::Result<std::fs::File> {
-        let fd = self.open_in_root(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
-        if file_type(&rustix::fs::fstat(&fd)?) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        reopen(&self.place_of_file(path)?)
+    }
+
+    /// As [`Dir::file_in_root`] where the caller is in somebody else's root already and has no `/proc` to be trusted.
+    /// He must be one who may open nothing that the owner of the files may not: they may change while he looks.
+    pub fn file_in_foreign_root(&self, path: impl AsRef<Path>) -> io::Result<std::fs::File> {
+        let place = rustix::fs::fstat(&self.place_of_file(path.as_ref())?)?;
+        let file = self.open_in_root(path, READ, Mode::empty())?;
+        let found = rustix::fs::fstat(&file)?;
+        if (found.st_dev, found.st_ino) != (place.st_dev, place.st_ino) {
+            return Err(Errno::AGAIN.into());
         }
-        Ok(fd.into())
+        Ok(file.into())
+    }
+
+    /// A regular file that is not open yet.
+    fn place_of_file(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+        let place = self.open_in_root(path, OFlags::PATH, Mode::empty())?;
+        if is_made_up(&place)? {
+            return Err(not_regular());
+        }
+        refuse_other_than_file(&place)?;
+        Ok(place)
     }
 
     /// Opens `name` (one component) without following a link; `mode` counts only for a new file.
@@ -124,11 +145,8 @@ impl Dir {
     /// `InvalidInput` if it is not a regular file.
     pub fn open_regular(&self, name: impl AsRef<OsStr>) -> io::Result<std::fs::File> {
         let place = self.open_at(name, OFlags::PATH, 0)?;
-        if file_type(&rustix::fs::fstat(&place)?) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
+        refuse_other_than_file(&place)?;
+        reopen(&place)
     }
 
     /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
@@ -438,6 +456,30 @@ pub fn clean(path: &Path) -> PathBuf {
         }
     }
     out
+}
+
+fn refuse_other_than_file(place: &OwnedFd) -> io::Result<()> {
+    match file_type(&rustix::fs::fstat(place)?) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(not_regular()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+/// Opens for reading what was only looked at.
+fn reopen(place: &OwnedFd) -> io::Result<std::fs::File> {
+    Ok(rustix::fs::open(format!("/proc/self/fd/{}", place.as_raw_fd()), READ, Mode::empty())?.into())
+}
+
+/// Whether something is in a file system that the kernel makes up as it is read, where sizes mean nothing.
+pub fn is_made_up(place: impl AsFd) -> io::Result<bool> {
+    // proc, sysfs, cgroup, cgroup2, devpts, mqueue.
+    const KINDS: [i64; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
+    let kind = rustix::fs::fstatfs(place)?.f_type as i64;
+    Ok(KINDS.contains(&kind))
 }
 
 /// The type of a file by its attributes.

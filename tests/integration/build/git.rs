@@ -1,7 +1,8 @@
 //! Contexts and sources that are git repositories, from a server of git's own.
 
 use super::{parts_cached, parts_done};
-use crate::support::{Store, eventually};
+use crate::registry::servers::{Action, Message, Proxy};
+use crate::support::{Store, eventually, fed};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -129,4 +130,57 @@ fn a_repository_is_added() {
     store.builds(&with_history, &[]);
     let error = store.build_fails(&format!("FROM busybox\nCOPY {app} /c\n"), &[]);
     assert!(error.contains("source can't be a URL for COPY"), "{error}");
+}
+
+/// What git's own program for servers of the web answers to a request.
+fn served_by_git(folder: &std::path::Path, request: &Message) -> Action {
+    let (method, place) = request.first.split_once(' ').unwrap();
+    let (path, query) = place.split_once('?').unwrap_or((place, ""));
+    let mut backend = Command::new("git");
+    backend.arg("http-backend").env("GIT_PROJECT_ROOT", folder).env("GIT_HTTP_EXPORT_ALL", "1");
+    backend.env("PATH_INFO", path).env("QUERY_STRING", query).env("REQUEST_METHOD", method);
+    for (name, header) in [
+        ("CONTENT_TYPE", "content-type"),
+        ("HTTP_CONTENT_ENCODING", "content-encoding"),
+        ("GIT_PROTOCOL", "git-protocol"),
+    ] {
+        backend.env(name, request.header(header).unwrap_or_default());
+    }
+    let answer = fed(backend, &request.body).raw;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let headers = String::from_utf8_lossy(&answer[..end + 2]).into_owned();
+    let (status, headers): (Vec<_>, Vec<_>) = headers.lines().partition(|line| line.starts_with("Status: "));
+    let status = status.first().and_then(|line| line["Status: ".len()..].get(..3)?.parse().ok()).unwrap_or(200);
+    Action::Reply(status, headers.iter().map(|line| format!("{line}\r\n")).collect(), answer[end + 4..].to_vec())
+}
+
+#[test]
+fn a_private_repository_is_got_with_what_the_build_was_given_and_no_password_stays() {
+    let store = Store::new();
+    repository(&store);
+    let folder = store.path("served");
+    let words = |text: &str| format!("Basic {}", base64::Engine::encode(&base64::prelude::BASE64_STANDARD, text));
+    let known = [words("me:pass@word"), words("x-access-token:TOKEN")];
+    let web = Proxy::start(0, move |request| match request.header("authorization") {
+        Some(said) if known.iter().any(|known| known == said) => served_by_git(&folder, request),
+        _ => Action::Reply(401, "WWW-Authenticate: Basic realm=\"git\"\r\n".into(), Vec::new()),
+    });
+    let at = |user: &str| format!("http://{user}127.0.0.1:{}/app/.git", web.port);
+    let add = |user: &str| format!("FROM busybox\nADD --keep-git-dir {} /c\n", at(user));
+    let secret = "me:pass%40word@";
+    store.builds(&add(secret), &["-t", "i"]);
+    let config =
+        store.ok(&["run", "--rm", "i", "sh", "-c", "cat /c/file; cat /c/.git/config; grep -r word /c || true"]);
+    assert!(config.contains(&format!("url = {}", at(""))) && !config.contains("word"), "{config}");
+    // What the user has himself is for contexts that he names, and not for a Dockerfile.
+    let home = store.path("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join(".netrc"), "machine 127.0.0.1 login me password pass@word\n").unwrap();
+    let context = store.context("context", &add("")).display().to_string();
+    let as_user = |words: &[&str]| crate::support::done(store.command(words).env("HOME", &home));
+    let done = as_user(&["build", "-q", &context]);
+    assert!(done.code == 1 && done.err.contains("git fetch"), "{done:?}");
+    assert_eq!(as_user(&["build", "-q", &at("")]).code, 0);
+    let token = format!("id=GIT_AUTH_TOKEN,src={}", store.write("token", "TOKEN\n"));
+    assert_eq!(as_user(&["build", "-q", "--secret", &token, &context]).code, 0);
 }
