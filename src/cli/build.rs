@@ -8,7 +8,7 @@ use super::build_subject::open_subject;
 use super::remote::pull_for_run;
 use super::run_options::ContainerArgs;
 use super::values::maybe_path;
-use super::{App, build_check, client_config, environment, output, surroundings};
+use super::{App, DEFAULT_ROOT, DEFAULT_STATE, build_check, client_config, environment, output, surroundings};
 use crate::build::dockerfile::Problem;
 use crate::build::progress::{Event, Progress, StepId};
 use crate::build::session::{Failed, Fetch, Named, Wishes, check_platform};
@@ -481,13 +481,17 @@ fn explain(app: &App, args: &BuildArgs, view: &View, error: anyhow::Error) -> Re
     let Some(before) = failed.and_then(|failed| failed.before.as_ref()) else { return Ok(1) };
     let variables: String = before.env.iter().map(|e| format!("-e {} ", shell_words::quote(e))).collect();
     let id = before.image.short();
+    let places = [("root", app.root.path(), DEFAULT_ROOT), ("state", app.root.state(), DEFAULT_STATE)];
+    let places = places.into_iter().filter(|(_, path, default)| *path != Path::new(default));
+    let places: String =
+        places.map(|(flag, path, _)| format!("--{flag} {} ", shell_words::quote(&path.to_string_lossy()))).collect();
     if args.shell_on_error && tty::is_terminal(rustix::stdio::stdin()) {
         output::note("A shell in the state before this step; the build fails when you leave it.");
         open_shell(app, args, before)?;
         return Ok(1);
     }
     output::note(&format!(
-        "To look around in the state before this step:\n  minirun run --rm -it {variables}--entrypoint /bin/sh {id}"
+        "To look around in the state before this step:\n  minirun {places}run --rm -it {variables}--entrypoint /bin/sh {id}"
     ));
     Ok(1)
 }

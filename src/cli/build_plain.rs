@@ -93,7 +93,7 @@ impl Plain {
 pub fn quote(part: &Part) -> String {
     let mut text = format!("------\n > {}:\n", printable(&part.name));
     for (seconds, line) in &part.last {
-        text.push_str(&format!("{seconds:.3} {}\n", printable(line)));
+        text.push_str(&format!("{seconds:.3} {}\n", without_controls(line)));
     }
     text + "------\n"
 }

@@ -1,6 +1,6 @@
 //! `exec`.
 
-use super::run::{conclude, terminal_size};
+use super::run::{conclude_apart, terminal_size};
 use super::values::given;
 use super::{App, client_config, environment};
 use crate::container::attach::{Terms, converse};
@@ -74,5 +74,5 @@ pub fn run(app: &App, args: ExecArgs) -> Result<u8> {
         return Ok(0);
     }
     let terms = Terms { stdin: feeds, tty: args.tty, proxy_signals: !args.tty, detach_keys: keys };
-    conclude(converse(&socket, &terms)?)
+    conclude_apart(converse(&socket, &terms)?)
 }

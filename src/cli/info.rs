@@ -212,6 +212,16 @@ fn architecture() -> &'static str {
     }
 }
 
+/// The version of Docker whose command line this is, and of the interface that it came with: callers refuse to work
+/// with what has none. There is no such interface here.
+const DOCKER: &str = "28.2.2";
+const DOCKER_API: &str = "1.50";
+
+/// What `docker --version` says where this program is called so.
+pub fn version_as_docker() -> String {
+    format!("Docker version {DOCKER}, build minirun-{}", env!("CARGO_PKG_VERSION"))
+}
+
 /// `minirun version`.
 pub fn version(args: &VersionArgs) -> Result<u8> {
     let (number, arch) = (env!("CARGO_PKG_VERSION"), architecture());
@@ -220,8 +230,8 @@ pub fn version(args: &VersionArgs) -> Result<u8> {
         "Client": {
             "Platform": { "Name": "" },
             "Version": number,
-            "ApiVersion": "",
-            "DefaultAPIVersion": "",
+            "ApiVersion": DOCKER_API,
+            "DefaultAPIVersion": DOCKER_API,
             "GitCommit": "",
             "GoVersion": "",
             "Os": "linux",
@@ -234,8 +244,8 @@ pub fn version(args: &VersionArgs) -> Result<u8> {
             "Platform": { "Name": "minirun" },
             "Components": [{ "Name": "Engine", "Version": number }],
             "Version": number,
-            "ApiVersion": "",
-            "MinAPIVersion": "",
+            "ApiVersion": DOCKER_API,
+            "MinAPIVersion": DOCKER_API,
             "GitCommit": "",
             "GoVersion": "",
             "Os": "linux",

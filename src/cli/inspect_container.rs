@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 pub fn container_document(app: &App, container: &Container, size: bool) -> Result<Value> {
     let (record, snapshot) = (&container.record, container.snapshot()?);
     let command = record.command_line();
+    // Its mounts are its own: from here they are seen through its first process.
+    let merged = snapshot.init().map_or_else(String::new, |init| format!("/proc/{}/root", init.pid));
     let (dir, bundle) = (container.dir(), container.bundle());
     let path = |sub: &str| dir.join(sub).display().to_string();
     let of_run = |sub: &str| bundle.join(sub).display().to_string();
@@ -46,7 +48,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
         "GraphDriver": {
             "Name": "overlay",
             "Data": { "LowerDir": lower.join(":"), "UpperDir": path("upper"), "WorkDir": path("work"),
-                      "MergedDir": app.root.join("rootfs").display().to_string() },
+                      "MergedDir": merged },
         },
         "Mounts": inspect_mounts::mounts(app, record),
         "Config": config(container)?,

@@ -83,8 +83,11 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use commands::{Command, ContainerCommand};
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+const DEFAULT_ROOT: &str = "/var/lib/minirun";
+const DEFAULT_STATE: &str = "/run/minirun";
 
 /// Containers without a daemon.
 #[derive(Debug, Parser)]
@@ -102,10 +105,10 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Places {
     /// The folder of images, containers and volumes
-    #[arg(long, env = "MINIRUN_ROOT", default_value = "/var/lib/minirun", hide_env_values = true)]
+    #[arg(long, env = "MINIRUN_ROOT", default_value = DEFAULT_ROOT, hide_env_values = true)]
     root: PathBuf,
     /// The folder of what does not outlive a reboot
-    #[arg(long, env = "MINIRUN_STATE", default_value = "/run/minirun", hide_env_values = true)]
+    #[arg(long, env = "MINIRUN_STATE", default_value = DEFAULT_STATE, hide_env_values = true)]
     state: PathBuf,
     /// Bytes that an archive or a layer may unpack to, also as 500MB or 2GB [default: 90% of what is free]
     #[arg(long, env = "MINIRUN_UNPACK_LIMIT", value_name = "BYTES", value_parser = unpack_limit, hide_env_values = true)]
@@ -179,8 +182,15 @@ pub fn main(arguments: &[OsString]) -> u8 {
     }
     // Like any program in a pipeline: when nobody reads our output, we end.
     signal::default_pipe();
-    let (cli, supervisor) = match run_alone(arguments).map_or_else(|| Ok((parse(arguments)?, None)), Ok) {
+    let understood = match run_alone(arguments) {
+        Some(understood) => Ok(understood),
+        None => parse(arguments).map(|cli| (cli, None)),
+    };
+    let (cli, supervisor) = match understood {
         Ok(understood) => understood,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion && is_docker(arguments) => {
+            return output::line(&info::version_as_docker()).map_or_else(|error| fail(1, &error), |()| 0);
+        }
         Err(error) => return usage(&error),
     };
     // A face of its own, with stores of its own: none of ours is opened for it.
@@ -199,6 +209,11 @@ pub fn main(arguments: &[OsString]) -> u8 {
         Ok(code) => code,
         Err(error) => fail(run::status_of(&error).max(at_least), &error),
     }
+}
+
+/// Whether the program is called by Docker's name. Its callers may read more than a number there.
+fn is_docker(arguments: &[OsString]) -> bool {
+    arguments.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == "docker"))
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
@@ -226,7 +241,8 @@ fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
     if rest.iter().any(|a| [&b"--root"[..], b"--state"].iter().any(|p| a.as_encoded_bytes().starts_with(p))) {
         return None;
     }
-    let BeforeRun { places } = BeforeRun::try_parse_from(before).ok()?;
+    let before_run = BeforeRun::command().args_override_self(true).try_get_matches_from(before).ok()?;
+    let BeforeRun { places } = BeforeRun::from_arg_matches(&before_run).ok()?;
     let supervisor = std::path::absolute(&places.root).ok().and_then(|root| supervisor::begin(&root).ok());
     process::keep_memory();
     // To take its hundred arguments apart again would take as long as to understand the line.
@@ -254,18 +270,31 @@ fn fail(status: u8, error: &anyhow::Error) -> u8 {
 
 /// Help goes to standard output; a wrong flag is status 125, too few or too many words 1, as Docker's.
 fn usage(error: &clap::Error) -> u8 {
-    let _ = error.print();
-    let word = match error.get(ContextKind::InvalidArg) {
+    let word = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => word.as_str(),
         _ => "-",
     };
+    let unknown = word(ContextKind::InvalidArg);
+    match error.kind() {
+        // Guesses at what was meant would be wrong where Docker has what we do not.
+        ErrorKind::UnknownArgument if unknown.starts_with('-') => {
+            let usage = error.get(ContextKind::Usage).map(|usage| format!("\n\n{usage}")).unwrap_or_default();
+            output::note(&format!("unknown flag: {unknown}{usage}\n\nFor more information, try '--help'."));
+        }
+        ErrorKind::InvalidSubcommand => {
+            let command = word(ContextKind::InvalidSubcommand);
+            output::note(&format!("unknown command: {command}\n\nFor more information, try '--help'."));
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(output::print(&error.render().to_string())),
+        _ => drop(error.print()),
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
         ErrorKind::MissingRequiredArgument
         | ErrorKind::TooFewValues
         | ErrorKind::MissingSubcommand
         | ErrorKind::InvalidSubcommand => 1,
-        ErrorKind::UnknownArgument if !word.starts_with('-') => 1,
+        ErrorKind::UnknownArgument if !unknown.starts_with('-') => 1,
         _ => 125,
     }
 }
@@ -276,9 +305,12 @@ pub fn definition() -> clap::Command {
 }
 
 /// Docker's switches may carry a value: `--rm`, `--rm=true`, `--rm=false`. What follows an option with a value is its
-/// value, also if it looks like an option.
+/// value, also if it looks like an option. Of what is given twice, unless it makes a list, the last one counts.
 fn switches_with_values(command: clap::Command) -> clap::Command {
+    let is_group = command.has_subcommands();
     command
+        .args_override_self(true)
+        .arg_required_else_help(is_group)
         .mut_args(|arg| match arg.get_action() {
             ArgAction::SetTrue => arg
                 .action(ArgAction::Set)

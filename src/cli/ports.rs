@@ -98,10 +98,10 @@ pub fn column(container: &Container, endpoints: &[Endpoint]) -> String {
     parts.join(", ")
 }
 
-/// As Docker prints it: all addresses of IPv6 without brackets.
+/// As Docker prints it.
 fn bracketed(address: IpAddr) -> String {
     match address {
-        IpAddr::V6(v6) if !v6.is_unspecified() => format!("[{v6}]"),
+        IpAddr::V6(v6) => format!("[{v6}]"),
         other => other.to_string(),
     }
 }

@@ -305,6 +305,12 @@ pub(super) fn conclude(outcome: Outcome) -> Result<u8> {
     }
 }
 
+/// The same for who only came along: to leave by the keys is status 1 for him.
+pub(super) fn conclude_apart(outcome: Outcome) -> Result<u8> {
+    let is_over = outcome != Outcome::Detached;
+    conclude(outcome).map(|status| if is_over { status } else { 1 })
+}
+
 /// `minirun start`.
 pub fn start(app: &App, args: &StartArgs) -> Result<u8> {
     if args.checkpoint.is_some() || args.checkpoint_dir.is_some() {
@@ -367,7 +373,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
     let keys = client_config::detach_keys(&args.detach_keys)?;
     let terms = Terms { stdin: feeds, tty: options.tty, proxy_signals: !options.tty, detach_keys: keys };
     if container.snapshot()?.status == Status::Running {
-        return join(container, &terms);
+        return join(container, &terms, conclude);
     }
     let supervisor = app.supervisor(options)?;
     match start_container(container, how, &app.program, supervisor) {
@@ -375,7 +381,7 @@ fn start_attached(app: &App, container: &Container, args: &StartArgs) -> Result<
             Outcome::Failed(_, text) => Err(anyhow!(text)),
             outcome => conclude(outcome),
         },
-        Err(error) if error.is::<AlreadyRunning>() => join(container, &terms),
+        Err(error) if error.is::<AlreadyRunning>() => join(container, &terms, conclude),
         Err(error) => Err(error),
     }
 }
@@ -396,11 +402,11 @@ pub fn attach(app: &App, args: &AttachArgs) -> Result<u8> {
     }
     let keys = client_config::detach_keys(&args.detach_keys)?;
     let proxy_signals = args.sig_proxy && !options.tty;
-    join(&container, &Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys })
+    join(&container, &Terms { stdin: feeds, tty: options.tty, proxy_signals, detach_keys: keys }, conclude_apart)
 }
 
 /// Connects to a running container.
-fn join(container: &Container, terms: &Terms) -> Result<u8> {
+fn join(container: &Container, terms: &Terms, conclude: fn(Outcome) -> Result<u8>) -> Result<u8> {
     let socket = container.connect()?.context("the container has just ended")?;
     socket.send(&Request::Attach { stdin: terms.stdin }.encode()).context("attach to the container")?;
     container.tell("attach", &[]);

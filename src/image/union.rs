@@ -217,8 +217,8 @@ impl Union {
         self.copy_into(path, dest, false)
     }
 
-    /// The same for a folder that may have something in it: its folders are gone into, its other files are replaced by
-    /// those of the same name.
+    /// The same for a folder that may have something in it, and is somebody's: its folders are gone into, its other files
+    /// are replaced by those of the same name, and itself it stays as it is.
     ///
     /// # Errors
     /// A folder where a file is to be: it may hold what is nobody's to throw away.
@@ -230,7 +230,7 @@ impl Union {
         let from = self.directory(path).with_context(|| format!("open the folder {}", path.display()))?;
         copy_merged(&from, dest, replaces, &mut Copied::default())
             .with_context(|| format!("copy the folder {}", path.display()))?;
-        let Some(own) = from.0.first() else { return Ok(()) };
+        let Some(own) = from.0.first().filter(|_| !replaces) else { return Ok(()) };
         copy::describe_self(own, dest).context("set the attributes of the copy")
     }
 

@@ -363,7 +363,10 @@ fn version_and_info_answer_templates() {
     assert!(group.ends_with(store.root().to_str().unwrap()), "{group}");
     let asked = "{{.Swarm.LocalNodeState}} {{.MemoryLimit}} {{.IndexServerAddress}}{{.Isolation}}";
     assert_eq!(store.ok(&["info", "-f", asked]), "inactive true https://index.docker.io/v1/");
-    assert_eq!(store.ok(&["version", "-f", "{{.Server.APIVersion}}{{.Client.GitCommit}}"]), "");
+    assert_eq!(
+        store.ok(&["version", "-f", "{{.Server.APIVersion}} {{.Client.APIVersion}}{{.Client.GitCommit}}"]),
+        "1.50 1.50"
+    );
     assert_eq!((store.ok(&["info", "-f", ""]), store.ok(&["version", "-f", ""])), (store.ok(&["info"]), plain));
 }
 
@@ -466,4 +469,81 @@ fn a_command_is_quoted_as_gos() {
     store.ok(&["create", IMAGE, "echo", "\x1b[1m\x07\t\x7f\\u{1b}é\""]);
     let shown = store.ok(&["ps", "-a", "--no-trunc", "--format", "{{.Command}}"]);
     assert_eq!(shown, r#""echo \x1b[1m\a\t\x7f\\u{1b}é\"""#);
+}
+
+#[test]
+fn of_what_is_given_twice_the_last_counts_and_lists_grow() {
+    let store = Store::new();
+    let root = store.root().display().to_string();
+    let twice = [
+        "run",
+        "--rm",
+        "--rm",
+        "-w",
+        "/",
+        "-w",
+        "/tmp",
+        "-u",
+        "7",
+        "--user=8",
+        "-e",
+        "A=1",
+        "-e",
+        "B=2",
+        "-i",
+        "--interactive=false",
+        "--name",
+        "other",
+        "--name",
+        "named",
+        IMAGE,
+        "sh",
+        "-c",
+        "pwd; id -u; echo $A$B",
+    ];
+    assert_eq!(store.ok(&twice), "/tmp\n8\n12");
+    // Also where the line is not read by the short cut.
+    assert_eq!(store.ok(&[&["container"], &twice[..]].concat()), "/tmp\n8\n12");
+    store.ok(&["--root", "/nosuch", "--root", &root, "run", "-d", "--name", "up", IMAGE, "sleep", "1000"]);
+    assert_eq!(store.ok(&["ps", "--format", "{{.ID}}", "-a", "-a", "--format", "{{.Names}}"]), "up");
+    assert_eq!(store.ok(&["exec", "-w", "/", "-w", "/etc", "up", "pwd"]), "/etc");
+    store.ok(&["stop", "-t", "100", "-t", "0", "up"]);
+    store.ok(&["rm", "-f", "-f", "up"]);
+}
+
+#[test]
+fn callers_of_docker_are_told_a_version_that_they_know() {
+    let store = Store::new();
+    let docker = store.path("docker-cli/docker");
+    std::fs::create_dir(docker.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(crate::support::program(), &docker).unwrap();
+    for word in ["-v", "--version"] {
+        let said = done(Command::new(&docker).arg(word)).out;
+        assert!(said.starts_with("Docker version 28.2.2, build minirun-"), "{said}");
+    }
+    assert!(store.ok(&["--version"]).starts_with("minirun "));
+}
+
+#[test]
+fn what_is_unknown_is_named_without_a_guess_at_what_was_meant() {
+    let store = Store::new();
+    let said = store.fails(125, &["run", "--volume-drivers", "local", IMAGE, "true"]);
+    assert!(
+        said.starts_with("unknown flag: --volume-drivers\n\nUsage: minirun run") && !said.contains("tip"),
+        "{said}"
+    );
+    let said = store.fails(1, &["compose", "up"]);
+    assert!(said.starts_with("unknown command: compose\n") && !said.contains("tip"), "{said}");
+    let done = done(Command::new(crate::support::program()).arg("image"));
+    assert!(done.code == 0 && done.out.contains("Usage: minirun image"), "{done:?}");
+}
+
+#[test]
+fn the_files_of_a_running_container_are_seen_from_the_host() {
+    let store = Store::new();
+    store.ok(&["run", "-d", "--name", "up", IMAGE, "sh", "-c", "echo inside > /file; exec sleep 1000"]);
+    let file = std::path::PathBuf::from(store.inspect("up", "{{.GraphDriver.Data.MergedDir}}")).join("file");
+    eventually("the file", || std::fs::read_to_string(&file).is_ok_and(|text| text == "inside\n"));
+    store.ok(&["stop", "-t", "0", "up"]);
+    assert_eq!(store.inspect("up", "{{.GraphDriver.Data.MergedDir}}"), "");
 }

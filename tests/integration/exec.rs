@@ -442,3 +442,33 @@ fn a_command_that_left_children_behind_ends_all_the_same() {
     assert_eq!((done.code, done.out.as_str()), (3, "done\n"));
     eventually("the child", || runs(&store, "sleep 2222"));
 }
+
+#[test]
+fn a_list_of_users_that_is_no_file_is_never_opened() {
+    let store = Store::new();
+    // Whoever opens a fifo for reading lets the writer go on.
+    let script =
+        "rm /etc/passwd; mkfifo /etc/passwd; (echo x > /etc/passwd; touch /opened) 2>/dev/null & exec sleep 1000";
+    store.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "host",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "0.1s",
+        IMAGE,
+        "sh",
+        "-c",
+        script,
+    ]);
+    eventually("the fifo", || store.run(&["exec", "host", "test", "-p", "/etc/passwd"]).code == 0);
+    eventually("a health check", || store.inspect("host", "{{.State.Health.Status}}") == "healthy");
+    store.ok(&["exec", "host", "test", "!", "-e", "/opened"]);
+    // Nor is what the kernel makes up, like its log, which is gone when it was read.
+    store.ok(&["exec", "host", "sh", "-c", "rm /etc/passwd; ln -s /proc/self/environ /etc/passwd"]);
+    let said = store.run(&["exec", "-u", "nobody", "host", "true"]);
+    assert!(said.code != 0 && said.err.contains("unable to find user nobody"), "{said:?}");
+    store.ok(&["exec", "host", "true"]);
+}

@@ -12,6 +12,7 @@ mod diff;
 mod errors;
 mod events;
 mod exec;
+mod faults;
 mod health;
 mod hostile_archives;
 mod image_commands;

@@ -406,7 +406,7 @@ fn detaching_leaves_the_container_running_and_it_can_be_attached_again() {
         terminal.send("echo $value\n");
         terminal.expect("kept\r\n");
         terminal.send(DETACH);
-        terminal.wait();
+        assert_eq!(terminal.wait(), 1);
         terminal.expect("read escape sequence");
         assert!(!terminal.is_raw());
     }
@@ -481,7 +481,7 @@ fn detaching_from_an_exec_leaves_its_command_running() {
     terminal.send("(while test ! -e /go; do sleep 0.05; done; touch /went)\n");
     terminal.expect("went");
     terminal.send(DETACH);
-    assert_eq!(terminal.wait(), 0);
+    assert_eq!(terminal.wait(), 1);
     assert!(!terminal.is_raw());
     terminal.expect("read escape sequence");
     store.ok(&["exec", "host", "touch", "/go"]);

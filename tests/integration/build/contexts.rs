@@ -203,8 +203,15 @@ fn ids_files_and_folders_as_results() {
     assert_eq!((quiet.code, quiet.err.as_str()), (0, ""), "{quiet:?}");
     assert_eq!(quiet.out.trim(), store.inspect("i", "{{.Id}}"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), quiet.out.trim());
+    // The folder itself stays its owner's.
     let out = store.text("out");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::set_permissions(&out, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    std::os::unix::fs::chown(&out, Some(1000), Some(1000)).unwrap();
     store.builds(dockerfile, &["-o", &out]);
+    let folder = std::fs::metadata(&out).unwrap();
+    assert_eq!((folder.uid(), folder.gid(), folder.mode() & 0o7777), (1000, 1000, 0o750));
+    assert!(folder.mtime() > 1_700_000_000, "{folder:?}");
     let made = std::fs::metadata(store.path("out/made")).unwrap();
     assert_eq!((made.uid(), made.gid(), made.len()), (3, 4, 4));
     // Again: what is there is written over, what is not the build's stays, and no link is followed.

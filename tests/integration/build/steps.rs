@@ -189,7 +189,10 @@ fn a_failure_says_where_and_how_to_look_around() {
     assert!(error.contains("Dockerfile:4") && error.contains(">>>   exit 7"), "{error}");
     assert!(error.contains("did not complete successfully: exit code: 7"), "{error}");
     let hint = error.lines().last().unwrap().trim();
-    let words: Vec<&str> = hint.strip_prefix("minirun run --rm -it -e 'X=5' ").expect(&error).split(' ').collect();
+    let words = hint.split(' ').collect::<Vec<_>>();
+    let state = store.root().with_file_name("state");
+    let places = ["--root", store.root().to_str().unwrap(), "--state", state.to_str().unwrap()].map(str::to_owned);
+    assert!(words[1..5] == places && hint.contains(" run --rm -it -e 'X=5' --entrypoint /bin/sh "), "{hint}");
     let id = words.last().unwrap();
     assert_eq!(store.ok(&["run", "--rm", "--entrypoint", "/bin/sh", id, "-c", "cat /kept"]), "kept");
 }

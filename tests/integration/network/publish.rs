@@ -173,7 +173,7 @@ fn exposed_ports_are_published_by_one_flag_and_shown_everywhere() {
     let fold = [format!("{first}:{first}"), format!("{free}:9000/udp")];
     store.ok(&["run", "-d", "--name", "fold", "-p", &fold[0], "-p", &fold[1], "exposing", "sleep", "1000"]);
     let shown = store.ok(&["ps", "-f", "name=fold", "--format", "{{.Ports}}"]);
-    let all = |outer: &str, inner: &str| format!("0.0.0.0:{outer}->{inner}, :::{outer}->{inner}");
+    let all = |outer: &str, inner: &str| format!("0.0.0.0:{outer}->{inner}, [::]:{outer}->{inner}");
     let (same, other) = (all(&first, &format!("{first}/tcp")), all(&free, "9000/udp"));
     assert_eq!(shown, format!("53/udp, 80/tcp, {same}, {other}"));
     let host = store.inspect("web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
