@@ -86,6 +86,22 @@ fn a_full_disk_stops_the_log_only_for_as_long_as_it_is_full() {
 }
 
 #[test]
+fn images_go_when_the_disk_is_full() {
+    let store = SmallStore::new();
+    for name in ["first", "second"] {
+        store.committed_image(IMAGE, name, &format!("echo {name} > /file"));
+    }
+    store.fill();
+    // Without its name it has less to say in the list, but that is written anew.
+    store.ok(&["rmi", "first"]);
+    assert_eq!(store.ok(&["run", "--rm", "second", "cat", "/file"]), "second");
+    store.ok(&["system", "prune", "-af"]);
+    assert_eq!(store.ok(&["images", "-aq"]), "");
+    let made = store.run(&["import", crate::support::fixture("busybox.tar").to_str().unwrap(), IMAGE]);
+    assert!(made.code == 0 || made.err.contains("No space left"), "{made:?}");
+}
+
+#[test]
 fn an_end_on_a_full_disk_is_known_and_is_written_down_when_there_is_room() {
     let store = SmallStore::new();
     let wait = "while [ ! -e /gate/open ]; do sleep 0.05; done; exit 4";
