@@ -259,7 +259,12 @@ fn unpack_limit(text: &str) -> Result<u64> {
 
 fn app(cli: &Cli, supervisor: Option<Waiting>) -> Result<App> {
     let program = std::env::current_exe().context("find this program's file")?;
-    let root = Root::open(&cli.places.root, &cli.places.state)?.with_unpack_limit(cli.places.unpack_limit);
+    let opened = Root::open(&cli.places.root, &cli.places.state);
+    let opened = match rustix::process::geteuid().is_root() {
+        true => opened,
+        false => opened.context("minirun's containers and images need root; for others there is `minirun oci`"),
+    };
+    let root = opened?.with_unpack_limit(cli.places.unpack_limit);
     Ok(App { root, program, supervisor: Mutex::new(supervisor) })
 }
 

@@ -8,7 +8,7 @@ use super::users::Identity;
 use crate::image::union::Union;
 use crate::image::{Image, Store};
 use crate::layout::Root;
-use crate::sys::dir::{Dir, file_type};
+use crate::sys::dir::{Dir, clean, file_type};
 use crate::sys::file::Lock;
 use crate::sys::random;
 use crate::volume::{self, ANONYMOUS, Meta, Source, Volumes};
@@ -27,6 +27,9 @@ pub(super) struct Decided {
 /// volumes where nothing of these is.
 pub(super) fn decide(root: &Root, image: &Image, options: &RunOptions) -> Result<Decided> {
     let image_volumes = image.config.config.iter().flat_map(|c| c.volumes.keys());
+    if let Some(root) = image_volumes.clone().find(|target| clean(Path::new(target)) == Path::new("/")) {
+        bail!("the image wants a volume at {root:?}: invalid specification: destination can't be '/'");
+    }
     let needs_lock = image_volumes.clone().next().is_some()
         || !options.volumes_from.is_empty()
         || options.mounts.iter().any(|m| matches!(m.source, MountSource::Volume(_) | MountSource::Anonymous));

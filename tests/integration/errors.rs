@@ -155,3 +155,13 @@ fn a_full_disk_is_named() {
     let expected = format!("the file system of {}", small.join("root").display());
     assert!(full.err.contains(&expected) && full.err.contains("tmpfs"), "{}", full.err);
 }
+
+#[test]
+fn who_is_not_root_is_told_who_has_to_be() {
+    let store = Store::new();
+    let words = store.command(&["ps"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(words.get_program()).args(words.get_args());
+    let done = done(&mut command);
+    assert!(done.code == 1 && done.err.contains("need root"), "{done:?}");
+}

@@ -545,3 +545,13 @@ fn the_hosts_devices_and_kernel_objects_are_shown_whole() {
         assert_eq!(names(&store.text("mine")), "", "{place}");
     }
 }
+
+#[test]
+fn no_image_has_a_volume_in_the_place_of_its_root() {
+    let store = Store::new();
+    for place in ["/", "/etc/.."] {
+        store.image("odd", &[&format!("VOLUME {place}")]);
+        let said = store.fails(125, &["run", "--rm", "odd", "true"]);
+        assert!(said.contains("destination can't be '/'"), "{said}");
+    }
+}
