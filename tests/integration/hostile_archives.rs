@@ -211,6 +211,34 @@ fn what_unpacks_to_too_much_is_refused() {
     assert_eq!(limited("30MB").code, 0);
 }
 
+/// The body of a header with these records.
+fn records(records: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in records {
+        let rest = key.len() + value.len() + 3;
+        let length = (1..).map(|digits| rest + digits).find(|n| n.to_string().len() == n - rest).unwrap();
+        out.extend(format!("{length} {key}={value}\n").into_bytes());
+    }
+    out
+}
+
+#[test]
+fn records_about_all_entries_are_bounded() {
+    let (store, before) = guarded();
+    let long = "x".repeat(600_000);
+    let tar = |keys: [&str; 2]| {
+        let [first, second] = keys.map(|key| records(&[(key, &long)]));
+        tar_of(&[(b'g', b"g", b"", &first), (b'g', b"g", b"", &second), file("f", "content")])
+    };
+    let words = "the records about all entries are larger than 1048576 bytes";
+    let told = store.fails(1, &["import", &store.write("many.tar", tar(["a", "b"]))]);
+    assert!(told.contains(words), "{told}");
+    assert_eq!(state(&store), before);
+    refused(&store, &before, &archive(&[busybox(), tar(["a", "b"])]), words);
+    // What is replaced does not count.
+    store.ok(&["import", &store.write("few.tar", tar(["a", "a"]))]);
+}
+
 #[test]
 fn five_hundred_layers_are_loaded_and_saved() {
     let store = Store::new();
