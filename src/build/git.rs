@@ -3,6 +3,7 @@
 
 use crate::layout::Scratch;
 use crate::registry::address::is_address;
+use crate::sys::depth::Depth;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{in_memory, read_all_limited};
 use anyhow::{Context, Result, bail};
@@ -73,7 +74,7 @@ impl Repository {
         }
         if !keeps_git {
             let tree = Dir::open(&tree).context("open the repository's files")?;
-            forget(&tree, has_others).context("remove the repository's history")?;
+            forget(&tree, has_others, Depth::default()).context("remove the repository's history")?;
         }
         self.inside(&tree)
     }
@@ -90,12 +91,12 @@ impl Repository {
 }
 
 /// Removes what is git's own: nothing that is committed can have its name.
-fn forget(dir: &Dir, is_deep: bool) -> std::io::Result<()> {
+fn forget(dir: &Dir, is_deep: bool, depth: Depth) -> std::io::Result<()> {
     for name in dir.names()? {
         if name == ".git" {
             dir.remove_tree(&name)?;
         } else if is_deep && file_type(&dir.stat(&name)?) == FileType::Directory {
-            forget(&dir.child(&name)?, is_deep)?;
+            forget(&dir.child(&name)?, is_deep, depth.below()?)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use super::feed::within;
 use super::recipe::Recorder;
 use super::tar::{Entry, Kind, Reader, Source, Tap, components};
 use super::union::Union;
+use crate::sys::depth::PATH_LIMIT;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -27,9 +28,6 @@ use std::rc::Rc;
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Open folders that are remembered.
 const OPEN_FOLDERS: usize = 256;
-
-/// Bytes that a path may have; the kernel's own limit.
-const PATH_LIMIT: usize = 4096;
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

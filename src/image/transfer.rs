@@ -12,6 +12,7 @@ use super::apply::keeps_xattr;
 use super::diff::{Links, describe_as_is, join, show};
 use super::feed::{Wanted, with_feed};
 use super::tar::{END, Reader, Segment, Source, components, encode, padding};
+use crate::sys::depth;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::read_all_limited;
 use crate::sys::random;
@@ -101,6 +102,7 @@ impl Walk<'_> {
     }
 
     fn below(&mut self, dir: &Dir, path: &[u8]) -> Result<()> {
+        depth::check(path)?;
         for name in dir.names().with_context(|| format!("list {}", show(path)))? {
             let path = join(path, name.as_bytes());
             let Some(stat) = dir.stat_opt(&name).with_context(|| format!("look at {}", show(&path)))? else { continue };
