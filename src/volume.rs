@@ -16,7 +16,7 @@ use crate::sys::file::{Durability, Lock, LockMode, read_limited, sync_parent, wr
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl Volume {
     /// Bytes of its own regular files, those with several names once: what goes with it. What its options name stays.
     pub fn size(&self) -> Result<u64> {
         let data = Dir::open(&self.data).with_context(|| format!("open the volume {}", self.name))?;
-        size(&data, &mut BTreeSet::new()).with_context(|| format!("measure the volume {}", self.name))
+        data.tree_size().with_context(|| format!("measure the volume {}", self.name))
     }
 
     /// Writes a tar of what is in it.
@@ -423,18 +423,4 @@ fn move_all(from: &Dir, to: &Dir) -> Result<bool> {
     }
     crate::image::transfer::describe_directory(from, to)?;
     Ok(true)
-}
-
-fn size(dir: &Dir, seen: &mut BTreeSet<u64>) -> std::io::Result<u64> {
-    let mut sum = 0;
-    for name in dir.names()? {
-        // A running container may remove a file while we look.
-        let Some(stat) = dir.stat_opt(&name)? else { continue };
-        match file_type(&stat) {
-            FileType::Directory => sum += dir.child(&name).map_or(Ok(0), |child| size(&child, seen))?,
-            FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
-            _ => {}
-        }
-    }
-    Ok(sum)
 }

@@ -5,6 +5,7 @@
 use super::mounts::Secrets;
 use crate::layout::Scratch;
 use crate::registry::address::{credentials, is_address};
+use crate::sys::depth::Depth;
 use crate::sys::dir::{Dir, file_type};
 use crate::sys::file::{in_memory, read_all_limited};
 use anyhow::{Context, Result, bail};
@@ -99,7 +100,7 @@ impl Repository {
         }
         if !keeps_git {
             let tree = Dir::open(&tree).context("open the repository's files")?;
-            forget(&tree, has_others).context("remove the repository's history")?;
+            forget(&tree, has_others, Depth::default()).context("remove the repository's history")?;
         }
         self.inside(&tree)
     }
@@ -157,12 +158,12 @@ impl Repository {
 }
 
 /// Removes what is git's own: nothing that is committed can have its name.
-fn forget(dir: &Dir, is_deep: bool) -> std::io::Result<()> {
+fn forget(dir: &Dir, is_deep: bool, depth: Depth) -> std::io::Result<()> {
     for name in dir.names()? {
         if name == ".git" {
             dir.remove_tree(&name)?;
         } else if is_deep && file_type(&dir.stat(&name)?) == FileType::Directory {
-            forget(&dir.child(&name)?, is_deep)?;
+            forget(&dir.child(&name)?, is_deep, depth.below()?)?;
         }
     }
     Ok(())

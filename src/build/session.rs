@@ -12,7 +12,7 @@ use super::worker::Workers;
 use crate::container::options::RunOptions;
 use crate::image::{Digest, Image, Reference, Store};
 use crate::layout::{Root, Workshop, mkdir_all};
-use crate::sys::process;
+use crate::sys::depth;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
         fetch: &'a dyn Fetch,
     ) -> Session<'a> {
         // Comparing with a tall stack of layers keeps a directory of each open.
-        process::raise_descriptor_limit();
+        depth::make_room();
         Session {
             root,
             store: Store::open(root),

@@ -4,6 +4,7 @@ use super::dockerfile::{Dockerfile, Instruction, Kind};
 use super::names::{Meaning, stage_called};
 use super::session::{Canceled, Session};
 use super::stage::{self, Shared, State};
+use crate::sys::depth;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};
@@ -125,7 +126,8 @@ pub fn solve<'s>(session: &'s Session<'s>, outcomes: &'s Outcomes<'s>, target: u
     let build = &build;
     std::thread::scope(|scope| -> Result<()> {
         for index in needed.into_iter().filter(|index| *index != target) {
-            let started = std::thread::Builder::new().spawn_scoped(scope, move || build(index));
+            let started =
+                std::thread::Builder::new().stack_size(depth::STACK).spawn_scoped(scope, move || build(index));
             if let Err(error) = started {
                 session.cancel();
                 outcomes.put(index, Outcome::Failed);

@@ -13,6 +13,7 @@ use crate::image::{
 };
 use crate::journal;
 use crate::registry::address;
+use crate::sys::depth;
 use crate::sys::file::Aside;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
@@ -98,7 +99,7 @@ pub fn import(app: &App, args: ImportArgs) -> Result<u8> {
         bail!("import for {platform}: the operating system is not supported");
     }
     // The tree may be deep.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &args.change)?;
     let address = args.source.to_str().filter(|text| address::is_address(text));
@@ -132,7 +133,7 @@ pub fn load(app: &App, args: &LoadArgs) -> Result<u8> {
         None => standard_input()?,
     };
     // Each layer in the making keeps folders open.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let lines = Lines::new(Stream::Output, args.quiet);
     let mut complaint = Ok(());
     let mut tell = |event: LoadEvent| {
@@ -169,7 +170,7 @@ pub fn save(app: &App, args: &SaveArgs) -> Result<u8> {
     let images = store.select(&args.images)?;
     let without = store.select(&args.exclude)?;
     // A layer's tar is made with a folder open for each level of its tree.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let for_docker = args.format == SaveFormat::DockerArchive;
     let saving = Saving { images: &images, without: &without, for_docker };
     let lines = Lines::passing();
@@ -207,7 +208,7 @@ pub fn export(app: &App, args: &ExportArgs) -> Result<u8> {
     let container = Containers::open(&app.root).find(&args.container)?;
     let target = Target::open(args.output.as_deref())?;
     // A tall stack of layers keeps a directory of each open.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let lines = Lines::passing();
     {
         let out = BufWriter::with_capacity(1 << 20, target.file());

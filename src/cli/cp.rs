@@ -5,6 +5,7 @@ use crate::container::containers::{Containers, NoSuchContainer};
 use crate::container::copy::{End, Manner, Side, copy, copy_in, copy_out};
 use crate::container::view::{self, View};
 use crate::image::Store;
+use crate::sys::depth;
 use crate::sys::dir::Dir;
 use crate::sys::tty;
 use anyhow::{Context, Result, bail};
@@ -104,6 +105,7 @@ fn open<'a>(app: &App, text: &'a str, writing: bool) -> Result<Named<'a>> {
 }
 
 fn take_out(app: &App, args: &CopyArgs) -> Result<Option<u64>> {
+    depth::make_room();
     let named = open(app, &args.source, false)?;
     if args.destination == "-" {
         let stdout = std::io::stdout().lock();
@@ -117,6 +119,7 @@ fn take_out(app: &App, args: &CopyArgs) -> Result<Option<u64>> {
 }
 
 fn put_in(app: &App, args: &CopyArgs) -> Result<u64> {
+    depth::make_room();
     let manner = Manner { follow: args.follow_link, owner: None };
     if args.source == "-" {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("read standard input")?;

@@ -6,6 +6,7 @@ use crate::container::containers::Containers;
 use crate::image::Store;
 use crate::image::difference::{Fate, differences};
 use crate::image::union::Union;
+use crate::sys::depth;
 use crate::sys::dir::Dir;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -21,7 +22,7 @@ pub struct DiffArgs {
 pub fn run(app: &App, args: &DiffArgs) -> Result<u8> {
     let container = Containers::open(&app.root).find(&args.container)?;
     // Comparing with a tall stack of layers keeps a directory of each open.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let below = Union::new(Store::open(&app.root).open_layers(container.layers())?);
     let upper = Dir::open(container.upper()).context("open the container's layer")?;
     let mut text = String::new();

@@ -2,6 +2,7 @@
 
 use super::{App, output, table};
 use crate::image::{Change, Image, Reference, Store};
+use crate::sys::depth;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde_json::json;
@@ -85,7 +86,7 @@ pub fn squash(app: &App, args: &SquashArgs) -> Result<u8> {
     let store = Store::open(&app.root);
     let image = find(&store, &args.image)?;
     let keep = args.keep.as_deref().map(|keep| find(&store, keep)).transpose()?;
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     output::line(&store.squash(&image, keep.as_ref(), reference.as_ref())?.to_string())?;
     Ok(0)
 }
@@ -97,7 +98,7 @@ pub fn diff(app: &App, args: &DiffArgs) -> Result<u8> {
     }
     let store = Store::open(&app.root);
     let (old, new) = (find(&store, &args.old)?, find(&store, &args.new)?);
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let found = store.compare(&old, &new)?;
     let path = |bytes: &[u8]| format!("/{}", String::from_utf8_lossy(bytes));
     if args.format == "json" {

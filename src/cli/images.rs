@@ -9,6 +9,7 @@ use crate::container::containers::Containers;
 use crate::image::progress::Watcher;
 use crate::image::{Reference, Store, kept_layers};
 use crate::journal;
+use crate::sys::depth;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ pub fn commit(app: &App, args: &CommitArgs) -> Result<u8> {
         watcher: Watcher::new(Arc::new(Lines::passing())),
     };
     // Comparing with a tall stack of layers keeps a directory of each open.
-    crate::sys::process::raise_descriptor_limit();
+    depth::make_room();
     let id = commit_container(&container, &options)?;
     // With it goes what stands on the terminal.
     drop(options);

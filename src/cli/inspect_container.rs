@@ -9,6 +9,7 @@ use crate::container::record::Record;
 use crate::container::start::{stop_settings, user_of};
 use crate::container::state::{Snapshot, Status};
 use crate::image::Store;
+use crate::sys::depth;
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -58,6 +59,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
     });
     if size {
         let store = Store::open(&app.root);
+        depth::make_room();
         let own = container.writable_size()?;
         let image = container.layers().iter().filter_map(|l| store.layer_size(l).ok()).sum::<u64>();
         document["SizeRw"] = own.into();

@@ -12,6 +12,7 @@ use crate::image::{Digest, Lookup, Store};
 use crate::network::definition::Definition;
 use crate::network::ledger::{Endpoint, Ledger};
 use crate::network::ports::Protocol;
+use crate::sys::depth;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -312,6 +313,7 @@ fn mount_name(source: &MountSource) -> Option<String> {
 }
 
 fn size(container: &Container, store: &Store) -> Result<String> {
+    depth::make_room();
     let own = container.writable_size()?;
     let image = container.layers().iter().filter_map(|l| store.layer_size(l).ok()).sum::<u64>();
     Ok(format!("{} (virtual {})", units::size(own), units::size(own + image)))

@@ -7,7 +7,7 @@ use crate::container::containers::Containers;
 use crate::image::{Digest, Interrupted, PullOptions, Pushed, Reference, Store, Wanted};
 use crate::journal;
 use crate::registry::Registries;
-use crate::sys::process;
+use crate::sys::depth;
 use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
@@ -88,7 +88,7 @@ pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
     let registries = args.safety.registries()?;
     let pulling = Pulling { app, registries: &registries, platform, quiet: args.quiet, stream: Stream::Output };
     // Each layer in the making keeps folders open.
-    process::raise_descriptor_limit();
+    depth::make_room();
     if args.all_tags {
         let tags = Store::open(&app.root).remote_tags(&registries, &reference)?;
         for tag in &tags {
@@ -107,7 +107,7 @@ pub fn pull(app: &App, args: &PullArgs) -> Result<u8> {
 pub fn pull_for_run(app: &App, image: &str, platform: Option<Wanted>, quiet: bool) -> Result<()> {
     let reference = Reference::parse(image)?;
     let registries = Registries::open(&surroundings::read(false))?;
-    process::raise_descriptor_limit();
+    depth::make_room();
     Pulling { app, registries: &registries, platform, quiet, stream: Stream::Errors }.one(&reference)
 }
 
@@ -168,7 +168,7 @@ pub fn push(app: &App, args: &PushArgs) -> Result<u8> {
         bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
     }
     // A layer's tar is made with a folder open for each level of its tree.
-    process::raise_descriptor_limit();
+    depth::make_room();
     let lines = Lines::new(Stream::Output, args.quiet);
     let say = |text: &str| if args.quiet { Ok(()) } else { lines.line(text) };
     if !named && !args.all_tags {
@@ -192,7 +192,7 @@ pub fn push_built(app: &App, names: &[Reference], quiet: bool) -> Result<Option<
     if names.is_empty() {
         return Ok(None);
     }
-    process::raise_descriptor_limit();
+    depth::make_room();
     let registries = Registries::open(&surroundings::read(false))?;
     let lines = Lines::new(Stream::Errors, quiet);
     let mut digest = None;

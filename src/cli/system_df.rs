@@ -7,6 +7,7 @@ use crate::build::prune::{self, Kept};
 use crate::container::containers::Container;
 use crate::container::state::Snapshot;
 use crate::image::{Digest, LayerUse, Listed, Store, Summary};
+use crate::sys::depth;
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
@@ -45,6 +46,7 @@ struct Usage {
 
 /// `minirun system df`.
 pub fn run(app: &App, args: &DfArgs) -> Result<u8> {
+    depth::make_room();
     let usage = Usage::measure(app)?;
     let text = match (args.verbose, args.format.as_str()) {
         (false, format) => {

@@ -7,6 +7,7 @@ use super::template::Format;
 use super::values::given;
 use super::{App, client_config, environment, inspect, mount_spec, output, units};
 use crate::container::containers::Containers;
+use crate::sys::depth;
 use crate::volume::{ANONYMOUS, Meta, Volume, Volumes, check_options};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
@@ -331,6 +332,7 @@ fn export(volumes: &Volumes, args: &ExportArgs) -> Result<u8> {
     let volume = find(volumes, &args.name)?;
     let target = Target::open(args.output.as_deref())?;
     let mut out = BufWriter::with_capacity(256 << 10, target.file());
+    depth::make_room();
     volume.export(&mut out)?;
     out.flush().context("write the archive")?;
     drop(out);

@@ -7,13 +7,13 @@ use super::state::read_json;
 use crate::image::ImageUse;
 use crate::image::digest::Digest;
 use crate::layout::Root;
-use crate::sys::dir::{Dir, file_type};
+use crate::sys::depth::STACK;
+use crate::sys::dir::Dir;
 use crate::sys::file::{Durability, Lock, LockMode, Ownership, write_atomic};
 use crate::volume::Volumes;
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::fs::FileType;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -270,8 +270,7 @@ impl Container {
     /// Bytes of the regular files in its own layer, those with several names once.
     pub fn writable_size(&self) -> Result<u64> {
         let upper = Dir::open(self.upper()).context("open the container's layer")?;
-        let mut seen = std::collections::BTreeSet::new();
-        tree_size(&upper, &mut seen).context("measure the container's layer")
+        upper.tree_size().context("measure the container's layer")
     }
 
     /// Changes its record on disk and here, unless `change` fails.
@@ -354,7 +353,8 @@ pub fn in_parallel<'a, T: Sync, R: Send>(items: &'a [T], work: &(dyn Fn(&T) -> R
     std::thread::scope(|scope| {
         let do_part = |part: &'a [T]| part.iter().map(|item| (item, work(item))).collect::<Vec<_>>();
         let parts: Vec<_> = items.chunks(items.len().div_ceil(threads)).collect();
-        let begin = |part| std::thread::Builder::new().spawn_scoped(scope, move || do_part(part)).ok();
+        let begin =
+            |part| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || do_part(part)).ok();
         let running: Vec<_> = parts.iter().map(|&part| begin(part)).collect();
         // A part that no thread could do is done here.
         let ended = running.into_iter().zip(parts).map(|(thread, part)| {
@@ -367,24 +367,6 @@ pub fn in_parallel<'a, T: Sync, R: Send>(items: &'a [T], work: &(dyn Fn(&T) -> R
 
 /// So many are done before a thread would have started.
 const FEW: usize = 64;
-
-fn tree_size(dir: &Dir, seen: &mut std::collections::BTreeSet<u64>) -> std::io::Result<u64> {
-    let mut sum = 0;
-    for name in dir.names()? {
-        // A running container may remove a file while we look.
-        let Some(stat) = dir.stat_opt(&name)? else { continue };
-        match file_type(&stat) {
-            FileType::Directory => {
-                if let Ok(child) = dir.child(&name) {
-                    sum += tree_size(&child, seen)?;
-                }
-            }
-            FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
-            _ => {}
-        }
-    }
-    Ok(sum)
-}
 
 /// Whether a text can be the name of a container, and so a file name of ours.
 fn is_name(text: &str) -> bool {

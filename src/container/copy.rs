@@ -285,7 +285,7 @@ struct Counted<S> {
 
 impl<S: Sink> Sink for Counted<S> {
     fn put(&mut self, entry: Entry, content: &mut dyn Read) -> Result<()> {
-        self.bytes += tar_size(&entry);
+        self.bytes = self.bytes.saturating_add(tar_size(&entry));
         self.sink.put(entry, content)
     }
 

@@ -8,7 +8,12 @@ use super::users::Identity;
 use crate::image::union::Union;
 use crate::image::{Image, Store};
 use crate::layout::Root;
+<<<<<<< HEAD
 use crate::sys::dir::{Dir, clean, file_type};
+=======
+use crate::sys::depth::Depth;
+use crate::sys::dir::{Dir, file_type};
+>>>>>>> wt-img
 use crate::sys::file::Lock;
 use crate::sys::random;
 use crate::volume::{self, ANONYMOUS, Meta, Source, Volumes};
@@ -174,20 +179,20 @@ pub fn prepare(root: &Root, mounts: &[MountPoint], identity: &Identity) -> Resul
 fn give_away(place: &Path, uid: u32, gid: u32) -> Result<()> {
     std::os::unix::fs::chown(place, Some(uid), Some(gid))?;
     match Dir::open(place) {
-        Ok(dir) => Ok(give_below(&dir, uid, gid)?),
+        Ok(dir) => Ok(give_below(&dir, uid, gid, Depth::default())?),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
-fn give_below(dir: &Dir, uid: u32, gid: u32) -> std::io::Result<()> {
+fn give_below(dir: &Dir, uid: u32, gid: u32, depth: Depth) -> std::io::Result<()> {
     for name in dir.names()? {
         let Some(stat) = dir.stat_opt(&name)? else { continue };
         if (stat.st_uid, stat.st_gid) != (uid, gid) {
             dir.chown(&name, uid, gid)?;
         }
         if file_type(&stat) == FileType::Directory {
-            give_below(&dir.child(&name)?, uid, gid)?;
+            give_below(&dir.child(&name)?, uid, gid, depth.below()?)?;
         }
     }
     Ok(())

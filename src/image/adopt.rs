@@ -17,6 +17,7 @@ use super::store::{Image, Store};
 use super::tar::{END, Entry, Kind, encode, padding};
 use super::union::{Found, Merged, Union};
 use crate::layout::Workshop;
+use crate::sys::depth;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags, Stat};
@@ -118,6 +119,8 @@ impl Store {
 struct Level {
     entry: Entry,
     opaque: bool,
+    /// Its time was too late.
+    clamped: bool,
     is_written: bool,
 }
 
@@ -139,14 +142,18 @@ impl Walk<'_> {
             let path = join(&path, name.as_bytes());
             let stat = dir.stat(&name).with_context(|| format!("read {}", show(&path)))?;
             let found = below.lookup(&name)?;
+            let what = || format!("take {} into the layer", show(&path));
             let kept = if file_type(&stat) == FileType::Directory {
-                self.folder(dir, &name, &path, &stat, below, found)
+                depth::check(&path)?;
+                let (child, under) = self.enter(dir, &name, &path, &stat, below, found).with_context(what)?;
+                let touched = self.directory(&child, &under, path.clone())?;
+                self.leave(dir, &name, touched).with_context(what)?
             } else if is_whiteout(&stat) {
-                found.map_or(Ok(false), |_| self.whiteout(&path, &name).map(|()| true))
+                found.map_or(Ok(false), |_| self.whiteout(&path, &name).map(|()| true)).with_context(what)?
             } else {
-                self.leaf(dir, &name, &path, &stat, below, found)
+                self.leaf(dir, &name, &path, &stat, below, found).with_context(what)?
             };
-            if !kept.with_context(|| format!("take {} into the layer", show(&path)))? {
+            if !kept {
                 dir.remove_tree(&name).with_context(|| format!("leave {} out of the layer", show(&path)))?;
                 touched = true;
             }
@@ -154,7 +161,8 @@ impl Walk<'_> {
         Ok(touched)
     }
 
-    fn folder(
+    /// Opens a directory and what lies below it.
+    fn enter(
         &mut self,
         parent: &Dir,
         name: &OsStr,
@@ -162,7 +170,7 @@ impl Walk<'_> {
         stat: &Stat,
         below: &Merged,
         found: Option<Found>,
-    ) -> Result<bool> {
+    ) -> Result<(Dir, Merged)> {
         let child = parent.child(name)?;
         if child.xattr(".", "trusted.overlay.redirect")?.is_some() {
             bail!("it was renamed by overlayfs in a way that a layer cannot hold");
@@ -177,24 +185,28 @@ impl Walk<'_> {
             _ => false,
         };
         self.strip(&child, OsStr::new("."), hides)?;
-        let Some(mut entry) = describe(parent, name, path, stat, &mut self.links)? else { return Ok(false) };
+        let entry = describe(parent, name, path, stat, &mut self.links)?;
+        let mut entry = entry.context("it is no folder any more")?;
         let same = match &under {
             Some((found, _)) if !hides => has_same_attributes(parent, name, stat, below, found)?,
             _ => false,
         };
         let clamped = self.clamp(&mut entry);
-        let time = entry.mtime;
-        self.levels.push(Level { entry, opaque: hides, is_written: false });
+        self.levels.push(Level { entry, opaque: hides, clamped, is_written: false });
         if !same {
             self.write_levels()?;
         }
-        let under = under.map(|(_, merged)| merged).filter(|_| !is_opaque).unwrap_or_default();
-        let touched = self.directory(&child, &under, path.to_vec())?;
-        let kept = self.levels.pop().is_some_and(|level| level.is_written);
-        if kept && (touched || clamped) {
+        Ok((child, under.map(|(_, merged)| merged).filter(|_| !is_opaque).unwrap_or_default()))
+    }
+
+    /// Ends the directory that was entered last. True if it stays.
+    fn leave(&mut self, parent: &Dir, name: &OsStr, touched: bool) -> Result<bool> {
+        let Some(level) = self.levels.pop().filter(|level| level.is_written) else { return Ok(false) };
+        if touched || level.clamped {
+            let time = level.entry.mtime;
             parent.set_mtime(name, time.0, time.1).context("set the time")?;
         }
-        Ok(kept)
+        Ok(true)
     }
 
     /// Writes the directories down to the current one that are not in the tar yet.

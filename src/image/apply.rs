@@ -12,6 +12,7 @@ use super::feed::within;
 use super::recipe::Recorder;
 use super::tar::{Entry, Kind, Reader, Source, Tap, components};
 use super::union::Union;
+use crate::sys::depth::PATH_LIMIT;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -27,9 +28,6 @@ use std::rc::Rc;
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Open folders that are remembered.
 const OPEN_FOLDERS: usize = 256;
-
-/// Bytes that a path may have; the kernel's own limit.
-const PATH_LIMIT: usize = 4096;
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,24 +78,25 @@ impl Observer for Recorder {
     }
 }
 
-/// The layers below one, whose files it may link to.
-#[derive(Clone, Copy)]
-pub struct Below<'a> {
-    pub layers: &'a Union,
-    /// Bytes that may be copied from them: a file with many names comes once for each.
-    pub limit: u64,
-}
-
-/// Unpacks the tar in `source` into the empty folder `fs` and reads `source` to its end.
+/// Unpacks the tar in `source` into the empty folder `fs` and reads `source` to its end. There may be up to `limit` bytes
+/// of files that the tar does not hold: holes, which whoever reads the files takes for zeros, and files of the layers
+/// `below` that it links to, each of which comes once for each of its names.
 ///
 /// # Errors
 /// [`super::borrow::NeedsBelow`] for a hard link to a file that is neither in the tar nor in `below`.
-pub fn unpack<S: Source, T: Observer>(source: S, fs: &Dir, below: Option<Below>, observer: T) -> Result<(Unpacked, T)> {
+pub fn unpack<S: Source, T: Observer>(
+    source: S,
+    fs: &Dir,
+    below: Option<&Union>,
+    limit: u64,
+    observer: T,
+) -> Result<(Unpacked, T)> {
     let mut reader = Reader::new(source, observer);
     let mut unpacker = Unpacker {
         fs,
         below,
-        brought: 0,
+        limit,
+        claimed: 0,
         folders: HashMap::new(),
         last: None,
         times: Vec::new(),
@@ -138,9 +137,10 @@ impl Folder {
 
 struct Unpacker<'a> {
     fs: &'a Dir,
-    below: Option<Below<'a>>,
-    /// Bytes of files that were copied from there.
-    brought: u64,
+    below: Option<&'a Union>,
+    limit: u64,
+    /// Bytes of sparse files and of those that were copied from below.
+    claimed: u64,
     folders: HashMap<Vec<u8>, Folder>,
     last: Option<(Vec<u8>, Folder)>,
     /// Directories whose time is set when nothing is made in them any more: path, inode, time.
@@ -330,6 +330,9 @@ impl Unpacker<'_> {
         entry: &Entry,
         reader: &mut Reader<S, T>,
     ) -> Result<()> {
+        if entry.segments.is_some() {
+            claim(self.limit, &mut self.claimed, entry.size)?;
+        }
         let file = match parent.dir.create(name, 0o600) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 self.clear(&parent.dir, name, reader.tap())?;
@@ -459,10 +462,9 @@ impl Unpacker<'_> {
     fn bring_up<T: Observer>(&mut self, parts: &[&[u8]], observer: &mut T) -> Result<Stat> {
         let Some(below) = self.below else { return Err(NeedsBelow(parts.join(&b'/')).into()) };
         observer.not_canonical();
-        let (stat, made) = bring_up(below.layers, parts, self.fs, &|stat| {
-            within(below.limit, self.brought.saturating_add(u64::try_from(stat.st_size).unwrap_or(0)))
+        let (stat, made) = bring_up(below, parts, self.fs, &mut |stat| {
+            claim(self.limit, &mut self.claimed, u64::try_from(stat.st_size).unwrap_or(0))
         })?;
-        self.brought += u64::try_from(stat.st_size).unwrap_or(0);
         self.forget_folders();
         self.times.extend(made);
         self.sizes.insert(stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0));
@@ -493,6 +495,12 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// Counts bytes that a few of the archive stand for.
+fn claim(limit: u64, claimed: &mut u64, bytes: u64) -> io::Result<()> {
+    *claimed = claimed.saturating_add(bytes);
+    within(limit, *claimed)
 }
 
 /// `.wh..wh.plnk` and the like, which AUFS kept beside the files.

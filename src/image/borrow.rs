@@ -43,7 +43,7 @@ pub fn bring_up(
     below: &Union,
     parts: &[&[u8]],
     fs: &Dir,
-    allow: &dyn Fn(&Stat) -> std::io::Result<()>,
+    allow: &mut dyn FnMut(&Stat) -> std::io::Result<()>,
 ) -> Result<(Stat, Vec<Made>)> {
     let missing = || NeedsBelow(parts.join(&b'/'));
     let (name, parents) = parts.split_last().with_context(missing)?;

@@ -10,6 +10,7 @@ use super::feed::HashSink;
 use super::place::{Placer, Step};
 use super::tar::{END, Entry, Kind, encode, padding};
 use super::union::{Found, Merged};
+use crate::sys::depth;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags, Stat};
@@ -131,6 +132,7 @@ impl<'a> Changes<'a> {
             self.make_levels()?;
         }
         let under = under.map(|(_, merged)| merged).filter(|_| !is_opaque).unwrap_or_default();
+        depth::check(&path)?;
         self.walk(&child, &under, path)?;
         match self.levels.pop() {
             Some(level) if level.is_made => self.placer.send(Step::Leave(level.name, level.entry)),

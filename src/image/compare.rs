@@ -4,6 +4,7 @@ use super::changes::{has_same_attributes, has_same_content};
 use super::diff::{join, show};
 use super::store::{Image, Store};
 use super::union::{Found, Merged, Union};
+use crate::sys::depth;
 use crate::sys::dir::file_type;
 use anyhow::{Context, Result};
 use rustix::fs::{FileType, OFlags};
@@ -68,6 +69,7 @@ fn walk(old: &Merged, new: &Merged, path: Vec<u8>, out: &mut Vec<Difference>) ->
                         Some(before) => old.enter(&name, &before).with_context(what)?,
                         None => Merged::default(),
                     };
+                    depth::check(&path)?;
                     walk(&below, &new.enter(&name, &now).with_context(what)?, path, out)?;
                 }
                 if same && out.len() == at + 1 {

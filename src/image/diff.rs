@@ -7,6 +7,7 @@
 use super::apply::{OPAQUE_XATTR, keeps_xattr};
 use super::recipe::copy_exactly;
 use super::tar::{END, Entry, Kind, encode, padding};
+use crate::sys::depth;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags, Stat};
@@ -40,6 +41,7 @@ fn walk(dir: &Dir, path: Vec<u8>, links: &mut Links, out: &mut dyn Write) -> Res
         match entry.kind {
             Kind::Directory => {
                 let child = dir.child(&name).with_context(|| format!("open the folder {}", show(&path)))?;
+                depth::check(&path)?;
                 walk(&child, path, links, out)?;
             }
             Kind::File if entry.size > 0 => {

@@ -3,6 +3,7 @@
 use super::changes::{has_same_attributes, is_same, unless_gone};
 use super::diff::{is_opaque, join, show};
 use super::union::{Merged, Union};
+use crate::sys::depth;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result};
 use rustix::fs::FileType;
@@ -69,6 +70,7 @@ fn walk(upper: &Dir, below: &Merged, path: &[u8], found: &mut Vec<Difference>) -
             Some(old) if file_type(&old.stat) == FileType::Directory => below.enter(&name, old).with_context(what)?,
             _ => Merged::default(),
         };
+        depth::check(&path)?;
         let at = found.len();
         let none = Merged::default();
         walk(&dir, if opaque { &none } else { &under }, &path, found)?;

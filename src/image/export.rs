@@ -3,6 +3,7 @@
 use super::diff::{Links, describe, join, show};
 use super::tar::{END, Entry, Kind, encode, padding};
 use super::union::{Merged, Union};
+use crate::sys::depth;
 use anyhow::{Context, Result};
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
@@ -62,7 +63,10 @@ impl Content {
     fn write(self, path: Vec<u8>, entry: &Entry, links: &mut Links, out: &mut dyn Write) -> Result<()> {
         match self {
             Content::None => Ok(()),
-            Content::Folder(below) => walk(&below, path, links, out),
+            Content::Folder(below) => {
+                depth::check(&path)?;
+                walk(&below, path, links, out)
+            }
             Content::File(file) => {
                 copy_filled(file, entry.size, out).with_context(|| format!("read {}", show(&path)))?;
                 out.write_all(&[0; 512][..padding(entry.size)]).context("write the archive")

@@ -35,8 +35,9 @@ impl Store {
     pub fn import(&self, source: impl Read + Send, options: ImportOptions) -> Result<Digest> {
         // Nobody is kept waiting for an archive that comes slowly.
         let layer = NewLayer::inside(self.root.staging()?)?;
+        let limit = layer.limit();
         let unpacked =
-            with_feed(source, Wanted::default(), layer.limit(), |feed| apply::unpack(feed, &layer.fs, None, ()));
+            with_feed(source, Wanted::default(), limit, |feed| apply::unpack(feed, &layer.fs, None, limit, ()));
         let ((unpacked, ()), seen) = unpacked.context("import the archive")?;
         if seen.plain_bytes == 0 {
             bail!("import the archive: it is empty");

@@ -10,7 +10,7 @@
 //! A layer is made in `tmp/`, synced, and renamed here: what is here is whole. Only a build, which makes many at once,
 //! leaves the syncing to the end: its layers are whole for as long as the kernel that made them runs.
 
-use super::apply::{self, Below, Unpacked};
+use super::apply::{self, Unpacked};
 use super::diff;
 use super::digest::Digest;
 use super::feed::{self, Wanted, with_feed};
@@ -288,9 +288,8 @@ fn unpack_into(scratch: Scratch, source: impl Read + Send, promise: Promise, bel
     let stored = promise.stored.filter(|(digest, _)| *digest != promise.diff_id);
     let wanted = Wanted { stored: stored.is_some(), plain: true };
     let limit = layer.scratch.limit();
-    let below = below.map(|layers| Below { layers, limit });
     let ((unpacked, recorder), seen) =
-        with_feed(source, wanted, limit, |feed| apply::unpack(feed, &layer.fs, below, recorder))?;
+        with_feed(source, wanted, limit, |feed| apply::unpack(feed, &layer.fs, below, limit, recorder))?;
     if let Some((digest, size)) = promise.stored {
         feed::check("the layer", (digest, size), seen.stored, seen.stored_bytes)?;
         // Without a hash of its own the stream must be the uncompressed tar itself.

@@ -1,5 +1,6 @@
 //! The same work on many things at once; the first failure ends it all.
 
+use crate::sys::depth::STACK;
 use anyhow::{Result, anyhow};
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -9,9 +10,6 @@ use std::thread::Builder;
 
 /// More at once only get in each other's way.
 const AT_ONCE: usize = 8;
-
-/// Bytes of stack of a thread: trees can be two thousand folders deep.
-pub const STACK: usize = 32 << 20;
 
 /// Says that the work has become useless.
 #[derive(Debug, Default)]

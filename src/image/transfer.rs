@@ -12,12 +12,16 @@ use super::apply::keeps_xattr;
 use super::diff::{Links, describe_as_is, join, show};
 use super::feed::{Wanted, with_feed};
 use super::tar::{END, Reader, Segment, Source, components, encode, padding};
+<<<<<<< HEAD
 use crate::sys::dir::{Dir, file_type, is_made_up};
+=======
+use crate::sys::depth;
+use crate::sys::dir::{Dir, file_type};
+>>>>>>> wt-img
 use crate::sys::file::read_all_limited;
 use crate::sys::random;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -36,7 +40,7 @@ const PIECE: usize = 256 << 10;
 
 /// Where entries go.
 pub trait Sink {
-    /// Takes an entry; of a file, `content` gives its `size` bytes.
+    /// Takes an entry; of a file, `content` gives its `size` bytes, or those of its segments if it has holes.
     fn put(&mut self, entry: Entry, content: &mut dyn Read) -> Result<()>;
     /// No more entries come.
     fn finish(&mut self) -> Result<()>;
@@ -101,6 +105,7 @@ impl Walk<'_> {
     }
 
     fn below(&mut self, dir: &Dir, path: &[u8]) -> Result<()> {
+        depth::check(path)?;
         for name in dir.names().with_context(|| format!("list {}", show(path)))? {
             let path = join(path, name.as_bytes());
             let Some(stat) = dir.stat_opt(&name).with_context(|| format!("look at {}", show(&path)))? else { continue };
@@ -125,9 +130,7 @@ pub fn unpack(source: impl Read + Send, sink: &mut dyn Sink) -> Result<()> {
     let ((), seen) = with_feed(source, Wanted::default(), u64::MAX, |feed| {
         let mut reader = Reader::new(feed, ());
         while let Some(entry) = reader.next()? {
-            let segments = entry.segments.clone().map(VecDeque::from);
-            let mut content = Content { reader: &mut reader, segments, at: 0, size: entry.size };
-            sink.put(Entry { segments: None, ..entry }, &mut content)?;
+            sink.put(entry, &mut Content(&mut reader))?;
         }
         reader.finish()
     })?;
@@ -137,35 +140,15 @@ pub fn unpack(source: impl Read + Send, sink: &mut dyn Sink) -> Result<()> {
     sink.finish()
 }
 
-/// The content of an archive's current entry, its holes filled with zeros.
-struct Content<'a, S> {
-    reader: &'a mut Reader<S, ()>,
-    segments: Option<VecDeque<Segment>>,
-    at: u64,
-    size: u64,
-}
+/// What an archive stores of its current entry.
+struct Content<'a, S>(&'a mut Reader<S, ()>);
 
 impl<S: Source> Read for Content<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(buffer.len());
-        if let Some(segments) = &mut self.segments {
-            while segments.front().is_some_and(|s| s.offset + s.length <= self.at) {
-                segments.pop_front();
-            }
-            let next = segments.front().map_or(self.size, |s| s.offset);
-            if self.at < next {
-                let length = limit(next - self.at);
-                buffer[..length].fill(0);
-                self.at += length as u64;
-                return Ok(length);
-            }
-        }
-        let stored = self.segments.as_ref().and_then(|s| s.front()).map(|s| limit(s.offset + s.length - self.at));
-        let piece = self.reader.content()?;
-        let length = piece.len().min(stored.unwrap_or(buffer.len())).min(buffer.len());
+        let piece = self.0.content()?;
+        let length = piece.len().min(buffer.len());
         buffer[..length].copy_from_slice(&piece[..length]);
-        self.reader.consume(length).map_err(io::Error::other)?;
-        self.at += length as u64;
+        self.0.consume(length).map_err(io::Error::other)?;
         Ok(length)
     }
 }
@@ -300,7 +283,12 @@ impl Place {
 
     fn file(&self, parent: &Dir, aside: &OsStr, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         let file = parent.create(aside, 0o600)?;
-        fill(&file, content, entry.size)?;
+        match &entry.segments {
+            None => fill(&file, content, Segment { offset: 0, length: entry.size })?,
+            // A few bytes may tell of any number of zeros: holes are not read.
+            Some(segments) => segments.iter().try_for_each(|segment| fill(&file, content, *segment))?,
+        }
+        file.set_len(entry.size).context("set its size")?;
         let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
         let io = io::Error::from;
         rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(io)?;
@@ -396,23 +384,23 @@ pub fn describe_directory(from: &Dir, to: &Dir) -> Result<()> {
     super::copy::describe_self(from, to)
 }
 
-/// Writes `size` bytes of content; pieces of zeros become holes.
-fn fill(file: &File, content: &mut dyn Read, size: u64) -> Result<()> {
+/// Writes one piece of a file's content; zeros in it become holes.
+fn fill(file: &File, content: &mut dyn Read, Segment { offset, length: size }: Segment) -> Result<()> {
     let mut buffer = vec![0u8; usize::try_from(size).unwrap_or(PIECE).min(PIECE)];
-    let (mut at, mut has_hole) = (0, false);
-    while at < size {
-        let wanted = usize::try_from(size - at).unwrap_or(PIECE).min(buffer.len());
+    let mut done = 0;
+    while done < size {
+        let wanted = usize::try_from(size - done).unwrap_or(PIECE).min(buffer.len());
         let length = content.read(&mut buffer[..wanted]).context("read its content")?;
         if length == 0 {
             bail!("it became shorter while it was read");
         }
-        has_hole = length >= 4096 && buffer[..length].iter().all(|b| *b == 0);
-        if !has_hole {
-            file.write_all_at(&buffer[..length], at).context("write its content")?;
+        let is_hole = length >= 4096 && buffer[..length].iter().all(|b| *b == 0);
+        if !is_hole {
+            file.write_all_at(&buffer[..length], offset + done).context("write its content")?;
         }
-        at += length as u64;
+        done += length as u64;
     }
-    if has_hole { file.set_len(size).context("set its size") } else { Ok(()) }
+    Ok(())
 }
 
 /// An attribute that the file system cannot hold is dropped, except one that security rests on.

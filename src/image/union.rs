@@ -5,6 +5,7 @@
 
 use super::copy::{self, Copied};
 use super::diff::is_opaque;
+use crate::sys::depth::Depth;
 use crate::sys::dir::{Dir, file_type, is_whiteout};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, OFlags, Stat};
@@ -228,7 +229,7 @@ impl Union {
 
     fn copy_into(&self, path: &Path, dest: &Dir, replaces: bool) -> Result<()> {
         let from = self.directory(path).with_context(|| format!("open the folder {}", path.display()))?;
-        copy_merged(&from, dest, replaces, &mut Copied::default())
+        copy_merged(&from, dest, replaces, &mut Copied::default(), Depth::default())
             .with_context(|| format!("copy the folder {}", path.display()))?;
         let Some(own) = from.0.first().filter(|_| !replaces) else { return Ok(()) };
         copy::describe_self(own, dest).context("set the attributes of the copy")
@@ -285,23 +286,24 @@ fn split(path: &OsStr) -> VecDeque<OsString> {
     parts.map(|p| OsStr::from_bytes(p).to_owned()).collect()
 }
 
-fn copy_merged(from: &Merged, to: &Dir, replaces: bool, copied: &mut Copied) -> Result<()> {
+fn copy_merged(from: &Merged, to: &Dir, replaces: bool, copied: &mut Copied, depth: Depth) -> Result<()> {
     for name in from.names()? {
         let Some(found) = from.lookup(&name)? else { continue };
         let holder = from.holder(&found);
         let is_folder = file_type(&found.stat) == FileType::Directory;
-        let mut copy = || {
-            let is_there = replaces && make_way(to, &name, is_folder)?;
-            if !is_folder {
-                return copied.copy(holder, &name, &found.stat, to);
-            }
-            if !is_there {
-                to.mkdir(&name, 0o700)?;
-            }
-            copy_merged(&from.enter(&name, &found)?, &to.child(&name)?, replaces, copied)?;
-            copy::describe(holder, &name, &found.stat, to)
-        };
-        copy().with_context(|| format!("copy {}", Path::new(&name).display()))?;
+        let what = || format!("copy {}", Path::new(&name).display());
+        let is_there = replaces && make_way(to, &name, is_folder).with_context(what)?;
+        if !is_folder {
+            copied.copy(holder, &name, &found.stat, to).with_context(what)?;
+            continue;
+        }
+        if !is_there {
+            to.mkdir(&name, 0o700).with_context(what)?;
+        }
+        let (inner, target) = (from.enter(&name, &found).with_context(what)?, to.child(&name).with_context(what)?);
+        // An error from a deep place does not tell all of the way.
+        copy_merged(&inner, &target, replaces, copied, depth.below()?)?;
+        copy::describe(holder, &name, &found.stat, to).with_context(what)?;
     }
     Ok(())
 }

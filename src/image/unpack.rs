@@ -18,5 +18,5 @@ pub fn is_archive(source: impl BufRead) -> bool {
 /// Unpacks a tar archive in any compression that we know, of up to `limit` bytes, into an empty folder; nothing in it
 /// leads outside.
 pub fn unpack_archive(source: impl Read + Send, into: &Dir, limit: u64) -> Result<()> {
-    with_feed(source, Wanted::default(), limit, |feed| apply::unpack(feed, into, None, ())).map(drop)
+    with_feed(source, Wanted::default(), limit, |feed| apply::unpack(feed, into, None, limit, ())).map(drop)
 }

@@ -1,5 +1,6 @@
 //! What a new memory file system covers, copied into it.
 
+use crate::sys::depth::Depth;
 use crate::sys::dir::{Dir, file_type};
 use anyhow::{Context, Result};
 use rustix::fs::{FileType, OFlags, Stat};
@@ -9,20 +10,26 @@ use std::io;
 
 /// Copies the content of `from` into the empty directory `to`, with owners, modes and times; sockets are left out.
 pub fn copy(from: &Dir, to: &Dir) -> Result<()> {
+    below(from, to, Depth::default())
+}
+
+fn below(from: &Dir, to: &Dir, depth: Depth) -> Result<()> {
     for name in from.names()? {
-        entry(from, &name, to).with_context(|| format!("copy {name:?}"))?;
+        let what = || format!("copy {name:?}");
+        let stat = from.stat(&name).with_context(what)?;
+        if file_type(&stat) == FileType::Directory {
+            to.mkdir(&name, 0o700).with_context(what)?;
+            below(&from.child(&name)?, &to.child(&name)?, depth.below()?)?;
+        } else {
+            leaf(from, &name, &stat, to).with_context(what)?;
+        }
     }
     let stat = from.stat_self()?;
     Ok(to.set_self(stat.st_uid, stat.st_gid, stat.st_mode, time(&stat))?)
 }
 
-fn entry(from: &Dir, name: &OsStr, to: &Dir) -> Result<()> {
-    let stat = from.stat(name)?;
-    match file_type(&stat) {
-        FileType::Directory => {
-            to.mkdir(name, 0o700)?;
-            return copy(&from.child(name)?, &to.child(name)?);
-        }
+fn leaf(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir) -> Result<()> {
+    match file_type(stat) {
         FileType::Symlink => to.symlink(&from.readlink(name)?, name)?,
         FileType::RegularFile => {
             // A fifo that took the file's place meanwhile must not hold us up.
@@ -33,10 +40,10 @@ fn entry(from: &Dir, name: &OsStr, to: &Dir) -> Result<()> {
         kind => to.mknod(name, kind, 0o600, stat.st_rdev)?,
     }
     to.chown(name, stat.st_uid, stat.st_gid)?;
-    if file_type(&stat) != FileType::Symlink {
+    if file_type(stat) != FileType::Symlink {
         to.chmod(name, stat.st_mode)?;
     }
-    let (seconds, nanos) = time(&stat);
+    let (seconds, nanos) = time(stat);
     Ok(to.set_mtime(name, seconds, nanos)?)
 }
 

@@ -3,11 +3,13 @@
 //! Everything inside a root file system, a layer or a build context is reached through [`Dir`]: a path that
 //! somebody else controls is never resolved as a string against the host's root.
 
+use super::depth::Depth;
 use rustix::fs::{
     AtFlags, FileType, IFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags,
     Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -428,6 +430,26 @@ impl Dir {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// The bytes of all regular files below, those with several names once. What lies too deep is not counted.
+    pub fn tree_size(&self) -> io::Result<u64> {
+        self.size_below(&mut BTreeSet::new(), Depth::default())
+    }
+
+    fn size_below(&self, seen: &mut BTreeSet<u64>, depth: Depth) -> io::Result<u64> {
+        let Ok(below) = depth.below() else { return Ok(0) };
+        let mut sum = 0;
+        for name in self.names()? {
+            // A running container may remove a file while we look.
+            let Some(stat) = self.stat_opt(&name)? else { continue };
+            match file_type(&stat) {
+                FileType::Directory => sum += self.child(&name).map_or(Ok(0), |child| child.size_below(seen, below))?,
+                FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
+                _ => {}
+            }
+        }
+        Ok(sum)
     }
 
     /// Makes this directory's entries durable.

@@ -8,6 +8,7 @@
 pub mod bpf;
 mod caller;
 pub mod conntrack;
+pub mod depth;
 pub mod dir;
 pub mod entry;
 pub mod errors;

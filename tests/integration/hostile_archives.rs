@@ -1,7 +1,7 @@
 //! Archives that mean harm, or are just odd: refused with a word, or applied inside, and the store is as it was.
 
-use crate::archives::{Member, archive, archive_with, busybox, config, diff_id, file, link, packed, tar_of};
-use crate::support::{Store, done, slurp};
+use crate::archives::{Member, archive, archive_with, busybox, config, diff_id, file, link, packed, sha256, tar_of};
+use crate::support::{IMAGE, Store, done, slurp};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -209,6 +209,94 @@ fn what_unpacks_to_too_much_is_refused() {
     assert!(told.contains("--unpack-limit"), "{told}");
     assert_eq!(state(&store), before);
     assert_eq!(limited("30MB").code, 0);
+}
+
+/// The body of a header with these records.
+fn records(records: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in records {
+        let rest = key.len() + value.len() + 3;
+        let length = (1..).map(|digits| rest + digits).find(|n| n.to_string().len() == n - rest).unwrap();
+        out.extend(format!("{length} {key}={value}\n").into_bytes());
+    }
+    out
+}
+
+#[test]
+fn records_about_all_entries_are_bounded() {
+    let (store, before) = guarded();
+    let long = "x".repeat(600_000);
+    let tar = |keys: [&str; 2]| {
+        let [first, second] = keys.map(|key| records(&[(key, &long)]));
+        tar_of(&[(b'g', b"g", b"", &first), (b'g', b"g", b"", &second), file("f", "content")])
+    };
+    let words = "the records about all entries are larger than 1048576 bytes";
+    let told = store.fails(1, &["import", &store.write("many.tar", tar(["a", "b"]))]);
+    assert!(told.contains(words), "{told}");
+    assert_eq!(state(&store), before);
+    refused(&store, &before, &archive(&[busybox(), tar(["a", "b"])]), words);
+    // What is replaced does not count.
+    store.ok(&["import", &store.write("few.tar", tar(["a", "a"]))]);
+}
+
+/// A file of nothing but a hole.
+fn hole(size: u64) -> Vec<u8> {
+    let size = size.to_string();
+    let sparse = records(&[
+        ("GNU.sparse.major", "0"),
+        ("GNU.sparse.minor", "1"),
+        ("GNU.sparse.name", "hole"),
+        ("GNU.sparse.size", &size),
+        ("GNU.sparse.map", "0,0"),
+    ]);
+    tar_of(&[(b'x', b"x", b"", &sparse), file("hole", "")])
+}
+
+#[test]
+fn holes_count_as_what_they_unpack_to() {
+    let (store, before) = guarded();
+    let (big, small) = (store.write("big.tar", hole(1 << 33)), store.write("small.tar", hole(1 << 24)));
+    let limited = |args: &[&str]| store.run(&[&["--unpack-limit", "20MB"], args].concat());
+    let image = store.write("image.tar", archive(&[busybox(), hole(1 << 33)]));
+    std::fs::write(store.path("Dockerfile"), format!("FROM {IMAGE}\nARG name\nADD $name /\n")).unwrap();
+    let context = store.text("");
+    for args in [
+        &["import", &big][..],
+        &["load", "-i", &image],
+        &["build", "--build-arg", "name=big.tar", "-t", "built", &context],
+    ] {
+        let told = limited(args);
+        assert_eq!(told.code, 1, "{args:?}: {told:?}");
+        assert!(told.err.contains("more than 20971520 bytes when unpacked; the option --unpack-limit"), "{told:?}");
+    }
+    store.ok(&["builder", "prune", "-af"]);
+    assert_eq!(state(&store), before);
+    // Several small ones are one big one.
+    let whole = [hole(1 << 24), hole(1 << 24)].map(|tar| tar[..tar.len() - 1024].to_vec()).concat();
+    assert_eq!(limited(&["import", &store.write("twice.tar", whole)]).code, 1);
+    for args in [&["import", &small, "small"][..], &["build", "--build-arg", "name=small.tar", "-t", "built", &context]]
+    {
+        let told = limited(args);
+        assert_eq!(told.code, 0, "{args:?}: {told:?}");
+    }
+    assert_eq!(store.ok(&["run", "--rm", "built", "stat", "-c", "%s %b", "/hole"]), "16777216 0");
+}
+
+#[test]
+fn holes_are_copied_into_containers_without_reading_them() {
+    let store = Store::new();
+    store.ok(&["create", "--name", "box", IMAGE, "stat", "-c", "%s %b", "/hole"]);
+    let told = store.run_with_input(&["cp", "-", "box:/"], &hole(1 << 42));
+    assert_eq!(told.code, 0, "{told:?}");
+    assert_eq!(store.ok(&["start", "-a", "box"]), "4398046511104 0");
+    // GNU's own: data between holes.
+    let script = "cd \"$0\" && printf begin >s && truncate -s 1M s && printf middle >>s && truncate -s 3M s && \
+                  tar -S -c s && sha256sum s >&2";
+    let made = done(Command::new("sh").args(["-c", script]).arg(store.text("")));
+    assert!(made.raw.len() < 100_000);
+    assert_eq!(store.run_with_input(&["cp", "-", "box:/tmp"], &made.raw).code, 0);
+    store.ok(&["cp", "box:/tmp/s", &store.text("again")]);
+    assert_eq!(sha256(&slurp(store.path("again"))), made.err[..64]);
 }
 
 #[test]

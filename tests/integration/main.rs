@@ -8,6 +8,7 @@ mod confinement;
 mod cp;
 mod crash;
 mod daily;
+mod deep_trees;
 mod diff;
 mod errors;
 mod events;

@@ -6,6 +6,7 @@ use super::{Changes, Level, has_same_attributes, is_same};
 use crate::image::diff::{describe, join, show};
 use crate::image::place::Step;
 use crate::image::union::{Found, Merged};
+use crate::sys::depth;
 use crate::sys::dir::file_type;
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
@@ -76,6 +77,7 @@ impl Changes<'_> {
             self.make_levels()?;
         }
         let under = under.map(|(_, merged)| merged).unwrap_or_default();
+        depth::check(path)?;
         self.walk_merged(&child, &under, path.to_vec())?;
         match self.levels.pop() {
             Some(level) if level.is_made => self.placer.send(Step::Leave(level.name, level.entry)),

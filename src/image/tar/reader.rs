@@ -1,12 +1,12 @@
 //! Reading: a stream of entries, with metadata bounded and every number checked.
 
 use super::header::{self, Block, Format};
-use super::pax::Records;
+use super::pax::{Records, Said};
 use super::{BLOCK, Entry, Kind, Segment, sparse};
 use anyhow::{Context, Result, bail};
 use std::io::{self, BufRead, ErrorKind};
 
-/// The records about one entry together are not larger, in bytes.
+/// The records about one entry together are not larger, in bytes; nor are those about all entries.
 const METADATA_LIMIT: u64 = 1 << 20;
 
 /// Where an archive comes from.
@@ -92,6 +92,9 @@ impl<S: Source, T: Tap> Reader<S, T> {
                     let mut bytes = 0;
                     let records = Records::parse(&self.metadata(&block, &mut bytes)?)?;
                     self.globals.merge(records);
+                    if self.globals.bytes() as u64 > METADATA_LIMIT {
+                        bail!("the records about all entries are larger than {METADATA_LIMIT} bytes");
+                    }
                 }
                 b'L' => about.name = Some(until_zero(self.metadata(&block, &mut about.bytes)?)),
                 b'K' => about.link = Some(until_zero(self.metadata(&block, &mut about.bytes)?)),
@@ -240,14 +243,26 @@ impl<S: Source, T: Tap> Reader<S, T> {
     }
 
     fn entry(&mut self, block: &Block, about: About) -> Result<Entry> {
-        let mut records = self.globals.clone();
-        records.merge(about.records);
+        // The content of a sparse file may begin with its map, and is read while they are looked at.
+        let global = std::mem::take(&mut self.globals);
+        let entry = self.described(block, Said { own: &about.records, global: &global }, about.name, about.link);
+        self.globals = global;
+        entry
+    }
+
+    fn described(
+        &mut self,
+        block: &Block,
+        records: Said,
+        name: Option<Vec<u8>>,
+        link: Option<Vec<u8>>,
+    ) -> Result<Entry> {
         let name = match records.get("GNU.sparse.name").or(records.get("path")) {
             Some(name) => name.to_vec(),
-            None => about.name.unwrap_or_else(|| header::name(block)),
+            None => name.unwrap_or_else(|| header::name(block)),
         };
-        let mut entry = fields(block, &records, name).with_context(|| describe(block))?;
-        if let Some(link) = about.link.filter(|_| records.get("linkpath").is_none()) {
+        let mut entry = fields(block, records, name).with_context(|| describe(block))?;
+        if let Some(link) = link.filter(|_| records.get("linkpath").is_none()) {
             entry.link = link;
         }
         let has_content = entry.kind == Kind::File;
@@ -256,7 +271,7 @@ impl<S: Source, T: Tap> Reader<S, T> {
             entry.size = 0;
             return Ok(entry);
         }
-        if let Some(map) = self.sparse_map(block, &records).with_context(|| describe(block))? {
+        if let Some(map) = self.sparse_map(block, records).with_context(|| describe(block))? {
             sparse::check(&map, self.remaining).with_context(|| describe(block))?;
             entry.size = map.0;
             entry.segments = Some(map.1);
@@ -264,7 +279,7 @@ impl<S: Source, T: Tap> Reader<S, T> {
         Ok(entry)
     }
 
-    fn sparse_map(&mut self, block: &Block, records: &Records) -> Result<Option<(u64, Vec<Segment>)>> {
+    fn sparse_map(&mut self, block: &Block, records: Said) -> Result<Option<(u64, Vec<Segment>)>> {
         if block[header::TYPE] == b'S' {
             let more = || self.block()?.context("the archive ends too early");
             return sparse::old_gnu(block, more).map(Some);
@@ -299,7 +314,7 @@ impl<S: Source, T: Tap> Reader<S, T> {
 }
 
 /// The entry that a header block and its records describe.
-fn fields(block: &Block, records: &Records, path: Vec<u8>) -> Result<Entry> {
+fn fields(block: &Block, records: Said, path: Vec<u8>) -> Result<Entry> {
     let kind = match block[header::TYPE] {
         0 if path.ends_with(b"/") => Kind::Directory,
         0 | b'0' | b'7' | b'S' => Kind::File,
@@ -334,7 +349,7 @@ fn fields(block: &Block, records: &Records, path: Vec<u8>) -> Result<Entry> {
             None => (plain(header::MTIME)?, 0),
         },
         device: (device(header::MAJOR)?, device(header::MINOR)?),
-        xattrs: records.xattrs(),
+        xattrs: records.xattrs()?,
         segments: None,
         path,
     })

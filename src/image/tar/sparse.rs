@@ -1,7 +1,7 @@
 //! The four ways in which a file with holes is stored: GNU's old one (type `S`) and pax 0.0, 0.1 and 1.0.
 
 use super::header::{Block, number};
-use super::pax::{Records, decimal};
+use super::pax::{Said, decimal};
 use super::{BLOCK, Segment};
 use anyhow::{Context, Result, bail};
 use std::io;
@@ -49,7 +49,7 @@ fn push(segments: &mut Vec<Segment>, segment: Segment) -> Result<()> {
 }
 
 /// The map that pax records describe, if they do; `line` reads the next line of the content for version 1.0.
-pub fn pax(records: &Records, mut line: impl FnMut() -> io::Result<Vec<u8>>) -> Result<Option<Map>> {
+pub fn pax(records: Said, mut line: impl FnMut() -> io::Result<Vec<u8>>) -> Result<Option<Map>> {
     let version = (records.get("GNU.sparse.major"), records.get("GNU.sparse.minor"));
     let real_size = match records.number("GNU.sparse.realsize")? {
         Some(size) => Some(size),
@@ -65,10 +65,7 @@ pub fn pax(records: &Records, mut line: impl FnMut() -> io::Result<Vec<u8>>) -> 
         }
         (None, None) | (Some(b"0"), Some(b"0" | b"1")) => match records.get("GNU.sparse.map") {
             Some(map) => pairs(map.split(|b| *b == b','), &mut segments)?,
-            None if real_size.is_some() => {
-                let is_piece = |key: &[u8]| key == b"GNU.sparse.offset" || key == b"GNU.sparse.numbytes";
-                pairs(records.iter().filter(|(key, _)| is_piece(key)).map(|(_, value)| value), &mut segments)?;
-            }
+            None if real_size.is_some() => pairs(records.pieces(), &mut segments)?,
             None => return Ok(None),
         },
         _ => bail!("a sparse file has an unknown format"),

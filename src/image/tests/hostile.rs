@@ -13,7 +13,7 @@ fn unpacked(entries: &[(Entry, &[u8])]) -> (Folder, Result<()>) {
     let folder = Folder::new();
     std::fs::create_dir(folder.path("fs")).unwrap();
     std::fs::write(folder.path("outside"), "untouched").unwrap();
-    let result = unpack(&tar_of(entries)[..], &folder.dir("fs"), None, ()).map(drop);
+    let result = unpack(&tar_of(entries)[..], &folder.dir("fs"), None, u64::MAX, ()).map(drop);
     assert_eq!(std::fs::read(folder.path("outside")).unwrap(), b"untouched");
     assert_eq!(folder.dir(".").names().unwrap(), ["fs", "outside"]);
     (folder, result)
@@ -101,7 +101,7 @@ fn trees_may_be_deeper_than_a_stack() {
     // Threads have less stack than the process.
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            unpack(&tar[..], &folder.dir("fs"), None, ()).unwrap();
+            unpack(&tar[..], &folder.dir("fs"), None, u64::MAX, ()).unwrap();
             assert_eq!(folder.dir("fs").dir_in_root(&deep).unwrap().names().unwrap(), ["f"]);
             folder.dir(".").remove_tree("fs").unwrap();
         });
@@ -118,7 +118,7 @@ fn truncated_archives_are_errors() {
         let name = length.to_string();
         std::fs::create_dir(folder.path(&name)).unwrap();
         let in_padding = (512 + 2000..512 + 2048).contains(&length);
-        let result = unpack(&whole[..length], &folder.dir(&name), None, ());
+        let result = unpack(&whole[..length], &folder.dir(&name), None, u64::MAX, ());
         assert!(result.is_err() || at_a_boundary || in_padding || length > whole.len() - 1536, "{length}");
     }
 }
@@ -128,7 +128,7 @@ fn records_about_an_entry_are_bounded() {
     let mut huge = entry(File, "a", "");
     huge.xattrs = vec![(b"user.x".to_vec(), vec![0; 2 << 20])];
     let folder = Folder::new();
-    let error = unpack(&encode(&huge)[..], &folder.dir("."), None, ()).unwrap_err();
+    let error = unpack(&encode(&huge)[..], &folder.dir("."), None, u64::MAX, ()).unwrap_err();
     assert!(format!("{error:#}").contains("larger than"));
 }
 
@@ -147,7 +147,7 @@ proptest! {
         let folder = Folder::new();
         std::fs::create_dir(folder.path("fs")).unwrap();
         let entries: Vec<_> = entries.into_iter().map(|e| (e, &b""[..])).collect();
-        let _ = unpack(&tar_of(&entries)[..], &folder.dir("fs"), None, ());
+        let _ = unpack(&tar_of(&entries)[..], &folder.dir("fs"), None, u64::MAX, ());
         prop_assert_eq!(Dir::open(folder.path(".")).unwrap().names().unwrap(), ["fs"]);
     }
 }

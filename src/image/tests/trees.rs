@@ -70,7 +70,7 @@ fn a_tree_survives_the_way_through_its_tar() {
     let folder = zoo();
     let tar = canonical(&folder.dir("t"));
     std::fs::create_dir(folder.path("again")).unwrap();
-    unpack(&tar[..], &folder.dir("again"), None, ()).unwrap();
+    unpack(&tar[..], &folder.dir("again"), None, u64::MAX, ()).unwrap();
     assert!(canonical(&folder.dir("again")) == tar);
     assert!(!comes_back(&folder, &tar), "a canonical tar needs no recipe");
     let again = folder.dir("again");
@@ -114,7 +114,7 @@ fn sparse_files_of_every_format_are_unpacked_with_their_holes() {
         let tar = command.arg("-C").arg(folder.path("t")).args(["-c", "sparse"]).output().unwrap().stdout;
         assert!(tar.len() < 100_000);
         std::fs::create_dir(folder.path(version)).unwrap();
-        unpack(&tar[..], &folder.dir(version), None, ()).unwrap();
+        unpack(&tar[..], &folder.dir(version), None, u64::MAX, ()).unwrap();
         assert!(std::fs::read(folder.path(version).join("sparse")).unwrap() == expected, "{version}");
         assert!(folder.dir(version).stat("sparse").unwrap().st_blocks < 200);
     }
@@ -213,7 +213,7 @@ fn whiteouts_are_about_lower_layers_only() {
         (entry(File, "d/.wh.implied", ""), b""),
         (entry(File, "d/implied/x", ""), b""),
     ]);
-    unpack(&tar[..], &folder.dir("fs"), None, ()).unwrap();
+    unpack(&tar[..], &folder.dir("fs"), None, u64::MAX, ()).unwrap();
     let is_opaque = |path: &str| folder.dir(path).xattr(".", OPAQUE_XATTR).unwrap() == Some(b"y".to_vec());
     for dir in ["fs/d", "fs/d/before", "fs/d/after", "fs/d/implied"] {
         assert!(is_opaque(dir), "{dir}");
@@ -231,7 +231,7 @@ fn directories_keep_children_times_and_owners() {
     let mut child = entry(File, "./d//c", "");
     child.gid = 4;
     let tar = tar_of(&[(entry(Directory, "d", ""), b""), (child, b"c"), (late, b""), (entry(File, "/d/e", ""), b"")]);
-    unpack(&tar[..], &folder.dir("fs"), None, ()).unwrap();
+    unpack(&tar[..], &folder.dir("fs"), None, u64::MAX, ()).unwrap();
     let stat = folder.dir("fs").stat("d").unwrap();
     assert_eq!((stat.st_mode & 0o7777, stat.st_uid, stat.st_mtime, stat.st_mtime_nsec), (0o2711, 9, 77, 5));
     assert_eq!(folder.dir("fs/d").names().unwrap(), ["c", "e"]);
@@ -328,7 +328,7 @@ proptest! {
         grow(folder.dir("t"), &steps).unwrap();
         let tar = canonical(&folder.dir("t"));
         std::fs::create_dir(folder.path("again")).unwrap();
-        unpack(&tar[..], &folder.dir("again"), None, ()).unwrap();
+        unpack(&tar[..], &folder.dir("again"), None, u64::MAX, ()).unwrap();
         prop_assert!(canonical(&folder.dir("again")) == tar);
         prop_assert!(!comes_back(&folder, &tar));
     }
