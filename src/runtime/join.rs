@@ -86,7 +86,7 @@ struct Entered<'a> {
     joined: i32,
     /// In the container's user namespace, if that is joined.
     groups_are_fixed: bool,
-    /// The OOM score is inherited.
+    /// The OOM score is its parent's.
     has_score: bool,
     entrance: Entrance,
     plan: &'a ProcessPlan,
@@ -120,14 +120,18 @@ impl Entered<'_> {
     /// The file for the OOM score, and whether supplementary groups stay what they are.
     fn isolate(&self) -> Result<(Option<File>, bool)> {
         self.entrance.enter().context("join the container's cgroup")?;
-        let oom = if self.has_score { None } else { self.plan.open_oom_score()? };
+        let inherits = self.has_score || self.in_user_namespace();
+        let oom = if inherits { None } else { self.plan.open_oom_score()? };
         rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
         if !self.manner.keep_keyring {
             process::new_session_keyring().context("make a session keyring")?;
         }
         if self.in_user_namespace() {
-            // There will be no right to raise a limit any more.
+            // There will be no right to raise a limit any more, nor to lower the OOM score.
             self.plan.limit(0)?;
+            if !self.has_score {
+                self.plan.share_oom_score()?;
+            }
         }
         let leave =
             |are_fixed: &dyn Fn() -> bool| process::leave_groups(are_fixed).context("leave supplementary groups");

@@ -236,9 +236,15 @@ impl ProcessPlan {
 
     /// Gives the caller the OOM score, for the process to inherit. That of a process that hides itself is only set by root.
     pub fn share_oom_score(&self) -> Result<()> {
+        self.give_oom_score("self")
+    }
+
+    /// Gives the process of this number, or `self`, its OOM score. In a user namespace nobody may lower his own.
+    pub fn give_oom_score(&self, pid: &str) -> Result<()> {
         let Some(score) = self.oom_score_adj else { return Ok(()) };
-        let written = ProcFs::host().and_then(|proc| proc.write("self/oom_score_adj", score.to_string().as_bytes()));
-        written.with_context(|| format!("set the OOM score adjustment to {score}"))
+        let file = format!("{pid}/oom_score_adj");
+        let written = ProcFs::host().and_then(|proc| proc.write(file, score.to_string().as_bytes()));
+        written.with_context(|| setting_score(score))
     }
 
     /// Before a process that joins a container is in its cgroup.
@@ -315,7 +321,8 @@ impl ProcessPlan {
 
     fn set_limits(&self, oom: Option<&File>, last: &Last<'_>) -> Result<()> {
         if let (Some(score), Some(mut file)) = (self.oom_score_adj, oom) {
-            write!(file, "{score}").with_context(|| format!("set the OOM score adjustment to {score}"))?;
+            // Whole: the kernel takes every write for a number of its own.
+            file.write_all(score.to_string().as_bytes()).with_context(|| setting_score(score))?;
         }
         if !last.limited {
             self.limit(0)?;
@@ -371,6 +378,10 @@ impl ProcessPlan {
         process::close_all_but(first, &kept).context("close inherited descriptors")?;
         process::close_on_exec_from(first).context("have the last descriptors closed")
     }
+}
+
+fn setting_score(score: i32) -> String {
+    format!("set the OOM score adjustment to {score} (to lower it needs CAP_SYS_RESOURCE)")
 }
 
 fn install(filter: Option<&Filter>, parent: &ChildEnd) -> Result<()> {

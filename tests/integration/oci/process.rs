@@ -1,8 +1,9 @@
 //! What a process gets: environment, capabilities, descriptors.
 
-use crate::support::done;
+use crate::support::{Done, done};
 use crate::threats::bundle::Bundle;
 use serde_json::json;
+use std::process::Command;
 
 #[test]
 fn the_last_of_several_values_of_a_variable_counts_and_home_is_never_empty() {
@@ -70,6 +71,39 @@ fn capabilities_of_another_kernel_are_told_and_left_out() {
     b.config["process"]["capabilities"]["bounding"] = json!([7]);
     let refused = b.run(&["true"]);
     assert!(refused.code == 1 && refused.err.contains("config.json: "), "{refused:?}");
+}
+
+#[test]
+fn an_oom_score_below_the_callers_is_the_kernels_to_refuse() {
+    // The least that processes without CAP_SYS_RESOURCE may have is what somebody with it has set last.
+    let may_lower = done(Command::new("sh").args(["-c", "echo -1 >/proc/self/oom_score_adj"])).code == 0;
+    let told = |result: &Done, code: i32| match may_lower {
+        true => assert_eq!((result.code, result.out.as_str()), (0, "-7\n"), "{result:?}"),
+        false => {
+            let wrong = "set the OOM score adjustment to -7 (to lower it needs CAP_SYS_RESOURCE): permission denied";
+            assert!(result.code == code && result.err.contains(wrong), "{result:?}");
+        }
+    };
+    let show = ["cat", "/proc/self/oom_score_adj"];
+    for in_a_user_namespace in [false, true] {
+        let mut b = Bundle::new();
+        if in_a_user_namespace {
+            super::in_user_namespace(&mut b);
+        }
+        b.config["process"]["oomScoreAdj"] = json!(-7);
+        told(&b.run(&show), 1);
+        b.config["process"]["oomScoreAdj"] = json!(7);
+        assert_eq!(b.run(&show).out, "7\n");
+        b.start_sleeping();
+        assert_eq!(b.exec(&[], &show).out, "7\n");
+        let process = |score: i32| {
+            let process = json!({"args": show, "env": ["PATH=/bin"], "cwd": "/", "oomScoreAdj": score});
+            let file = b.store.write("process.json", process.to_string());
+            done(&mut b.oci(&["exec", "--process", &file, b.id()]))
+        };
+        assert_eq!(process(9).out, "9\n");
+        told(&process(-7), 255);
+    }
 }
 
 #[test]
