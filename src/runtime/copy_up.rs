@@ -7,8 +7,17 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
+/// Copies the content of `from` into the root `to` of a memory file system that was made with these options. What they
+/// say of that folder itself stays.
+pub fn fill(from: &Dir, to: &Dir, options: &[String]) -> Result<()> {
+    let (made, found) = (to.stat_self()?, from.stat_self()?);
+    copy(from, to)?;
+    let by = |key: &str| if options.iter().any(|option| option.starts_with(key)) { &made } else { &found };
+    Ok(to.set_self(by("uid=").st_uid, by("gid=").st_gid, by("mode=").st_mode, time(&found))?)
+}
+
 /// Copies the content of `from` into the empty directory `to`, with owners, modes and times; sockets are left out.
-pub fn copy(from: &Dir, to: &Dir) -> Result<()> {
+fn copy(from: &Dir, to: &Dir) -> Result<()> {
     for name in from.names()? {
         entry(from, &name, to).with_context(|| format!("copy {name:?}"))?;
     }

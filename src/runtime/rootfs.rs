@@ -175,9 +175,9 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
              missing there is made as a folder)"
         );
     }
-    if op.copy_up {
+    if let (true, MountKind::FileSystem { options, .. }) = (op.copy_up, &op.kind) {
         let from = rootfs.root.dir_in_root(&op.destination)?;
-        copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
+        copy_up::fill(&from, &Dir::from(reopen(&tree)?), options).context("copy what the image has there")?;
     }
     if let Some(stat) = covered {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);

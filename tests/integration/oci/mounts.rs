@@ -144,7 +144,7 @@ fn mounts_cover_each_other_in_their_order() {
 
 #[test]
 fn mounts_that_cannot_be_made_say_why() {
-    let cases: [(Value, &str); 7] = [
+    let cases: [(Value, &str); 9] = [
         (json!({"destination": "/m", "type": "bind", "source": "/nosuch"}), "/nosuch: no such file or directory"),
         (json!({"destination": "/m", "type": "nosuchfs", "source": "x"}), "mount nosuchfs at /m"),
         (json!({"destination": "/m", "type": "tmpfs", "source": "x", "options": ["nosuch"]}), "nosuch"),
@@ -152,6 +152,15 @@ fn mounts_that_cannot_be_made_say_why() {
         (
             json!({"destination": "/m", "type": "bind", "source": "/etc", "options": ["tmpcopyup"]}),
             "tmpcopyup is for tmpfs",
+        ),
+        (
+            json!({"destination": "/m", "type": "bind", "source": "/etc",
+                "options": ["bind", "idmap=uids=0-1-10;gids=0-1-10"]}),
+            "the option \\\"idmap=uids=0-1-10;gids=0-1-10\\\" is not supported: use uidMappings and gidMappings",
+        ),
+        (
+            json!({"destination": "/m", "type": "bind", "source": "/etc", "options": ["ridmap=uids=@0-1-10", "rbind"]}),
+            "ridmap=uids=@0-1-10",
         ),
         (json!({"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": ["bind"]}), "/etc"),
         (json!({"destination": "/proc/sys/x", "type": "bind", "source": "/etc", "options": ["bind"]}), "inside /proc"),
@@ -165,4 +174,32 @@ fn mounts_that_cannot_be_made_say_why() {
     let mut b = Bundle::new();
     namespaces(&mut b, |list| list.retain(|n| n["type"] != "ipc"));
     assert_eq!(b.run(&["true"]).code, 0, "a message queue file system of the caller's namespace");
+}
+
+#[test]
+fn what_a_copied_folder_is_to_be_goes_before_what_it_was() {
+    let mut b = Bundle::new();
+    b.change("mkdir full && echo inside > full/file && chown 3:4 full full/file && chmod 775 full");
+    for (options, expected) in [
+        (&[][..], "775 3 4"),
+        (&["mode=711"], "711 3 4"),
+        (&["uid=5"], "775 5 4"),
+        (&["mode=711", "uid=5", "gid=6", "size=1m", ""], "711 5 6"),
+        (&["", "mode=1777"], "1777 3 4"),
+    ] {
+        b.config["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/full");
+        let options = [&["tmpcopyup"], options].concat();
+        b.add_mount(json!({"destination": "/full", "type": "tmpfs", "source": "tmpfs", "options": options}));
+        let found = output(&mut b, "stat -c '%a %u %g' /full; stat -c '%u %g' /full/file; cat /full/file");
+        assert_eq!(found, format!("{expected}\n3 4\ninside\n"), "{options:?}");
+    }
+}
+
+#[test]
+fn an_empty_option_is_none() {
+    let mut b = Bundle::new();
+    let source = b.dir();
+    b.add_mount(json!({"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": [""]}));
+    b.add_mount(json!({"destination": "/b", "type": "bind", "source": source, "options": ["", "bind", ""]}));
+    assert_eq!(output(&mut b, "grep -c -e ' /a ' -e ' /b ' /proc/mounts"), "2\n");
 }
