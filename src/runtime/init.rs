@@ -50,9 +50,12 @@ fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Resu
         false => plan.process.open_oom_score().map_err(|e| (Stage::Isolation, e))?,
     };
     let groups_stay = isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
+    // The engine's own umask must not change the modes that are asked for below.
+    let umask = process::set_umask(0);
     let opened = inheritance.sources.take();
     let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
     connect(plan, &root, inheritance, parent).map_err(|e| (Stage::Console, e))?;
+    process::set_umask(umask);
     let state = attend(plan, &root, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
     rootfs::enter(plan, &root).map_err(|e| (Stage::Rootfs, e))?;
     Ok(Ready { oom, state, groups_stay })
@@ -86,8 +89,6 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<bool> 
         process::unshare(n.later()).context("make the container's other namespaces")?;
     }
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
-    // The engine's own umask must not change the modes that are asked for below.
-    process::set_umask(0);
     if !plan.manner.keep_keyring {
         process::new_session_keyring().context("make a session keyring")?;
     }

@@ -388,6 +388,26 @@ fn hooks_run_in_their_order_and_places_and_know_the_state() {
 }
 
 #[test]
+fn hooks_make_files_as_their_caller_does() {
+    let mut b = Bundle::new();
+    b.change("mkdir -p made");
+    let moments = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for moment in moments {
+        let made = if moment == "startContainer" { "/made".into() } else { b.rootfs().join("made") };
+        let script = format!("umask > {}/{moment}", made.display());
+        b.config["hooks"][moment] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    }
+    // This one is made as the container's own program makes them.
+    b.config["process"]["user"]["umask"] = json!(0o27);
+    let ran = b.run_through("umask 077; exec \"$0\" \"$@\"", &["true"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for moment in moments {
+        let said = std::fs::read_to_string(b.rootfs().join("made").join(moment)).unwrap();
+        assert_eq!(said, if moment == "startContainer" { "0027\n" } else { "0077\n" }, "{moment}");
+    }
+}
+
+#[test]
 fn a_hook_that_fails_or_lingers_ends_the_creation() {
     for (kind, script, wrong) in [
         ("prestart", "echo no >&2; exit 4", "exit status 4, stdout: , stderr: no"),
