@@ -1,6 +1,7 @@
 //! Values on the command line.
 
 use super::log::Log;
+use crate::runtime::capabilities::unavailable;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde_json::{Value, json};
@@ -66,10 +67,22 @@ fn take_unknown(process: &mut Value) -> Vec<String> {
     unknown
 }
 
-/// Tells of capabilities that cannot be given.
-pub fn warn_of_unknown(unknown: &[String], log: &Log) {
-    if !unknown.is_empty() {
-        log.warning(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+/// Tells of capabilities that a process will be without: those unknown, and those that we cannot give. In a user
+/// namespace of its own it can have all.
+pub fn warn_of_capabilities(
+    mut left_out: Vec<String>,
+    process: &Process,
+    in_user_namespace: impl FnOnce() -> bool,
+    log: &Log,
+) {
+    // What cannot be understood is refused later.
+    let lacking = process.capabilities().as_ref().and_then(|sets| unavailable(sets).ok()).unwrap_or_default();
+    if !lacking.is_empty() && !in_user_namespace() {
+        left_out.extend(lacking);
+    }
+    left_out.sort();
+    if !left_out.is_empty() {
+        log.warning(&format!("ignoring unknown or unavailable capabilities: [{}]", left_out.join(" ")));
     }
 }
 

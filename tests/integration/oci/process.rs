@@ -74,6 +74,37 @@ fn capabilities_of_another_kernel_are_told_and_left_out() {
 }
 
 #[test]
+fn capabilities_that_the_caller_lacks_are_told_and_left_out() {
+    let without = "exec setpriv --bounding-set=-kill,-net_raw \"$0\" \"$@\"";
+    let warning = |names: &str| format!("ignoring unknown or unavailable capabilities: [{names}]");
+    let mut b = Bundle::new();
+    b.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_NET_RAW", "CAP_NOSUCH"], "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+    });
+    let result = b.run_through(without, &SHOW_SETS);
+    assert_eq!((result.code, sets(&result.out)[3]), (0, "0000000000000001"), "{result:?}");
+    assert_eq!(result.err.matches(&warning("CAP_KILL CAP_NET_RAW CAP_NOSUCH")).count(), 1, "{result:?}");
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN"]});
+    b.start_sleeping();
+    let exec = |script: &str, options: &[&str]| {
+        let command = [&["exec"], options, &[b.id(), "true"]].concat();
+        let result = done(&mut b.through_shell(script, &command));
+        assert_eq!(result.code, 0, "{result:?}");
+        result.err
+    };
+    assert!(exec(without, &["--cap", "CAP_KILL"]).contains(&warning("CAP_KILL")));
+    assert_eq!(exec(without, &[]), "");
+    assert_eq!(exec("exec \"$0\" \"$@\"", &["--cap", "CAP_KILL"]), "");
+    // In a user namespace of his own everybody has them.
+    let mut b = Bundle::new();
+    super::in_user_namespace(&mut b);
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]});
+    let result = b.run_through(without, &SHOW_SETS);
+    assert_eq!((sets(&result.out)[3], result.err.as_str()), ("0000000000000021", ""), "{result:?}");
+}
+
+#[test]
 fn an_oom_score_below_the_callers_is_the_kernels_to_refuse() {
     // The least that processes without CAP_SYS_RESOURCE may have is what somebody with it has set last.
     let may_lower = done(Command::new("sh").args(["-c", "echo -1 >/proc/self/oom_score_adj"])).code == 0;
