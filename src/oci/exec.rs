@@ -58,7 +58,7 @@ pub struct ExecArgs {
     /// An SELinux label (not supported)
     #[arg(long)]
     process_label: Option<String>,
-    /// An AppArmor profile (not supported)
+    /// An AppArmor profile
     #[arg(long)]
     apparmor: Option<String>,
     /// Never gain privileges
@@ -170,6 +170,11 @@ fn compose(container: &Container, args: &ExecArgs) -> Result<(Process, Vec<Strin
             let own = container.record.config.process().as_ref().and_then(|own| own.capabilities().clone());
             process.set_capabilities(own);
         }
+        // Who says nothing of it is not to get out of the confinement.
+        if process.apparmor_profile().is_none() {
+            let own = container.record.config.process().as_ref().and_then(|own| own.apparmor_profile().clone());
+            process.set_apparmor_profile(own);
+        }
         return Ok((process, unknown));
     }
     if args.command.is_empty() {
@@ -190,7 +195,7 @@ fn compose(container: &Container, args: &ExecArgs) -> Result<(Process, Vec<Strin
     if let Some(label) = &args.process_label {
         process.set_selinux_label(Some(label.clone()));
     }
-    if let Some(profile) = &args.apparmor {
+    if let Some(profile) = args.apparmor.as_ref().filter(|profile| !profile.is_empty()) {
         process.set_apparmor_profile(Some(profile.clone()));
     }
     set_user(&mut process, args)?;

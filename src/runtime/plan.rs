@@ -156,13 +156,9 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
     }
 }
 
-/// Labels of security modules that this program does not speak to.
+/// Labels of a security module that this program does not speak to.
 pub fn refuse_labels(process: &Process) -> Result<()> {
-    let asked = |label: &Option<String>| label.as_deref().is_some_and(|l| !l.is_empty());
-    if asked(process.apparmor_profile()) {
-        bail!("process.apparmorProfile is set, but AppArmor is not supported by this version");
-    }
-    if asked(process.selinux_label()) {
+    if process.selinux_label().as_deref().is_some_and(|label| !label.is_empty()) {
         bail!("process.selinuxLabel is set, but SELinux is not supported by this version");
     }
     Ok(())

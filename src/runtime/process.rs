@@ -2,6 +2,7 @@
 //!
 //! Used by a container's first process and by every process that joins it later.
 
+use super::apparmor::{Entrance, Profile};
 use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
 use super::hooks::{self, Hook, State};
@@ -39,6 +40,7 @@ pub struct ProcessPlan {
     filter: Confinement,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
+    profile: Option<Profile>,
     treatment: Treatment,
     /// Whether it gets a pseudo-terminal.
     pub terminal: bool,
@@ -81,6 +83,15 @@ pub struct Manner {
     pub keep_keyring: bool,
     /// The root is moved and changed into where a kernel's initial file system cannot be pivoted away.
     pub no_pivot: bool,
+}
+
+/// Files of the caller's own in `/proc`, opened while that is still the host's.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// For its OOM score adjustment.
+    score: Option<File>,
+    /// For its AppArmor profile.
+    profile: Option<Entrance>,
 }
 
 /// What a process does last.
@@ -131,7 +142,7 @@ impl ProcessPlan {
             Some(sets) => Capabilities::from_spec(sets)?,
             None => Capabilities::default(),
         };
-        let size = spec.console_size();
+        let (size, profile) = (spec.console_size(), spec.apparmor_profile());
         Ok(ProcessPlan {
             args,
             env: environment(spec.env().as_deref().unwrap_or_default()).context("the environment")?,
@@ -145,6 +156,7 @@ impl ProcessPlan {
             filter: Confinement::None,
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
+            profile: Profile::named(profile.as_deref().unwrap_or_default()).context("process.apparmorProfile")?,
             treatment: Treatment::from_spec(spec)?,
             terminal: spec.terminal().unwrap_or(false),
             console_size: size.map(|s| (s.height() as u16, s.width() as u16)),
@@ -227,11 +239,15 @@ impl ProcessPlan {
         Ok(())
     }
 
-    /// The file through which the process sets its own OOM score adjustment, if it wants one: to be opened while `/proc`
-    /// is still the host's.
-    pub fn open_oom_score(&self) -> Result<Option<File>> {
+    /// Opens the files through which the calling process, which is to become this one, will set what is only its own to
+    /// set. It may have its OOM score by somebody else.
+    pub fn open_own_files(&self, has_score: bool) -> Result<OwnFiles> {
         let open = |_| ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
-        self.oom_score_adj.map(open).transpose().context("open /proc/self/oom_score_adj")
+        let score = self.oom_score_adj.filter(|_| !has_score).map(open).transpose();
+        Ok(OwnFiles {
+            score: score.context("open /proc/self/oom_score_adj")?,
+            profile: self.profile.as_ref().map(Profile::open).transpose()?,
+        })
     }
 
     /// Gives the caller the OOM score, for the process to inherit. That of a process that hides itself is only set by root.
@@ -253,18 +269,18 @@ impl ProcessPlan {
     }
 
     /// Turns the calling process, already inside the container, into this one. Tells the parent if that fails.
-    pub fn become_it(&self, oom: Option<&File>, mut parent: ChildEnd, last: Last<'_>) -> ! {
-        let (stage, error) = self.attempt(oom, &mut parent, last);
+    pub fn become_it(&self, own: &OwnFiles, mut parent: ChildEnd, last: Last<'_>) -> ! {
+        let (stage, error) = self.attempt(own, &mut parent, last);
         parent.send_failure(stage, &error);
         process::exit_now(1)
     }
 
-    fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
+    fn attempt(&self, own: &OwnFiles, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
         let filter = match self.take_filter(last.filter.take()) {
             Err(error) => return (Stage::Identity, error),
             Ok(filter) => filter,
         };
-        let program = match self.prepare(oom, &last, filter.as_deref(), parent) {
+        let program = match self.prepare(own, &last, filter.as_deref(), parent) {
             Err(failure) => return failure,
             Ok(program) => program,
         };
@@ -287,14 +303,18 @@ impl ProcessPlan {
 
     fn prepare(
         &self,
-        oom: Option<&File>,
+        own: &OwnFiles,
         last: &Last<'_>,
         filter: Option<&Filter>,
         parent: &ChildEnd,
     ) -> Result<CString, (Stage, anyhow::Error)> {
         let streams = streams::refuse_directories().and_then(|()| streams::replace_null());
         streams.and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
-        self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
+        self.set_limits(own, last).map_err(|e| (Stage::Identity, e))?;
+        // Hooks that follow are confined, too. A filter may not let it be written any more.
+        if let (Some(profile), Some(entrance)) = (&self.profile, &own.profile) {
+            profile.apply(entrance).map_err(|e| (Stage::Identity, e))?;
+        }
         // Without no_new_privs it takes a capability that may be gone afterwards.
         if !self.no_new_privs {
             install(filter, parent).map_err(|e| (Stage::Identity, e))?;
@@ -319,8 +339,8 @@ impl ProcessPlan {
         env
     }
 
-    fn set_limits(&self, oom: Option<&File>, last: &Last<'_>) -> Result<()> {
-        if let (Some(score), Some(mut file)) = (self.oom_score_adj, oom) {
+    fn set_limits(&self, own: &OwnFiles, last: &Last<'_>) -> Result<()> {
+        if let (Some(score), Some(mut file)) = (self.oom_score_adj, own.score.as_ref()) {
             // Whole: the kernel takes every write for a number of its own.
             file.write_all(score.to_string().as_bytes()).with_context(|| setting_score(score))?;
         }

@@ -159,7 +159,7 @@ fn messages_go_where_and_how_they_are_asked_for() {
     assert!(refuses(&b, 1, &["checkpoint", "--image-path", "/x", b.id()]).contains("not supported"));
     assert!(refuses(&b, 1, &["state", "../x"]).contains("invalid container ID"));
     let features: Value = serde_json::from_str(&says(&b, &["features"])).unwrap();
-    assert_eq!(features["linux"]["apparmor"]["enabled"], json!(false));
+    assert_eq!(features["linux"]["apparmor"]["enabled"], json!(true));
     // What is said about filters is what is taken.
     let seccomp = &features["linux"]["seccomp"];
     let list = |key: &str| seccomp[key].as_array().unwrap().clone();
@@ -225,7 +225,6 @@ fn exec_has_its_own_user_environment_and_description() {
     let listed: Vec<i32> = serde_json::from_str(&says(&b, &["ps", "--format", "json", b.id()])).unwrap();
     assert!(listed.len() == 2 && listed.contains(&pid), "{listed:?}");
     assert!(says(&b, &["ps", b.id()]).contains("sleep 999"));
-    assert!(refuses(&b, 255, &["exec", "--apparmor", "x", b.id(), "true"]).contains("AppArmor"));
 }
 
 #[test]
@@ -258,7 +257,7 @@ fn namespaces_can_be_those_of_another_container() {
     assert!(refused.code == 1 && refused.err.contains("is not a namespace"), "{refused:?}");
 }
 
-fn in_user_namespace(b: &mut Bundle) {
+pub fn in_user_namespace(b: &mut Bundle) {
     namespaces(b, |list| list.push(json!({"type": "user"})));
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     b.config["linux"]["uidMappings"] = map.clone();
@@ -446,7 +445,6 @@ fn limits_are_set_changed_and_shown() {
 #[test]
 fn what_cannot_be_carried_out_is_refused_before_anything_is_made() {
     let cases = [
-        ("/process/apparmorProfile", json!("x"), "AppArmor"),
         ("/process/selinuxLabel", json!("x"), "SELinux"),
         ("/linux/intelRdt", json!({"closID": "x"}), "intelRdt"),
         ("/linux/sysctl", json!({"vm.swappiness": "1"}), "not in a separate kernel namespace"),
