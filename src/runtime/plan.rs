@@ -164,7 +164,8 @@ pub fn refuse_labels(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// What programs believe about their system is in `/proc`: only what resource views replace may be covered.
+/// What programs believe about their system is in `/proc`: only what resource views replace may be covered, or anything by
+/// memory, which hides and does not deceive.
 fn refuse_inside_proc(op: &MountOp) -> Result<()> {
     const REPLACEABLE: [&str; 10] = [
         "cpuinfo",
@@ -182,7 +183,8 @@ fn refuse_inside_proc(op: &MountOp) -> Result<()> {
     let is_proc = matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == "proc");
     let itself = below.as_os_str().is_empty();
     let is_bind = matches!(op.kind, MountKind::Bind { .. });
-    if is_proc || (itself && is_bind) || REPLACEABLE.iter().any(|r| below == Path::new(r)) {
+    let is_memory = matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == "tmpfs");
+    if is_proc || (is_memory && !itself) || (itself && is_bind) || REPLACEABLE.iter().any(|r| below == Path::new(r)) {
         return Ok(());
     }
     bail!("{} cannot be mounted because it is inside /proc", op.destination.display())

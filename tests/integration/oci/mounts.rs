@@ -203,3 +203,32 @@ fn an_empty_option_is_none() {
     b.add_mount(json!({"destination": "/b", "type": "bind", "source": source, "options": ["", "bind", ""]}));
     assert_eq!(output(&mut b, "grep -c -e ' /a ' -e ' /b ' /proc/mounts"), "2\n");
 }
+
+#[test]
+fn memory_can_hide_a_folder_of_proc_but_not_proc_itself() {
+    let mut b = Bundle::new();
+    b.config["linux"]["maskedPaths"] = json!([]);
+    let original = b.config.clone();
+    for place in ["/proc/tty", "/proc/sys/kernel"] {
+        b.add_mount(json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}));
+    }
+    // A path that is to be read-only is so with what hides below it.
+    let script = "ls /proc/tty /proc/sys/kernel; touch /proc/tty/x && echo made; touch /proc/sys/kernel/x 2>&1; \
+                  ls /proc/sys | grep -c kernel";
+    let read_only = "touch: /proc/sys/kernel/x: Read-only file system";
+    assert_eq!(output(&mut b, script), format!("/proc/sys/kernel:\n\n/proc/tty:\nmade\n{read_only}\n1\n"));
+    for (mount, wrong) in [
+        (json!({"destination": "/proc", "type": "tmpfs"}), "inside /proc"),
+        (json!({"destination": "/proc/tty", "type": "ramfs"}), "inside /proc"),
+        (json!({"destination": "/proc/tty", "type": "tmpfs", "source": "/etc", "options": ["rbind"]}), "inside /proc"),
+        (json!({"destination": "/proc/self", "type": "tmpfs"}), "must be mounted on ordinary directory"),
+        (json!({"destination": "/proc/net/stat", "type": "tmpfs"}), "must be mounted on ordinary directory"),
+        (json!({"destination": "/proc/self/cwd/x", "type": "tmpfs"}), "mount tmpfs at /proc/self/cwd/x"),
+        (json!({"destination": "/proc/nosuch", "type": "tmpfs"}), "mount tmpfs at /proc/nosuch"),
+    ] {
+        b.config = original.clone();
+        b.add_mount(mount.clone());
+        let refused = b.run(&["true"]);
+        assert!(refused.code == 1 && refused.err.contains(wrong), "{mount}: {refused:?}");
+    }
+}
