@@ -1,5 +1,6 @@
 //! What a process gets: environment, capabilities, descriptors.
 
+use super::says;
 use crate::support::{Done, done};
 use crate::threats::bundle::Bundle;
 use serde_json::json;
@@ -102,6 +103,40 @@ fn capabilities_that_the_caller_lacks_are_told_and_left_out() {
     b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]});
     let result = b.run_through(without, &SHOW_SETS);
     assert_eq!((sets(&result.out)[3], result.err.as_str()), ("0000000000000021", ""), "{result:?}");
+}
+
+#[test]
+fn flags_of_schedulers_are_taken_by_their_names() {
+    let mut b = Bundle::new();
+    let show = ["probe", "syscall", &libc::SYS_sched_getscheduler.to_string(), "0"];
+    let batch = i64::from(libc::SCHED_BATCH);
+    let reset = batch | i64::from(libc::SCHED_RESET_ON_FORK);
+    for (flags, expected) in [
+        (&["SCHED_FLAG_RESET_ON_FORK"][..], reset),
+        (&["SCHED_RESET_ON_FORK"], reset),
+        (&["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"], batch),
+        (&["SCHED_FLAG_KEEP_PARAMS"], 0),
+        (&["SCHED_FLAG_KEEP_POLICY"], 0),
+    ] {
+        b.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5, "flags": flags});
+        let result = b.run(&show);
+        assert_eq!((result.code, result.out), (0, format!("{expected}\n")), "{flags:?}: {}", result.err);
+    }
+    for flag in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
+        b.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": [flag]});
+        // Not every kernel can.
+        let result = b.run(&show);
+        assert!(result.code == 0 || result.err.contains("operation not supported"), "{flag}: {result:?}");
+    }
+    b.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_NOSUCH"]});
+    let refused = b.run(&["true"]);
+    assert!(refused.code == 1 && refused.err.contains("SCHED_FLAG_NOSUCH"), "{refused:?}");
+    b.config["process"].as_object_mut().unwrap().remove("scheduler");
+    b.start_sleeping();
+    let process = json!({"args": show, "env": ["PATH=/bin"], "cwd": "/",
+        "scheduler": {"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}});
+    let file = b.store.write("process.json", process.to_string());
+    assert_eq!(says(&b, &["exec", "--process", &file, b.id()]), format!("{reset}\n"));
 }
 
 #[test]
