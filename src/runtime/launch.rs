@@ -126,7 +126,9 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
-                Err(error)
+                // In another's cgroup somebody else may have been meant.
+                let is_short = !company.shares_cgroup && plan.cgroup.oom_kills() > 0;
+                Err(if is_short { anyhow!("container init was OOM-killed (memory limit too low?)") } else { error })
             }
         }
     });
