@@ -300,7 +300,7 @@ impl Command {
             Command::Delete(a) => done(delete::delete(&store, &a, log)),
             Command::Exec(a) => exec::exec(&store, &a, log).map(|never| match never {}),
             Command::Ps(a) => done(list::ps(&store, &a)),
-            Command::List(a) => done(list::list(&store, &a)),
+            Command::List(a) => done(list::list(&store, &a, log)),
             Command::Pause(a) => done(signal::pause(&store, &a)),
             Command::Resume(a) => done(signal::resume(&store, &a)),
             Command::Update(a) => done(resources::update(&store, &a)),

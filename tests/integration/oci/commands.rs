@@ -324,3 +324,21 @@ fn a_line_that_is_not_understood_is_told_in_the_log_that_it_names() {
     says(&b, &["--log", path, "run", "--help"]);
     assert!(!log.exists());
 }
+
+#[test]
+fn a_container_that_cannot_be_read_is_told_of_beside_the_others() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    let damaged = b.state_root().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("state.json"), "{").unwrap();
+    let list = done(&mut b.oci(&["list", "-q"]));
+    assert_eq!((list.code, list.out), (0, format!("{}\n", b.id())));
+    assert!(list.err.contains("level=warning msg=\"load container damaged: "), "{}", list.err);
+    let log = b.store.path("log");
+    let list = done(&mut b.oci(&["--log", log.to_str().unwrap(), "list", "--format", "json"]));
+    let found: Value = serde_json::from_str(&list.out).unwrap();
+    assert_eq!((found.as_array().unwrap().len(), list.err.as_str()), (1, ""));
+    assert!(std::fs::read_to_string(&log).unwrap().contains("load container damaged: "));
+    std::fs::remove_dir_all(&damaged).unwrap();
+}
