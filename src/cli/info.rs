@@ -7,7 +7,7 @@ use crate::container::containers::Containers;
 use crate::container::state::{Status, now};
 use crate::image::Store;
 use crate::registry::{HUB_KEY, address};
-use crate::runtime::cgroup;
+use crate::runtime::{apparmor, cgroup};
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
@@ -60,6 +60,10 @@ fn information(app: &App) -> Result<Value> {
         _ => "1",
     };
     let backing = super::disk::kind_of(app.root.path()).unwrap_or_default();
+    let mut security = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if apparmor::is_enabled() {
+        security.insert(0, "name=apparmor");
+    }
     let mut document = json!({
         "Containers": containers.len() + damaged.len(),
         "ContainersRunning": counts[0],
@@ -73,7 +77,7 @@ fn information(app: &App) -> Result<Value> {
         "CgroupVersion": version,
         "CgroupLayout": cgroup::version().to_string(),
         "Plugins": { "Volume": ["local"], "Network": [], "Authorization": null, "Log": ["json-file", "local", "none"] },
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security,
         "DefaultRuntime": "minirun",
         "Runtimes": { "minirun": { "path": app.program.display().to_string() } },
         "InitBinary": "docker-init",

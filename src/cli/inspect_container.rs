@@ -43,7 +43,7 @@ pub fn container_document(app: &App, container: &Container, size: bool) -> Resul
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": record.options.security.apparmor.as_deref().unwrap_or_default(),
         "ExecIDs": null,
         "HostConfig": host_config(container),
         "GraphDriver": {

@@ -134,6 +134,7 @@ fn security_options(security: &SecurityOptions) -> Vec<String> {
     if security.no_new_privileges {
         list.push("no-new-privileges".to_owned());
     }
+    list.extend(security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
     match &security.seccomp {
         Seccomp::Builtin => {}
         Seccomp::Unconfined => list.push("seccomp=unconfined".into()),

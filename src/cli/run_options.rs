@@ -95,7 +95,7 @@ pub struct ContainerArgs {
     /// Remove the container when it ends
     #[arg(long)]
     pub(super) rm: bool,
-    /// Confinement (no-new-privileges, systempaths=unconfined)
+    /// Confinement (no-new-privileges, systempaths=unconfined, apparmor=PROFILE)
     #[arg(long)]
     security_opt: Vec<String>,
     /// Size of /dev/shm

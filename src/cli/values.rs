@@ -4,6 +4,7 @@ use super::logs::tag_fields;
 use super::template::fill;
 use crate::container::options::{LogDetails, LogOptions, RestartPolicy, Seccomp, SecurityOptions, Ulimit};
 use crate::container::seccomp_profile::Profile;
+use crate::runtime::apparmor;
 use crate::sys::signal::number;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -273,7 +274,7 @@ pub fn capability(flag: &str, text: &str) -> Result<String> {
 
 /// `--security-opt`.
 ///
-/// Switching off what this program does not have (AppArmor, SELinux) is accepted; asking for it by name is not.
+/// Switching off what there is not (SELinux, AppArmor on a host without it) is accepted; asking for it by name is not.
 ///
 /// # Errors
 /// Unknown options, and those that would promise more than is done.
@@ -296,8 +297,11 @@ pub fn security_opts(list: &[String]) -> Result<SecurityOptions> {
             ("seccomp", "unconfined") => found.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => found.seccomp = Seccomp::Builtin,
             ("seccomp", file) => found.seccomp = Seccomp::Profile(Box::new(seccomp_profile(file)?)),
-            ("apparmor", "unconfined" | "docker-default") | ("label", _) => {}
-            ("apparmor", _) => bail!("AppArmor profiles are not supported by this version yet: {value}"),
+            ("label", _) => {}
+            ("apparmor", "") => {}
+            ("apparmor", _) if apparmor::is_enabled() => found.apparmor = Some(value.to_owned()),
+            ("apparmor", apparmor::UNCONFINED | "docker-default") => {}
+            ("apparmor", _) => bail!("AppArmor is not enabled on this host, so there is no profile {value}"),
             _ => bail!("invalid --security-opt 2: \"{text}\""),
         }
     }

@@ -139,6 +139,9 @@ fn process(record: &Record, world: &World) -> Result<oci::Process> {
     if let Some(score) = options.oom_score_adj {
         builder = builder.oom_score_adj(score);
     }
+    if let Some(profile) = &options.security.apparmor {
+        builder = builder.apparmor_profile(profile.clone());
+    }
     Ok(builder.build()?)
 }
 

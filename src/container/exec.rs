@@ -147,6 +147,7 @@ fn compose_process(container: &Container, options: &ExecOptions, init: ProcessId
         .no_new_privileges(record.options.security.no_new_privileges)
         .build()?;
     process.set_oom_score_adj(record.options.oom_score_adj);
+    process.set_apparmor_profile(record.options.security.apparmor.clone());
     if let Some((rows, columns)) = options.terminal_size {
         process.set_console_size(Some(BoxBuilder::default().height(rows).width(columns).build()?));
     }

@@ -122,6 +122,8 @@ pub struct SecurityOptions {
     pub unmasked_paths: bool,
     /// `seccomp=`.
     pub seccomp: Seccomp,
+    /// `apparmor=`.
+    pub apparmor: Option<String>,
 }
 
 /// Which system calls a container may make.

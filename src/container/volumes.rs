@@ -8,12 +8,8 @@ use super::users::Identity;
 use crate::image::union::Union;
 use crate::image::{Image, Store};
 use crate::layout::Root;
-<<<<<<< HEAD
-use crate::sys::dir::{Dir, clean, file_type};
-=======
 use crate::sys::depth::Depth;
-use crate::sys::dir::{Dir, file_type};
->>>>>>> wt-img
+use crate::sys::dir::{Dir, clean, file_type};
 use crate::sys::file::Lock;
 use crate::sys::random;
 use crate::volume::{self, ANONYMOUS, Meta, Source, Volumes};

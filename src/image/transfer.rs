@@ -12,12 +12,8 @@ use super::apply::keeps_xattr;
 use super::diff::{Links, describe_as_is, join, show};
 use super::feed::{Wanted, with_feed};
 use super::tar::{END, Reader, Segment, Source, components, encode, padding};
-<<<<<<< HEAD
-use crate::sys::dir::{Dir, file_type, is_made_up};
-=======
 use crate::sys::depth;
-use crate::sys::dir::{Dir, file_type};
->>>>>>> wt-img
+use crate::sys::dir::{Dir, file_type, is_made_up};
 use crate::sys::file::read_all_limited;
 use crate::sys::random;
 use anyhow::{Context, Result, bail};

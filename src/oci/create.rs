@@ -17,7 +17,7 @@ use crate::sys::signal::Signals;
 use crate::sys::socket::Listener;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, Process, Spec};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
@@ -286,7 +286,11 @@ fn load(bundle: &Path, log: &Log) -> Result<Spec> {
         other => other.with_context(|| format!("read {}", path.display()))?,
     };
     let (spec, unknown) = values::spec(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?;
-    values::warn_of_unknown(&unknown, log);
+    if let Some(process) = spec.process() {
+        let mut namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+        let has_users = || namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+        values::warn_of_capabilities(unknown, process, has_users, log);
+    }
     Ok(spec)
 }
 

@@ -58,7 +58,7 @@ pub struct ExecArgs {
     /// An SELinux label (not supported)
     #[arg(long)]
     process_label: Option<String>,
-    /// An AppArmor profile (not supported)
+    /// An AppArmor profile
     #[arg(long)]
     apparmor: Option<String>,
     /// Never gain privileges
@@ -111,11 +111,14 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     if !args.ignore_paused && cgroup.is_frozen() {
         bail!("cannot exec in a paused container (use --ignore-paused to override)");
     }
-    let process = compose(&container, args, log)?;
+    let (process, unknown) = compose(&container, args)?;
     refuse_labels(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     console::check_socket(terminal, args.detach, args.console_socket.as_deref())?;
     let linux = container.record.config.linux().as_ref().context("the container has no linux part")?;
+    let kinds = Kinds::of(linux);
+    let has_users = || kinds.foreign(init.pid) & libc::CLONE_NEWUSER != 0;
+    values::warn_of_capabilities(unknown, &process, has_users, log);
     let plan = ProcessPlan::from_spec(&process)?;
     let plan = match container.record.filter.take() {
         Some(filter) => plan.in_container(linux, None)?.with_filter(filter),
@@ -134,7 +137,6 @@ pub fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<Infallible> {
     log.debug(&format!("exec in container {}: joins process {}", args.id, container.record.init_process_pid));
     let signals = if args.detach { None } else { Some(Signals::all().context("receive signals")?) };
     let state = container.state(Status::Running);
-    let kinds = Kinds::of(linux);
     let visit = Visit { target, init: init.pid, kinds, cgroup: &cgroup, plan: &plan, manner, state: &state };
     let created = join::create(visit, None).map_err(starting).context("exec failed")?;
     log.debug(&format!("nsexec container setup: process {} is in the container's namespaces", created.child.pid));
@@ -158,17 +160,22 @@ fn follow(created: &Created, args: &ExecArgs, signals: Option<&Signals>, log: &L
     relay.zip(signals).map(|(relay, signals)| relay.serve(&created.child.pidfd, signals)).transpose()
 }
 
-fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process> {
+/// The process, and the capabilities asked for that are unknown.
+fn compose(container: &Container, args: &ExecArgs) -> Result<(Process, Vec<String>)> {
     if let Some(path) = &args.process {
         let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
         let understood = values::process(&text).with_context(|| format!("understand {}", path.display()));
         let (mut process, unknown) = understood?;
-        values::warn_of_unknown(&unknown, log);
         if process.capabilities().is_none() {
             let own = container.record.config.process().as_ref().and_then(|own| own.capabilities().clone());
             process.set_capabilities(own);
         }
-        return Ok(process);
+        // Who says nothing of it is not to get out of the confinement.
+        if process.apparmor_profile().is_none() {
+            let own = container.record.config.process().as_ref().and_then(|own| own.apparmor_profile().clone());
+            process.set_apparmor_profile(own);
+        }
+        return Ok((process, unknown));
     }
     if args.command.is_empty() {
         bail!("process args cannot be empty");
@@ -188,7 +195,7 @@ fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process>
     if let Some(label) = &args.process_label {
         process.set_selinux_label(Some(label.clone()));
     }
-    if let Some(profile) = &args.apparmor {
+    if let Some(profile) = args.apparmor.as_ref().filter(|profile| !profile.is_empty()) {
         process.set_apparmor_profile(Some(profile.clone()));
     }
     set_user(&mut process, args)?;
@@ -196,7 +203,7 @@ fn compose(container: &Container, args: &ExecArgs, log: &Log) -> Result<Process>
         let more = args.cap.iter().map(|c| capability(c)).collect::<Result<HashSet<_>>>()?;
         process.set_capabilities(Some(with(process.capabilities().as_ref(), &more)?));
     }
-    Ok(process)
+    Ok((process, Vec::new()))
 }
 
 fn set_user(process: &mut Process, args: &ExecArgs) -> Result<()> {

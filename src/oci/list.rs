@@ -1,7 +1,9 @@
 //! `state`, `list` and `ps`.
 
+use super::log::Log;
 use super::print;
 use super::record::{Container, Status, Store};
+use crate::sys::errors;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -83,9 +85,15 @@ pub fn state(store: &Store, args: &StateArgs) -> Result<()> {
     print(&(text + "\n"))
 }
 
-/// Lists all containers.
-pub fn list(store: &Store, args: &ListArgs) -> Result<()> {
-    let all: Vec<Container> = store.all()?.into_iter().filter_map(Result::ok).collect();
+/// Lists all containers, and tells of those that cannot be read.
+pub fn list(store: &Store, args: &ListArgs, log: &Log) -> Result<()> {
+    let mut all = Vec::new();
+    for container in store.all()? {
+        match container {
+            Ok(container) => all.push(container),
+            Err(error) => log.warning(&format!("load container {}", errors::chain(&error))),
+        }
+    }
     if args.quiet {
         return print(&all.iter().map(|c| c.record.id.clone() + "\n").collect::<String>());
     }

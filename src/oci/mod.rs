@@ -38,7 +38,9 @@ const HELP: &str = "NAME:\n   {name} - {about}\n\n{usage-heading} {usage}\n\n{al
 
 /// Open Container Initiative runtime
 #[derive(Debug, Parser)]
+// Engines put the user's options behind their own: the last one counts.
 #[command(disable_help_subcommand = true, disable_version_flag = true, max_term_width = 100)]
+#[command(args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -126,6 +128,7 @@ enum Command {
 /// The command line of one of the commands that have to be fast, without those of the others to build first.
 #[derive(Debug, Parser)]
 #[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
+#[command(args_override_self = true)]
 struct Short<C: Subcommand> {
     #[command(flatten)]
     global: Global,
@@ -193,8 +196,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
         process::keep_memory();
         // Before anything else is done: what has been used of the program so far has to be found again afterwards.
         if let Err(error) = protect::own_program() {
-            complain(&format!("protect the own executable: {error}"));
-            return FAILED;
+            return early_failure(arguments, &format!("protect the own executable: {error}"));
         }
     }
     let parsed = match short(arguments) {
@@ -203,7 +205,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     };
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(arguments, &error),
     };
     if cli.global.version {
         return version(&name);
@@ -213,8 +215,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
         return 0;
     };
     if let Err(error) = command.close_inherited() {
-        complain(&format!("close what the caller left open: {error}"));
-        return FAILED;
+        return early_failure(arguments, &format!("close what the caller left open: {error}"));
     }
     let log = match log::Log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
         Ok(log) => log,
@@ -233,15 +234,26 @@ pub fn main(arguments: &[OsString]) -> u8 {
     }
 }
 
-fn usage(error: &clap::Error) -> u8 {
+fn usage(arguments: &[OsString], error: &clap::Error) -> u8 {
     let _ = error.print();
     if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         complain(&format!("No help topic for '{word}'"));
     }
-    match error.kind() {
-        ErrorKind::DisplayHelp => 0,
-        _ => FAILED,
+    if error.kind() == ErrorKind::DisplayHelp {
+        return 0;
     }
+    let text = error.render().to_string();
+    // What follows are the line that would be right, and hints.
+    let reason = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    log::note(arguments, &reason.split_whitespace().collect::<Vec<_>>().join(" "));
+    FAILED
+}
+
+/// Ends the program before there is a log.
+fn early_failure(arguments: &[OsString], text: &str) -> u8 {
+    complain(text);
+    log::note(arguments, text);
+    FAILED
 }
 
 impl Command {
@@ -288,7 +300,7 @@ impl Command {
             Command::Delete(a) => done(delete::delete(&store, &a, log)),
             Command::Exec(a) => exec::exec(&store, &a, log).map(|never| match never {}),
             Command::Ps(a) => done(list::ps(&store, &a)),
-            Command::List(a) => done(list::list(&store, &a)),
+            Command::List(a) => done(list::list(&store, &a, log)),
             Command::Pause(a) => done(signal::pause(&store, &a)),
             Command::Resume(a) => done(signal::resume(&store, &a)),
             Command::Update(a) => done(resources::update(&store, &a)),

@@ -158,8 +158,13 @@ impl Store {
         };
         let mut ids: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         ids.sort();
-        let whole = ids.into_iter().filter(|id| self.root.join(id).join(RECORD).exists());
-        Ok(whole.map(|id| self.find(&id).with_context(|| id.clone())).collect())
+        let is_there = |id: &String| self.root.join(id).join(RECORD).exists();
+        let found = ids.into_iter().filter(is_there).filter_map(|id| match self.find(&id) {
+            // Deleted meanwhile.
+            Err(_) if !is_there(&id) => None,
+            result => Some(result.with_context(|| id)),
+        });
+        Ok(found.collect())
     }
 }
 

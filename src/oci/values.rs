@@ -1,6 +1,7 @@
 //! Values on the command line.
 
 use super::log::Log;
+use crate::runtime::capabilities::unavailable;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ pub fn spec(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     let Some(process) = value.get_mut("process") else { return Err(error.into()) };
     let unknown = take_unknown(process);
     fill_in(process);
+    respell(process);
     // The first attempt knows the line of what is wrong.
     let spec = serde_json::from_value(value).map_err(|e| if unknown.is_empty() { error } else { e })?;
     Ok((spec, unknown))
@@ -34,6 +36,7 @@ pub fn process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text)?;
     let unknown = take_unknown(&mut value);
     fill_in(&mut value);
+    respell(&mut value);
     Ok((serde_json::from_value(value)?, unknown))
 }
 
@@ -46,6 +49,18 @@ fn fill_in(process: &mut Value) {
         user.entry("gid").or_insert(json!(0));
     }
     fields.entry("cwd").or_insert(json!(""));
+}
+
+/// The crate of the specification's types has names of its own for two flags of schedulers.
+fn respell(process: &mut Value) {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = json!("SCHED_RESET_ON_FORK"),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = json!("SCHED_FLAG_D_L_OVERRUN"),
+            _ => {}
+        }
+    }
 }
 
 /// Takes unknown capabilities out of a process's sets.
@@ -66,10 +81,22 @@ fn take_unknown(process: &mut Value) -> Vec<String> {
     unknown
 }
 
-/// Tells of capabilities that cannot be given.
-pub fn warn_of_unknown(unknown: &[String], log: &Log) {
-    if !unknown.is_empty() {
-        log.warning(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+/// Tells of capabilities that a process will be without: those unknown, and those that we cannot give. In a user
+/// namespace of its own it can have all.
+pub fn warn_of_capabilities(
+    mut left_out: Vec<String>,
+    process: &Process,
+    in_user_namespace: impl FnOnce() -> bool,
+    log: &Log,
+) {
+    // What cannot be understood is refused later.
+    let lacking = process.capabilities().as_ref().and_then(|sets| unavailable(sets).ok()).unwrap_or_default();
+    if !lacking.is_empty() && !in_user_namespace() {
+        left_out.extend(lacking);
+    }
+    left_out.sort();
+    if !left_out.is_empty() {
+        log.warning(&format!("ignoring unknown or unavailable capabilities: [{}]", left_out.join(" ")));
     }
 }
 

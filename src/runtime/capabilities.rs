@@ -53,6 +53,17 @@ impl Capabilities {
     }
 }
 
+/// The names of capabilities of a specification that the caller cannot give, as he cannot have them himself.
+///
+/// # Errors
+/// A capability that this program does not know.
+pub fn unavailable(spec: &LinuxCapabilities) -> Result<Vec<String>> {
+    let all = Capabilities::from_spec(spec)?;
+    let asked = all.bounding | all.effective | all.permitted | all.inheritable | all.ambient;
+    let lacking = process::unreachable_capabilities(asked);
+    Ok(caps::all().into_iter().filter(|c| lacking & c.bitmask() != 0).map(|c| c.to_string()).collect())
+}
+
 fn set(names: &Option<Names>) -> Result<u64> {
     let bit = |name: &oci_spec::runtime::Capability| -> Result<u64> {
         let name = format!("CAP_{}", name.to_string().trim_start_matches("CAP_"));

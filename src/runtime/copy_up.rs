@@ -8,18 +8,23 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-/// Copies the content of `from` into the empty directory `to`, with owners, modes and times; sockets are left out.
-pub fn copy(from: &Dir, to: &Dir) -> Result<()> {
-    below(from, to, Depth::default())
+/// Copies the content of `from` into the root `to` of a memory file system that was made with these options. What they
+/// say of that folder itself stays.
+pub fn fill(from: &Dir, to: &Dir, options: &[String]) -> Result<()> {
+    let (made, found) = (to.stat_self()?, from.stat_self()?);
+    copy(from, to, Depth::default())?;
+    let by = |key: &str| if options.iter().any(|option| option.starts_with(key)) { &made } else { &found };
+    Ok(to.set_self(by("uid=").st_uid, by("gid=").st_gid, by("mode=").st_mode, time(&found))?)
 }
 
-fn below(from: &Dir, to: &Dir, depth: Depth) -> Result<()> {
+/// Copies the content of `from` into the empty directory `to`, with owners, modes and times; sockets are left out.
+fn copy(from: &Dir, to: &Dir, depth: Depth) -> Result<()> {
     for name in from.names()? {
         let what = || format!("copy {name:?}");
         let stat = from.stat(&name).with_context(what)?;
         if file_type(&stat) == FileType::Directory {
             to.mkdir(&name, 0o700).with_context(what)?;
-            below(&from.child(&name)?, &to.child(&name)?, depth.below()?)?;
+            copy(&from.child(&name)?, &to.child(&name)?, depth.below()?)?;
         } else {
             leaf(from, &name, &stat, to).with_context(what)?;
         }

@@ -5,19 +5,18 @@ use super::handshake::{ChildEnd, Stage};
 use super::hooks::{self, State};
 use super::launch::Inheritance;
 use super::plan::Plan;
-use super::process::Last;
+use super::process::{Last, OwnFiles};
 use super::rootfs::Rootfs;
 use super::{console, namespaces, rootfs, sources, streams};
 use crate::sys::{net, process};
 use anyhow::{Context, Result};
-use std::fs::File;
 
 type Failed = (Stage, anyhow::Error);
 
 /// Runs as the container's first process. Never returns: it becomes the program, or reports and exits.
 pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -> ! {
     match set_up(plan, &mut inheritance, &parent) {
-        Ok(Ready { oom, state, groups_stay }) => {
+        Ok(Ready { own, state, groups_stay }) => {
             let hooks = plan.hooks.start_container.as_slice();
             let last = Last {
                 manner: plan.manner,
@@ -27,7 +26,7 @@ pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -
                 filter: inheritance.filter.take(),
                 hooks: (!hooks.is_empty()).then_some((hooks, &state)),
             };
-            plan.process.become_it(oom.as_ref(), parent, last)
+            plan.process.become_it(&own, parent, last)
         }
         Err((stage, error)) => {
             parent.send_failure(stage, &error);
@@ -38,24 +37,24 @@ pub(super) fn run(plan: &Plan, mut inheritance: Inheritance, parent: ChildEnd) -
 
 /// What is left to do the last steps with.
 struct Ready {
-    oom: Option<File>,
+    own: OwnFiles,
     state: State,
     groups_stay: bool,
 }
 
 fn set_up(plan: &Plan, inheritance: &mut Inheritance, parent: &ChildEnd) -> Result<Ready, Failed> {
     // While our own files in /proc belong to us.
-    let oom = match inheritance.has_score {
-        true => None,
-        false => plan.process.open_oom_score().map_err(|e| (Stage::Isolation, e))?,
-    };
+    let own = plan.process.open_own_files(inheritance.has_score).map_err(|e| (Stage::Isolation, e))?;
     let groups_stay = isolate(plan, &inheritance.entrance, parent).map_err(|e| (Stage::Isolation, e))?;
+    // The engine's own umask must not change the modes that are asked for below.
+    let umask = process::set_umask(0);
     let opened = inheritance.sources.take();
     let root = build(plan, opened).map_err(|e| (Stage::Rootfs, e))?;
     connect(plan, &root, inheritance, parent).map_err(|e| (Stage::Console, e))?;
+    process::set_umask(umask);
     let state = attend(plan, &root, inheritance.attended, parent).map_err(|e| (Stage::Hooks, e))?;
     rootfs::enter(plan, &root).map_err(|e| (Stage::Rootfs, e))?;
-    Ok(Ready { oom, state, groups_stay })
+    Ok(Ready { own, state, groups_stay })
 }
 
 /// The cgroup first: everything from here on counts against the container's limits. Whether supplementary groups stay
@@ -86,8 +85,6 @@ fn isolate(plan: &Plan, entrance: &Entrance, parent: &ChildEnd) -> Result<bool> 
         process::unshare(n.later()).context("make the container's other namespaces")?;
     }
     rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
-    // The engine's own umask must not change the modes that are asked for below.
-    process::set_umask(0);
     if !plan.manner.keep_keyring {
         process::new_session_keyring().context("make a session keyring")?;
     }

@@ -6,13 +6,12 @@ use super::handshake::{self, ChildEnd, Stage};
 use super::hooks::State;
 use super::launch::{self, Created, Streams};
 use super::namespaces::Kinds;
-use super::process::{Last, Manner, ProcessPlan};
+use super::process::{Last, Manner, OwnFiles, ProcessPlan};
 use super::streams as standard;
 use crate::sys::dir::Dir;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
 use anyhow::{Context, Result};
-use std::fs::File;
 use std::os::fd::OwnedFd;
 
 /// Where a further process goes, and as what.
@@ -86,7 +85,7 @@ struct Entered<'a> {
     joined: i32,
     /// In the container's user namespace, if that is joined.
     groups_are_fixed: bool,
-    /// The OOM score is inherited.
+    /// The OOM score is its parent's.
     has_score: bool,
     entrance: Entrance,
     plan: &'a ProcessPlan,
@@ -96,15 +95,15 @@ struct Entered<'a> {
 impl Entered<'_> {
     fn run(&self, streams: Option<&Streams>, filter: Option<Socket>, parent: ChildEnd) -> ! {
         let entered = self.isolate().map_err(|e| (Stage::Isolation, e));
-        let connected = entered.and_then(|oom| match self.connect(streams, &parent) {
-            Ok(()) => Ok(oom),
+        let connected = entered.and_then(|own| match self.connect(streams, &parent) {
+            Ok(()) => Ok(own),
             Err(e) => Err((Stage::Console, e)),
         });
         match connected {
-            Ok((oom, groups_stay)) => {
+            Ok((own, groups_stay)) => {
                 let limited = self.in_user_namespace();
                 let last = Last { manner: self.manner, limited, groups_stay, filter, ..Last::default() };
-                self.plan.become_it(oom.as_ref(), parent, last)
+                self.plan.become_it(&own, parent, last)
             }
             Err((stage, error)) => {
                 parent.send_failure(stage, &error);
@@ -117,17 +116,21 @@ impl Entered<'_> {
         self.foreign & libc::CLONE_NEWUSER != 0
     }
 
-    /// The file for the OOM score, and whether supplementary groups stay what they are.
-    fn isolate(&self) -> Result<(Option<File>, bool)> {
+    /// Its own files, and whether supplementary groups stay what they are.
+    fn isolate(&self) -> Result<(OwnFiles, bool)> {
         self.entrance.enter().context("join the container's cgroup")?;
-        let oom = if self.has_score { None } else { self.plan.open_oom_score()? };
+        let inherits = self.has_score || self.in_user_namespace();
+        let own = self.plan.open_own_files(inherits)?;
         rustix::process::setsid().map_err(std::io::Error::from).context("start a session")?;
         if !self.manner.keep_keyring {
             process::new_session_keyring().context("make a session keyring")?;
         }
         if self.in_user_namespace() {
-            // There will be no right to raise a limit any more.
+            // There will be no right to raise a limit any more, nor to lower the OOM score.
             self.plan.limit(0)?;
+            if !self.has_score {
+                self.plan.share_oom_score()?;
+            }
         }
         let leave =
             |are_fixed: &dyn Fn() -> bool| process::leave_groups(are_fixed).context("leave supplementary groups");
@@ -139,7 +142,7 @@ impl Entered<'_> {
         if self.in_user_namespace() {
             process::become_user(0, 0, None).context("become root of the container")?;
         }
-        Ok((oom, !left))
+        Ok((own, !left))
     }
 
     fn connect(&self, streams: Option<&Streams>, parent: &ChildEnd) -> Result<()> {

@@ -83,7 +83,7 @@ pub(super) struct Inheritance {
     pub door: Option<Listener>,
     pub sources: Option<Sources>,
     pub attended: bool,
-    /// The OOM score is inherited.
+    /// The OOM score is inherited, or the parent's to set.
     pub has_score: bool,
     /// Where the filter comes from that it awaits.
     pub filter: Option<Socket>,
@@ -108,7 +108,8 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
     // all is done.
     let is_free = !attended && !plan.process.terminal && plan.process.agent().is_none();
     let at_once = company.at_once && is_free && plan.manner.tied;
-    let has_score = !rustix::process::geteuid().is_root() && plan.namespaces.maps.is_none();
+    let is_root = rustix::process::geteuid().is_root();
+    let has_score = if is_root { plan.namespaces.has(libc::CLONE_NEWUSER) } else { plan.namespaces.maps.is_none() };
     let (streams, door) = (company.streams, company.door);
     let (ours, filter) = way_for_filter(&plan.process)?;
     let inheritance = Inheritance { entrance, streams, door, sources, attended, has_score, filter };
@@ -125,7 +126,9 @@ pub fn create(plan: &Plan, company: Company<'_>) -> Result<Created> {
             Ok(()) => Ok(created),
             Err(error) => {
                 created.abandon();
-                Err(error)
+                // In another's cgroup somebody else may have been meant.
+                let is_short = !company.shares_cgroup && plan.cgroup.oom_kills() > 0;
+                Err(if is_short { anyhow!("container init was OOM-killed (memory limit too low?)") } else { error })
             }
         }
     });
@@ -154,12 +157,13 @@ fn fork(
     let into = inheritance.entrance.clone_into();
     let agent = plan.process.agent().map(|agent| (agent.clone(), plan.state.clone()));
     let what = "make the container's first process";
-    if inheritance.has_score {
+    let is_root = rustix::process::geteuid().is_root();
+    if inheritance.has_score && !is_root {
         plan.process.share_oom_score()?;
     }
     // Its pid namespace may be another container's, whose processes see it from its first moment. An ordinary user can
     // map ids only for those who do not hide yet.
-    if rustix::process::geteuid().is_root() || plan.namespaces.maps.is_none() {
+    if is_root || plan.namespaces.maps.is_none() {
         process::forbid_inspection().context("hide from other containers")?;
     }
     let made = plan.namespaces.at_birth();
@@ -203,9 +207,12 @@ fn fork(
 /// stay where it is: hooks are run there.
 fn helper(plan: &Plan, inheritance: Inheritance, joined: &[(i32, OwnedFd)], parent: ChildEnd) -> ! {
     let born = (|| {
-        // In a user namespace that is joined there is no right to raise a limit any more.
+        // In a user namespace that is joined there is no right to raise a limit any more, nor to lower the OOM score.
         if joined.iter().any(|(flag, _)| *flag == libc::CLONE_NEWUSER) {
             plan.process.limit(0)?;
+            if rustix::process::geteuid().is_root() {
+                plan.process.share_oom_score()?;
+            }
         }
         namespaces::join(joined)?;
         let announced = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).context("make a pipe")?;
@@ -275,6 +282,9 @@ impl Created {
         if let Some(maps) = &plan.namespaces.maps {
             maps.write(self.child.pid)?;
             plan.process.limit(self.child.pid)?;
+            if rustix::process::geteuid().is_root() {
+                plan.process.give_oom_score(&self.child.pid.to_string())?;
+            }
             self.parent.mapped()?;
         }
         let filter = plan.process.send_filter(to)?;

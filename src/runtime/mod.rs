@@ -6,6 +6,7 @@
 //! ```
 //! [`launch`] is the parent's page, [`init`] the child's, [`handshake`] what they say to each other.
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod cgroup;
 pub mod console;

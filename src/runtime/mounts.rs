@@ -105,6 +105,11 @@ impl MountOp {
                 "idmap" => mapped = mapped.or(Some(false)),
                 "ridmap" => mapped = Some(true),
                 "tmpcopyup" => copy_up = true,
+                // Whoever asks for other owners must not get those of the host without a word.
+                other if other.starts_with("idmap=") || other.starts_with("ridmap=") => {
+                    bail!("{}: the option {other:?} is not supported: use uidMappings and gidMappings", what())
+                }
+                "" => {}
                 other if flags.absorb(other) => {}
                 other => data.push(other.to_owned()),
             }

@@ -156,19 +156,16 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
     }
 }
 
-/// Labels of security modules that this program does not speak to.
+/// Labels of a security module that this program does not speak to.
 pub fn refuse_labels(process: &Process) -> Result<()> {
-    let asked = |label: &Option<String>| label.as_deref().is_some_and(|l| !l.is_empty());
-    if asked(process.apparmor_profile()) {
-        bail!("process.apparmorProfile is set, but AppArmor is not supported by this version");
-    }
-    if asked(process.selinux_label()) {
+    if process.selinux_label().as_deref().is_some_and(|label| !label.is_empty()) {
         bail!("process.selinuxLabel is set, but SELinux is not supported by this version");
     }
     Ok(())
 }
 
-/// What programs believe about their system is in `/proc`: only what resource views replace may be covered.
+/// What programs believe about their system is in `/proc`: only what resource views replace may be covered, or anything by
+/// memory, which hides and does not deceive.
 fn refuse_inside_proc(op: &MountOp) -> Result<()> {
     const REPLACEABLE: [&str; 10] = [
         "cpuinfo",
@@ -186,7 +183,8 @@ fn refuse_inside_proc(op: &MountOp) -> Result<()> {
     let is_proc = matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == "proc");
     let itself = below.as_os_str().is_empty();
     let is_bind = matches!(op.kind, MountKind::Bind { .. });
-    if is_proc || (itself && is_bind) || REPLACEABLE.iter().any(|r| below == Path::new(r)) {
+    let is_memory = matches!(&op.kind, MountKind::FileSystem { kind, .. } if kind == "tmpfs");
+    if is_proc || (is_memory && !itself) || (itself && is_bind) || REPLACEABLE.iter().any(|r| below == Path::new(r)) {
         return Ok(());
     }
     bail!("{} cannot be mounted because it is inside /proc", op.destination.display())

@@ -2,6 +2,7 @@
 //!
 //! Used by a container's first process and by every process that joins it later.
 
+use super::apparmor::{Entrance, Profile};
 use super::capabilities::Capabilities;
 use super::handshake::{ChildEnd, Stage};
 use super::hooks::{self, Hook, State};
@@ -39,6 +40,7 @@ pub struct ProcessPlan {
     filter: Confinement,
     rlimits: Vec<Rlimit>,
     oom_score_adj: Option<i32>,
+    profile: Option<Profile>,
     treatment: Treatment,
     /// Whether it gets a pseudo-terminal.
     pub terminal: bool,
@@ -81,6 +83,15 @@ pub struct Manner {
     pub keep_keyring: bool,
     /// The root is moved and changed into where a kernel's initial file system cannot be pivoted away.
     pub no_pivot: bool,
+}
+
+/// Files of the caller's own in `/proc`, opened while that is still the host's.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// For its OOM score adjustment.
+    score: Option<File>,
+    /// For its AppArmor profile.
+    profile: Option<Entrance>,
 }
 
 /// What a process does last.
@@ -131,7 +142,7 @@ impl ProcessPlan {
             Some(sets) => Capabilities::from_spec(sets)?,
             None => Capabilities::default(),
         };
-        let size = spec.console_size();
+        let (size, profile) = (spec.console_size(), spec.apparmor_profile());
         Ok(ProcessPlan {
             args,
             env: environment(spec.env().as_deref().unwrap_or_default()).context("the environment")?,
@@ -145,6 +156,7 @@ impl ProcessPlan {
             filter: Confinement::None,
             rlimits: rlimits.collect::<Result<_>>()?,
             oom_score_adj: spec.oom_score_adj(),
+            profile: Profile::named(profile.as_deref().unwrap_or_default()).context("process.apparmorProfile")?,
             treatment: Treatment::from_spec(spec)?,
             terminal: spec.terminal().unwrap_or(false),
             console_size: size.map(|s| (s.height() as u16, s.width() as u16)),
@@ -227,18 +239,28 @@ impl ProcessPlan {
         Ok(())
     }
 
-    /// The file through which the process sets its own OOM score adjustment, if it wants one: to be opened while `/proc`
-    /// is still the host's.
-    pub fn open_oom_score(&self) -> Result<Option<File>> {
+    /// Opens the files through which the calling process, which is to become this one, will set what is only its own to
+    /// set. It may have its OOM score by somebody else.
+    pub fn open_own_files(&self, has_score: bool) -> Result<OwnFiles> {
         let open = |_| ProcFs::host().and_then(|proc| proc.open("self/oom_score_adj"));
-        self.oom_score_adj.map(open).transpose().context("open /proc/self/oom_score_adj")
+        let score = self.oom_score_adj.filter(|_| !has_score).map(open).transpose();
+        Ok(OwnFiles {
+            score: score.context("open /proc/self/oom_score_adj")?,
+            profile: self.profile.as_ref().map(Profile::open).transpose()?,
+        })
     }
 
     /// Gives the caller the OOM score, for the process to inherit. That of a process that hides itself is only set by root.
     pub fn share_oom_score(&self) -> Result<()> {
+        self.give_oom_score("self")
+    }
+
+    /// Gives the process of this number, or `self`, its OOM score. In a user namespace nobody may lower his own.
+    pub fn give_oom_score(&self, pid: &str) -> Result<()> {
         let Some(score) = self.oom_score_adj else { return Ok(()) };
-        let written = ProcFs::host().and_then(|proc| proc.write("self/oom_score_adj", score.to_string().as_bytes()));
-        written.with_context(|| format!("set the OOM score adjustment to {score}"))
+        let file = format!("{pid}/oom_score_adj");
+        let written = ProcFs::host().and_then(|proc| proc.write(file, score.to_string().as_bytes()));
+        written.with_context(|| setting_score(score))
     }
 
     /// Before a process that joins a container is in its cgroup.
@@ -247,18 +269,18 @@ impl ProcessPlan {
     }
 
     /// Turns the calling process, already inside the container, into this one. Tells the parent if that fails.
-    pub fn become_it(&self, oom: Option<&File>, mut parent: ChildEnd, last: Last<'_>) -> ! {
-        let (stage, error) = self.attempt(oom, &mut parent, last);
+    pub fn become_it(&self, own: &OwnFiles, mut parent: ChildEnd, last: Last<'_>) -> ! {
+        let (stage, error) = self.attempt(own, &mut parent, last);
         parent.send_failure(stage, &error);
         process::exit_now(1)
     }
 
-    fn attempt(&self, oom: Option<&File>, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
+    fn attempt(&self, own: &OwnFiles, parent: &mut ChildEnd, mut last: Last<'_>) -> (Stage, anyhow::Error) {
         let filter = match self.take_filter(last.filter.take()) {
             Err(error) => return (Stage::Identity, error),
             Ok(filter) => filter,
         };
-        let program = match self.prepare(oom, &last, filter.as_deref(), parent) {
+        let program = match self.prepare(own, &last, filter.as_deref(), parent) {
             Err(failure) => return failure,
             Ok(program) => program,
         };
@@ -281,14 +303,18 @@ impl ProcessPlan {
 
     fn prepare(
         &self,
-        oom: Option<&File>,
+        own: &OwnFiles,
         last: &Last<'_>,
         filter: Option<&Filter>,
         parent: &ChildEnd,
     ) -> Result<CString, (Stage, anyhow::Error)> {
         let streams = streams::refuse_directories().and_then(|()| streams::replace_null());
         streams.and_then(|()| streams::give_to(self.uid)).map_err(|e| (Stage::Console, e))?;
-        self.set_limits(oom, last).map_err(|e| (Stage::Identity, e))?;
+        self.set_limits(own, last).map_err(|e| (Stage::Identity, e))?;
+        // Hooks that follow are confined, too. A filter may not let it be written any more.
+        if let (Some(profile), Some(entrance)) = (&self.profile, &own.profile) {
+            profile.apply(entrance).map_err(|e| (Stage::Identity, e))?;
+        }
         // Without no_new_privs it takes a capability that may be gone afterwards.
         if !self.no_new_privs {
             install(filter, parent).map_err(|e| (Stage::Identity, e))?;
@@ -313,9 +339,10 @@ impl ProcessPlan {
         env
     }
 
-    fn set_limits(&self, oom: Option<&File>, last: &Last<'_>) -> Result<()> {
-        if let (Some(score), Some(mut file)) = (self.oom_score_adj, oom) {
-            write!(file, "{score}").with_context(|| format!("set the OOM score adjustment to {score}"))?;
+    fn set_limits(&self, own: &OwnFiles, last: &Last<'_>) -> Result<()> {
+        if let (Some(score), Some(mut file)) = (self.oom_score_adj, own.score.as_ref()) {
+            // Whole: the kernel takes every write for a number of its own.
+            file.write_all(score.to_string().as_bytes()).with_context(|| setting_score(score))?;
         }
         if !last.limited {
             self.limit(0)?;
@@ -371,6 +398,10 @@ impl ProcessPlan {
         process::close_all_but(first, &kept).context("close inherited descriptors")?;
         process::close_on_exec_from(first).context("have the last descriptors closed")
     }
+}
+
+fn setting_score(score: i32) -> String {
+    format!("set the OOM score adjustment to {score} (to lower it needs CAP_SYS_RESOURCE)")
 }
 
 fn install(filter: Option<&Filter>, parent: &ChildEnd) -> Result<()> {

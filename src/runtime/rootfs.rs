@@ -175,9 +175,9 @@ fn place(rootfs: &mut Rootfs, op: &MountOp, source: Option<OwnedFd>) -> Result<(
              missing there is made as a folder)"
         );
     }
-    if op.copy_up {
+    if let (true, MountKind::FileSystem { options, .. }) = (op.copy_up, &op.kind) {
         let from = rootfs.root.dir_in_root(&op.destination)?;
-        copy_up::copy(&from, &Dir::from(reopen(&tree)?)).context("copy what the image has there")?;
+        copy_up::fill(&from, &Dir::from(reopen(&tree)?), options).context("copy what the image has there")?;
     }
     if let Some(stat) = covered {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
@@ -250,7 +250,9 @@ fn mount_point(rootfs: &Rootfs, op: &MountOp, is_file: bool) -> Result<OwnedFd> 
     let (root, destination) = (&rootfs.root, op.destination.as_path());
     let found = find_or_make(root, destination, is_file)?;
     // Behind a link they could be anywhere: what reads and writes there by its well-known path would miss them.
-    if is_kind(op, "proc") || is_kind(op, "sysfs") || ["/proc", "/sys"].iter().any(|p| destination == Path::new(p)) {
+    let is_inside_proc = is_kind(op, "tmpfs") && destination.starts_with("/proc");
+    let is_known = ["/proc", "/sys"].iter().any(|p| destination == Path::new(p));
+    if is_kind(op, "proc") || is_kind(op, "sysfs") || is_inside_proc || is_known {
         let place = root.dir_without_links(destination);
         let place =
             place.with_context(|| format!("{} must be mounted on ordinary directory", destination.display()))?;
@@ -340,7 +342,8 @@ fn protect(plan: &Plan, rootfs: &Rootfs) -> Result<()> {
     let none = Attributes::empty();
     for path in &plan.read_only {
         let Some(target) = find(rootfs, path)? else { continue };
-        let tree = mount::copy_of(&target).with_context(|| format!("protect {}", path.display()))?;
+        // With what is mounted below it, which would show what it hides.
+        let tree = mount::copy_with_all_below(&target).with_context(|| format!("protect {}", path.display()))?;
         mount::attach(&tree, &target).with_context(|| format!("protect {}", path.display()))?;
         mount::set_attributes(&tree, Attributes::MOUNT_ATTR_RDONLY, none, None, true)
             .with_context(|| format!("make {} read-only", path.display()))?;

@@ -102,7 +102,7 @@ fn scheduling(spec: &Scheduler) -> Result<Scheduling> {
         LinuxSchedulerPolicy::SchedDeadline => libc::SCHED_DEADLINE,
         LinuxSchedulerPolicy::SchedIso => bail!("the kernel has no policy SCHED_ISO"),
     };
-    let flags = spec.flags().iter().flatten().try_fold(0, |all, f| anyhow::Ok(all | flag(*f)?))?;
+    let flags = spec.flags().iter().flatten().fold(0, |all, f| all | flag(*f));
     let priority = spec.priority().unwrap_or(0);
     let nice = spec.nice().unwrap_or(0);
     if !(-20..=19).contains(&nice) {
@@ -119,17 +119,17 @@ fn scheduling(spec: &Scheduler) -> Result<Scheduling> {
     })
 }
 
-fn flag(flag: LinuxSchedulerFlag) -> Result<u64> {
-    Ok(match flag {
+fn flag(flag: LinuxSchedulerFlag) -> u64 {
+    match flag {
         LinuxSchedulerFlag::SchedResetOnFork => libc::SCHED_FLAG_RESET_ON_FORK as u64,
         LinuxSchedulerFlag::SchedFlagReclaim => libc::SCHED_FLAG_RECLAIM as u64,
         LinuxSchedulerFlag::SchedFlagDLOverrun => libc::SCHED_FLAG_DL_OVERRUN as u64,
         LinuxSchedulerFlag::SchedFlagKeepPolicy => libc::SCHED_FLAG_KEEP_POLICY as u64,
         LinuxSchedulerFlag::SchedFlagKeepParams => libc::SCHED_FLAG_KEEP_PARAMS as u64,
-        LinuxSchedulerFlag::SchedFlagUtilClampMin | LinuxSchedulerFlag::SchedFlagUtilClampMax => {
-            bail!("the specification has no field for the values of {flag}")
-        }
-    })
+        // The specification has no fields for their values; other runtimes give 0, too.
+        LinuxSchedulerFlag::SchedFlagUtilClampMin => libc::SCHED_FLAG_UTIL_CLAMP_MIN as u64,
+        LinuxSchedulerFlag::SchedFlagUtilClampMax => libc::SCHED_FLAG_UTIL_CLAMP_MAX as u64,
+    }
 }
 
 /// A list like `0-3,5`.

@@ -52,6 +52,12 @@ pub fn copy_of(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(open_tree(fd, "", flags)?)
 }
 
+/// The same with all mounts below it.
+pub fn copy_with_all_below(fd: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(fd, "", flags | OpenTreeFlags::AT_RECURSIVE)?)
+}
+
 /// Attaches a detached mount over an open file or directory.
 pub fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -459,9 +459,19 @@ pub fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
-/// Sets the file mode creation mask.
-pub fn set_umask(mask: u32) {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+/// Sets the file mode creation mask. The result is what it was.
+pub fn set_umask(mask: u32) -> u32 {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()
+}
+
+/// Which capabilities of a set, a bit for each number, the caller can never have: his bounding set lacks them.
+pub fn unreachable_capabilities(set: u64) -> u64 {
+    use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
+    let lacks = |number: &u64| {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        set >> number & 1 != 0 && !capability_is_in_bounding_set(capability).unwrap_or(false)
+    };
+    (0..64).filter(lacks).fold(0, |all, number| all | 1 << number)
 }
 
 /// Replaces the program by the one at `path`.

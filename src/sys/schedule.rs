@@ -23,7 +23,7 @@ pub struct Scheduling {
 
 /// Sets the scheduling of the calling process.
 pub fn set_scheduling(s: &Scheduling) -> io::Result<()> {
-    /// The first version of the kernel's structure; later ones only add fields.
+    /// The second version of the kernel's structure; later ones only add fields.
     #[repr(C)]
     struct Attributes {
         size: u32,
@@ -34,6 +34,8 @@ pub fn set_scheduling(s: &Scheduling) -> io::Result<()> {
         runtime: u64,
         deadline: u64,
         period: u64,
+        least_use: u32,
+        most_use: u32,
     }
     let attributes = Attributes {
         size: size_of::<Attributes>() as u32,
@@ -44,6 +46,8 @@ pub fn set_scheduling(s: &Scheduling) -> io::Result<()> {
         runtime: s.runtime,
         deadline: s.deadline,
         period: s.period,
+        least_use: 0,
+        most_use: 0,
     };
     // SAFETY: the structure is valid for the length of the call, which only reads as much of it as it says.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })

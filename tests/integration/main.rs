@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary, as root, on real mounts. Each test has a store of its own, and dropping the
 //! store checks that nothing is left of it on the host.
 
+mod apparmor;
 mod archives;
 mod build;
 mod client_config;

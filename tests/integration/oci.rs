@@ -159,7 +159,7 @@ fn messages_go_where_and_how_they_are_asked_for() {
     assert!(refuses(&b, 1, &["checkpoint", "--image-path", "/x", b.id()]).contains("not supported"));
     assert!(refuses(&b, 1, &["state", "../x"]).contains("invalid container ID"));
     let features: Value = serde_json::from_str(&says(&b, &["features"])).unwrap();
-    assert_eq!(features["linux"]["apparmor"]["enabled"], json!(false));
+    assert_eq!(features["linux"]["apparmor"]["enabled"], json!(true));
     // What is said about filters is what is taken.
     let seccomp = &features["linux"]["seccomp"];
     let list = |key: &str| seccomp[key].as_array().unwrap().clone();
@@ -225,7 +225,6 @@ fn exec_has_its_own_user_environment_and_description() {
     let listed: Vec<i32> = serde_json::from_str(&says(&b, &["ps", "--format", "json", b.id()])).unwrap();
     assert!(listed.len() == 2 && listed.contains(&pid), "{listed:?}");
     assert!(says(&b, &["ps", b.id()]).contains("sleep 999"));
-    assert!(refuses(&b, 255, &["exec", "--apparmor", "x", b.id(), "true"]).contains("AppArmor"));
 }
 
 #[test]
@@ -258,7 +257,7 @@ fn namespaces_can_be_those_of_another_container() {
     assert!(refused.code == 1 && refused.err.contains("is not a namespace"), "{refused:?}");
 }
 
-fn in_user_namespace(b: &mut Bundle) {
+pub fn in_user_namespace(b: &mut Bundle) {
     namespaces(b, |list| list.push(json!({"type": "user"})));
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     b.config["linux"]["uidMappings"] = map.clone();
@@ -334,7 +333,7 @@ fn mounts_are_as_their_options_say() {
          cat /one; (echo > /one) 2>/dev/null || echo ro; grep ' /full ' /proc/mounts | grep -c noexec",
     );
     assert_eq!(out, "ro\n500:600\ninside\n750\nxro\n1\n");
-    b.add_mount(json!({"destination": "/proc/self", "type": "tmpfs", "source": "tmpfs"}));
+    b.add_mount(json!({"destination": "/proc/self", "type": "bind", "source": "shared"}));
     assert!(b.run(&["true"]).err.contains("inside /proc"));
 }
 
@@ -388,6 +387,26 @@ fn hooks_run_in_their_order_and_places_and_know_the_state() {
 }
 
 #[test]
+fn hooks_make_files_as_their_caller_does() {
+    let mut b = Bundle::new();
+    b.change("mkdir -p made");
+    let moments = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for moment in moments {
+        let made = if moment == "startContainer" { "/made".into() } else { b.rootfs().join("made") };
+        let script = format!("umask > {}/{moment}", made.display());
+        b.config["hooks"][moment] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    }
+    // This one is made as the container's own program makes them.
+    b.config["process"]["user"]["umask"] = json!(0o27);
+    let ran = b.run_through("umask 077; exec \"$0\" \"$@\"", &["true"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for moment in moments {
+        let said = std::fs::read_to_string(b.rootfs().join("made").join(moment)).unwrap();
+        assert_eq!(said, if moment == "startContainer" { "0027\n" } else { "0077\n" }, "{moment}");
+    }
+}
+
+#[test]
 fn a_hook_that_fails_or_lingers_ends_the_creation() {
     for (kind, script, wrong) in [
         ("prestart", "echo no >&2; exit 4", "exit status 4, stdout: , stderr: no"),
@@ -426,7 +445,6 @@ fn limits_are_set_changed_and_shown() {
 #[test]
 fn what_cannot_be_carried_out_is_refused_before_anything_is_made() {
     let cases = [
-        ("/process/apparmorProfile", json!("x"), "AppArmor"),
         ("/process/selinuxLabel", json!("x"), "SELinux"),
         ("/linux/intelRdt", json!({"closID": "x"}), "intelRdt"),
         ("/linux/sysctl", json!({"vm.swappiness": "1"}), "not in a separate kernel namespace"),

@@ -184,9 +184,13 @@ fn security() -> Result<()> {
         ("no-new-privileges:maybe", "invalid --security-opt 2: \"no-new-privileges:maybe\""),
         ("systempaths=x", "invalid --security-opt 2: \"systempaths=x\""),
         ("seccomp=/none.json", "opening seccomp profile (/none.json) failed"),
-        ("apparmor=mine", "AppArmor profiles are not supported by this version yet: mine"),
     ] {
         assert_eq!(message(security_opts(&strings(&[text]))), error);
+    }
+    let profile = security_opts(&strings(&["apparmor=mine"]));
+    match apparmor::is_enabled() {
+        true => assert_eq!(profile?.apparmor.as_deref(), Some("mine")),
+        false => assert_eq!(message(profile), "AppArmor is not enabled on this host, so there is no profile mine"),
     }
     Ok(())
 }

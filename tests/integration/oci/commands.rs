@@ -267,3 +267,78 @@ fn a_process_from_a_file_has_the_containers_capabilities_unless_it_has_others() 
     let file = b.store.write("process.json", process.to_string());
     assert_eq!(says(&b, &["exec", "--process", &file, b.id()]), own.out);
 }
+
+#[test]
+fn an_option_given_twice_has_its_last_value_and_lists_grow() {
+    let mut b = Bundle::new();
+    b.set_args(&["sh", "-c", "exit 3"]);
+    b.save();
+    let (dir, log) = (b.dir(), b.store.path("log"));
+    let (dir, log) = (dir.to_str().unwrap(), log.to_str().unwrap());
+    let twice = ["--debug", "--debug", "--log", "/nosuch/log", "--log", log, "--log-format", "text"];
+    let run = ["--log-format", "json", "run", "-b", "/nosuch", "--bundle", dir, "--keep", "--keep", b.id()];
+    let run = done(&mut b.oci(&[&twice[..], &run].concat()));
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(std::fs::read_to_string(log).unwrap().lines().all(|l| serde_json::from_str::<Value>(l).is_ok()));
+    says(&b, &["delete", "-f", "--force", b.id()]);
+    b.start_sleeping();
+    let options = ["--cwd", "/etc", "--cwd", "/tmp", "-u", "5", "--user", "6:7", "-e", "A=1", "-e", "B=2"];
+    let all = b.exec(&options, &["sh", "-c", "pwd; id -u; echo $A$B"]);
+    assert_eq!(all.out, "/tmp\n6\n12\n", "{all:?}");
+    let list = says(&b, &["list", "-q", "--format", "table", "--format", "json", "--quiet"]);
+    assert_eq!(list, format!("{}\n", b.id()));
+    says(&b, &["update", "--pids-limit", "50", "--pids-limit", "60", b.id()]);
+    let stats: Value = serde_json::from_str(&says(&b, &["events", "--stats", b.id()])).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], json!(60));
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_told_in_the_log_that_it_names() {
+    let b = Bundle::new();
+    let log = b.store.path("log");
+    let path = log.to_str().unwrap();
+    let by_equals = format!("--log={path}");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--log", path, "--log-format", "json", "create", "--nosuch", "x"], "unexpected argument '--nosuch' found"),
+        (&["--nosuch", &by_equals, "--log-format=json", "list"], "unexpected argument '--nosuch' found"),
+        (&["--debug", "--log", path, "--log-format", "json", "nosuch"], "unrecognized subcommand 'nosuch'"),
+        (&["--log", path, "--log-format", "json", "start"], "required arguments were not provided: <ID>"),
+        (&["--log", path, "--log-format", "json", "exec", "--preserve-fds", "x", "y"], "invalid value 'x' for"),
+        (&["--log", "/nosuch/log", "--log", path, "--log-format", "json", "kill"], "were not provided: <ID>"),
+    ];
+    for (args, wrong) in cases {
+        let _ = std::fs::remove_file(&log);
+        let told = refuses(&b, 1, args);
+        assert!(told.contains("Usage: ") || told.contains("--help"), "{args:?}: {told}");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let line: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"));
+        assert_eq!(line["level"], json!("error"), "{args:?}: {text}");
+        assert!(line["msg"].as_str().unwrap().contains(wrong), "{args:?}: {text}");
+    }
+    std::fs::remove_file(&log).unwrap();
+    refuses(&b, 1, &["--log", path, "state"]);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("level=error msg=\"the following required arguments"));
+    // What belongs to the command names no log; neither does a line that only asks for help.
+    std::fs::remove_file(&log).unwrap();
+    refuses(&b, 1, &["list", "--log", path]);
+    says(&b, &["--log", path, "run", "--help"]);
+    assert!(!log.exists());
+}
+
+#[test]
+fn a_container_that_cannot_be_read_is_told_of_beside_the_others() {
+    let mut b = Bundle::new();
+    b.start_sleeping();
+    let damaged = b.state_root().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("state.json"), "{").unwrap();
+    let list = done(&mut b.oci(&["list", "-q"]));
+    assert_eq!((list.code, list.out), (0, format!("{}\n", b.id())));
+    assert!(list.err.contains("level=warning msg=\"load container damaged: "), "{}", list.err);
+    let log = b.store.path("log");
+    let list = done(&mut b.oci(&["--log", log.to_str().unwrap(), "list", "--format", "json"]));
+    let found: Value = serde_json::from_str(&list.out).unwrap();
+    assert_eq!((found.as_array().unwrap().len(), list.err.as_str()), (1, ""));
+    assert!(std::fs::read_to_string(&log).unwrap().contains("load container damaged: "));
+    std::fs::remove_dir_all(&damaged).unwrap();
+}

@@ -17,6 +17,21 @@ fn with_poststop(b: &mut Bundle) -> PathBuf {
 }
 
 #[test]
+fn a_limit_that_is_too_low_to_start_in_is_named() {
+    let mut b = Bundle::new();
+    // Enough to be made, and not enough for what is copied into memory.
+    b.change("mkdir -p large && head -c 20000000 /dev/zero > large/file");
+    b.add_mount(json!({"destination": "/large", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    b.config["linux"]["resources"]["memory"] = json!({"limit": 8 << 20, "swap": 8 << 20});
+    let ended = b.run(&["true"]);
+    let wrong = "container init was OOM-killed (memory limit too low?)";
+    assert!(ended.code == 1 && ended.err.contains(wrong), "{ended:?}");
+    assert!(cgroups(b.id()).is_empty());
+    b.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+    assert_eq!(b.run(&["true"]).code, 0);
+}
+
+#[test]
 fn what_hooks_have_prepared_is_undone_when_the_creation_fails() {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
         let mut b = Bundle::new();

@@ -144,7 +144,7 @@ fn mounts_cover_each_other_in_their_order() {
 
 #[test]
 fn mounts_that_cannot_be_made_say_why() {
-    let cases: [(Value, &str); 7] = [
+    let cases: [(Value, &str); 9] = [
         (json!({"destination": "/m", "type": "bind", "source": "/nosuch"}), "/nosuch: no such file or directory"),
         (json!({"destination": "/m", "type": "nosuchfs", "source": "x"}), "mount nosuchfs at /m"),
         (json!({"destination": "/m", "type": "tmpfs", "source": "x", "options": ["nosuch"]}), "nosuch"),
@@ -152,6 +152,15 @@ fn mounts_that_cannot_be_made_say_why() {
         (
             json!({"destination": "/m", "type": "bind", "source": "/etc", "options": ["tmpcopyup"]}),
             "tmpcopyup is for tmpfs",
+        ),
+        (
+            json!({"destination": "/m", "type": "bind", "source": "/etc",
+                "options": ["bind", "idmap=uids=0-1-10;gids=0-1-10"]}),
+            "the option \\\"idmap=uids=0-1-10;gids=0-1-10\\\" is not supported: use uidMappings and gidMappings",
+        ),
+        (
+            json!({"destination": "/m", "type": "bind", "source": "/etc", "options": ["ridmap=uids=@0-1-10", "rbind"]}),
+            "ridmap=uids=@0-1-10",
         ),
         (json!({"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": ["bind"]}), "/etc"),
         (json!({"destination": "/proc/sys/x", "type": "bind", "source": "/etc", "options": ["bind"]}), "inside /proc"),
@@ -165,4 +174,61 @@ fn mounts_that_cannot_be_made_say_why() {
     let mut b = Bundle::new();
     namespaces(&mut b, |list| list.retain(|n| n["type"] != "ipc"));
     assert_eq!(b.run(&["true"]).code, 0, "a message queue file system of the caller's namespace");
+}
+
+#[test]
+fn what_a_copied_folder_is_to_be_goes_before_what_it_was() {
+    let mut b = Bundle::new();
+    b.change("mkdir full && echo inside > full/file && chown 3:4 full full/file && chmod 775 full");
+    for (options, expected) in [
+        (&[][..], "775 3 4"),
+        (&["mode=711"], "711 3 4"),
+        (&["uid=5"], "775 5 4"),
+        (&["mode=711", "uid=5", "gid=6", "size=1m", ""], "711 5 6"),
+        (&["", "mode=1777"], "1777 3 4"),
+    ] {
+        b.config["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/full");
+        let options = [&["tmpcopyup"], options].concat();
+        b.add_mount(json!({"destination": "/full", "type": "tmpfs", "source": "tmpfs", "options": options}));
+        let found = output(&mut b, "stat -c '%a %u %g' /full; stat -c '%u %g' /full/file; cat /full/file");
+        assert_eq!(found, format!("{expected}\n3 4\ninside\n"), "{options:?}");
+    }
+}
+
+#[test]
+fn an_empty_option_is_none() {
+    let mut b = Bundle::new();
+    let source = b.dir();
+    b.add_mount(json!({"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": [""]}));
+    b.add_mount(json!({"destination": "/b", "type": "bind", "source": source, "options": ["", "bind", ""]}));
+    assert_eq!(output(&mut b, "grep -c -e ' /a ' -e ' /b ' /proc/mounts"), "2\n");
+}
+
+#[test]
+fn memory_can_hide_a_folder_of_proc_but_not_proc_itself() {
+    let mut b = Bundle::new();
+    b.config["linux"]["maskedPaths"] = json!([]);
+    let original = b.config.clone();
+    for place in ["/proc/tty", "/proc/sys/kernel"] {
+        b.add_mount(json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}));
+    }
+    // A path that is to be read-only is so with what hides below it.
+    let script = "ls /proc/tty /proc/sys/kernel; touch /proc/tty/x && echo made; touch /proc/sys/kernel/x 2>&1; \
+                  ls /proc/sys | grep -c kernel";
+    let read_only = "touch: /proc/sys/kernel/x: Read-only file system";
+    assert_eq!(output(&mut b, script), format!("/proc/sys/kernel:\n\n/proc/tty:\nmade\n{read_only}\n1\n"));
+    for (mount, wrong) in [
+        (json!({"destination": "/proc", "type": "tmpfs"}), "inside /proc"),
+        (json!({"destination": "/proc/tty", "type": "ramfs"}), "inside /proc"),
+        (json!({"destination": "/proc/tty", "type": "tmpfs", "source": "/etc", "options": ["rbind"]}), "inside /proc"),
+        (json!({"destination": "/proc/self", "type": "tmpfs"}), "must be mounted on ordinary directory"),
+        (json!({"destination": "/proc/net/stat", "type": "tmpfs"}), "must be mounted on ordinary directory"),
+        (json!({"destination": "/proc/self/cwd/x", "type": "tmpfs"}), "mount tmpfs at /proc/self/cwd/x"),
+        (json!({"destination": "/proc/nosuch", "type": "tmpfs"}), "mount tmpfs at /proc/nosuch"),
+    ] {
+        b.config = original.clone();
+        b.add_mount(mount.clone());
+        let refused = b.run(&["true"]);
+        assert!(refused.code == 1 && refused.err.contains(wrong), "{mount}: {refused:?}");
+    }
 }

@@ -1,8 +1,10 @@
 //! What a process gets: environment, capabilities, descriptors.
 
-use crate::support::done;
+use super::says;
+use crate::support::{Done, done};
 use crate::threats::bundle::Bundle;
 use serde_json::json;
+use std::process::Command;
 
 #[test]
 fn the_last_of_several_values_of_a_variable_counts_and_home_is_never_empty() {
@@ -70,6 +72,104 @@ fn capabilities_of_another_kernel_are_told_and_left_out() {
     b.config["process"]["capabilities"]["bounding"] = json!([7]);
     let refused = b.run(&["true"]);
     assert!(refused.code == 1 && refused.err.contains("config.json: "), "{refused:?}");
+}
+
+#[test]
+fn capabilities_that_the_caller_lacks_are_told_and_left_out() {
+    let without = "exec setpriv --bounding-set=-kill,-net_raw \"$0\" \"$@\"";
+    let warning = |names: &str| format!("ignoring unknown or unavailable capabilities: [{names}]");
+    let mut b = Bundle::new();
+    b.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_NET_RAW", "CAP_NOSUCH"], "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+    });
+    let result = b.run_through(without, &SHOW_SETS);
+    assert_eq!((result.code, sets(&result.out)[3]), (0, "0000000000000001"), "{result:?}");
+    assert_eq!(result.err.matches(&warning("CAP_KILL CAP_NET_RAW CAP_NOSUCH")).count(), 1, "{result:?}");
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN"]});
+    b.start_sleeping();
+    let exec = |script: &str, options: &[&str]| {
+        let command = [&["exec"], options, &[b.id(), "true"]].concat();
+        let result = done(&mut b.through_shell(script, &command));
+        assert_eq!(result.code, 0, "{result:?}");
+        result.err
+    };
+    assert!(exec(without, &["--cap", "CAP_KILL"]).contains(&warning("CAP_KILL")));
+    assert_eq!(exec(without, &[]), "");
+    assert_eq!(exec("exec \"$0\" \"$@\"", &["--cap", "CAP_KILL"]), "");
+    // In a user namespace of his own everybody has them.
+    let mut b = Bundle::new();
+    super::in_user_namespace(&mut b);
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_KILL"]});
+    let result = b.run_through(without, &SHOW_SETS);
+    assert_eq!((sets(&result.out)[3], result.err.as_str()), ("0000000000000021", ""), "{result:?}");
+}
+
+#[test]
+fn flags_of_schedulers_are_taken_by_their_names() {
+    let mut b = Bundle::new();
+    let show = ["probe", "syscall", &libc::SYS_sched_getscheduler.to_string(), "0"];
+    let batch = i64::from(libc::SCHED_BATCH);
+    let reset = batch | i64::from(libc::SCHED_RESET_ON_FORK);
+    for (flags, expected) in [
+        (&["SCHED_FLAG_RESET_ON_FORK"][..], reset),
+        (&["SCHED_RESET_ON_FORK"], reset),
+        (&["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"], batch),
+        (&["SCHED_FLAG_KEEP_PARAMS"], 0),
+        (&["SCHED_FLAG_KEEP_POLICY"], 0),
+    ] {
+        b.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5, "flags": flags});
+        let result = b.run(&show);
+        assert_eq!((result.code, result.out), (0, format!("{expected}\n")), "{flags:?}: {}", result.err);
+    }
+    for flag in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
+        b.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": [flag]});
+        // Not every kernel can.
+        let result = b.run(&show);
+        assert!(result.code == 0 || result.err.contains("operation not supported"), "{flag}: {result:?}");
+    }
+    b.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_NOSUCH"]});
+    let refused = b.run(&["true"]);
+    assert!(refused.code == 1 && refused.err.contains("SCHED_FLAG_NOSUCH"), "{refused:?}");
+    b.config["process"].as_object_mut().unwrap().remove("scheduler");
+    b.start_sleeping();
+    let process = json!({"args": show, "env": ["PATH=/bin"], "cwd": "/",
+        "scheduler": {"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}});
+    let file = b.store.write("process.json", process.to_string());
+    assert_eq!(says(&b, &["exec", "--process", &file, b.id()]), format!("{reset}\n"));
+}
+
+#[test]
+fn an_oom_score_below_the_callers_is_the_kernels_to_refuse() {
+    // The least that processes without CAP_SYS_RESOURCE may have is what somebody with it has set last.
+    let may_lower = done(Command::new("sh").args(["-c", "echo -1 >/proc/self/oom_score_adj"])).code == 0;
+    let told = |result: &Done, code: i32| match may_lower {
+        true => assert_eq!((result.code, result.out.as_str()), (0, "-7\n"), "{result:?}"),
+        false => {
+            let wrong = "set the OOM score adjustment to -7 (to lower it needs CAP_SYS_RESOURCE): permission denied";
+            assert!(result.code == code && result.err.contains(wrong), "{result:?}");
+        }
+    };
+    let show = ["cat", "/proc/self/oom_score_adj"];
+    for in_a_user_namespace in [false, true] {
+        let mut b = Bundle::new();
+        if in_a_user_namespace {
+            super::in_user_namespace(&mut b);
+        }
+        b.config["process"]["oomScoreAdj"] = json!(-7);
+        told(&b.run(&show), 1);
+        b.config["process"]["oomScoreAdj"] = json!(7);
+        assert_eq!(b.run(&show).out, "7\n");
+        b.start_sleeping();
+        assert_eq!(b.exec(&[], &show).out, "7\n");
+        let process = |score: i32| {
+            let process = json!({"args": show, "env": ["PATH=/bin"], "cwd": "/", "oomScoreAdj": score});
+            let file = b.store.write("process.json", process.to_string());
+            done(&mut b.oci(&["exec", "--process", &file, b.id()]))
+        };
+        assert_eq!(process(9).out, "9\n");
+        told(&process(-7), 255);
+    }
 }
 
 #[test]
