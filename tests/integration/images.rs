@@ -127,7 +127,7 @@ pub fn layer_folders(store: &Store) -> Vec<String> {
 
 /// All files of images, layers and unfinished work in a store, by name.
 pub fn everything(store: &Store) -> Vec<String> {
-    store.rests();
+    eventually("the trash to be emptied", || store.root().join("trash").read_dir().unwrap().count() == 0);
     let mut found = Vec::new();
     for dir in ["blobs", "layers", "tmp", "trash", "volumes", "containers"] {
         let out = done(Command::new("find").arg(store.root().join(dir)).args(["-mindepth", "1", "-maxdepth", "2"])).out;
