@@ -183,24 +183,18 @@ impl Root {
     }
 
     /// Deletes what was discarded. Call it when the user has his answer: it can be slow.
+    ///
+    /// One at a time: two that delete the same trees only get in each other's way. Who finds somebody at it leaves all to
+    /// him and does not wait, as the trees of others may take long: who has had the lock looks once more when it is free
+    /// again, and finds what was discarded before anybody asked for it.
     pub fn empty_trash(&self) {
-        self.empty(|lock| Lock::wait(lock, LockMode::Exclusive).ok());
-    }
-
-    /// The same, unless somebody does it already: he will find what was discarded before this call.
-    pub fn have_trash_emptied(&self) {
-        self.empty(|lock| Lock::attempt(lock, LockMode::Exclusive).ok().flatten());
-    }
-
-    /// One at a time: two that delete the same trees only get in each other's way. Who has had the lock looks once more
-    /// when it is free again, for what was left to him.
-    fn empty(&self, lock: impl Fn(&Path) -> Option<Lock>) {
         // Nobody cleans up after others for ever.
         const ROUNDS: usize = 100;
         let Ok(trash) = Dir::open(self.path.join("trash")) else { return };
         let mut before = Vec::new();
         for _ in 0..ROUNDS {
-            let Some(alone) = lock(&self.path.join("trash.lock")) else { return };
+            let lock = Lock::attempt(&self.path.join("trash.lock"), LockMode::Exclusive);
+            let Ok(Some(alone)) = lock else { return };
             let names = trash.names().unwrap_or_default();
             for name in &names {
                 let _ = trash.remove_tree(name);
@@ -368,4 +362,49 @@ pub fn mkdir_all(path: &Path) -> Result<()> {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("find {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn nobody_waits_for_the_trash_of_others_and_nothing_stays_in_it() {
+        let folder = std::env::temp_dir().join(format!("minirun-layout-{}", random::hex::<8>()));
+        let root = Root::open(&folder.join("root"), &folder.join("state")).unwrap();
+        let discard = |name: &str| {
+            std::fs::create_dir(folder.join(name)).unwrap();
+            root.discard(&folder.join(name)).unwrap();
+        };
+        discard("first");
+        let busy = Lock::attempt(&root.join("trash.lock"), LockMode::Exclusive).unwrap();
+        std::thread::scope(|scope| {
+            let (done, is_done) = channel();
+            let root = &root;
+            scope.spawn(move || {
+                root.empty_trash();
+                done.send(()).unwrap();
+            });
+            let returned = is_done.recv_timeout(Duration::from_secs(20));
+            drop(busy);
+            assert!(returned.is_ok(), "it waits for who has the lock");
+        });
+        assert!(root.has_trash());
+        // Many that discard and leave it to one another.
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (discard, root) = (&discard, &root);
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        discard(&format!("{thread}-{n}"));
+                        root.empty_trash();
+                    }
+                });
+            }
+        });
+        assert!(!root.has_trash());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

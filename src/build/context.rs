@@ -9,8 +9,8 @@ use super::ignore::Ignore;
 use crate::image::union::Union;
 use crate::image::unpack;
 use crate::layout::Scratch;
-use crate::sys::dir::Dir;
-use crate::sys::file::{read_all_limited, read_limited};
+use crate::sys::dir::{Dir, clean};
+use crate::sys::file::{read_all_limited, read_limited, read_regular_limited};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsString;
 use std::io::{Cursor, ErrorKind, Read};
@@ -119,8 +119,11 @@ impl Context {
         let (name, text, ignore) = match (at, &self.path) {
             (DockerfileAt::Text(text), _) => ("Dockerfile".to_owned(), text.to_owned(), None),
             (DockerfileAt::Path(path), Some(_)) if path.exists() => {
-                let text = read_limited(path, LIMIT).with_context(|| format!("read the Dockerfile {}", path.display()));
-                let ignore = match read_limited(&beside(path), LIMIT) {
+                // The user's own pipes are fine, but not those that somebody has put into the context.
+                let is_foreign = self.path.as_deref().is_some_and(|context| lies_in(path, context));
+                let read = if is_foreign { read_regular_limited } else { read_limited };
+                let text = read(path, LIMIT).with_context(|| format!("read the Dockerfile {}", path.display()));
+                let ignore = match read_regular_limited(&beside(path), LIMIT) {
                     Ok(text) => Some(text),
                     Err(e) if e.kind() == ErrorKind::NotFound => None,
                     Err(e) => return Err(e).with_context(|| format!("read {}", beside(path).display())),
@@ -181,6 +184,16 @@ impl Context {
     }
 }
 
+/// Whether a path is one in the folder, by its words or by the links in them.
+fn lies_in(path: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let words = |path: &Path| std::path::absolute(path).map(|path| clean(&path));
+    let is_below =
+        |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| a.is_ok_and(|a| b.is_ok_and(|b| a.starts_with(b)));
+    is_below(words(path), words(folder)) || is_below(real(parent), real(folder))
+}
+
 fn parsed(file: &str, text: &str) -> Result<Ignore> {
     Ignore::parse(text).with_context(|| format!("read {file}"))
 }
@@ -238,6 +251,29 @@ mod tests {
         assert!(format!("{error:#}").starts_with("read .dockerignore: line 2: "), "{error:#}");
         let error = Context::directory(&folder.path("nope")).unwrap_err();
         assert!(error.to_string().contains("unable to prepare context: path"), "{error:#}");
+    }
+
+    #[test]
+    fn only_the_users_own_pipes_are_read() {
+        let folder = folder();
+        for place in ["ctx/fifo", "other/fifo"] {
+            assert!(Command::new("mkfifo").arg(folder.path(place)).status().unwrap().success());
+        }
+        std::os::unix::fs::symlink("../other/fifo", folder.path("ctx/link")).unwrap();
+        std::os::unix::fs::symlink("ctx/sub", folder.path("way")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path("ctx/sub/null")).unwrap();
+        let mut context = Context::directory(&folder.path("ctx")).unwrap();
+        for inside in ["ctx/fifo", "ctx/link", "ctx/sub", "ctx/sub/null", "way/null", "other/../ctx/fifo"] {
+            let error = context.read_dockerfile(DockerfileAt::Path(&folder.path(inside))).unwrap_err();
+            assert!(format!("{error:#}").ends_with(": not a regular file"), "{inside}: {error:#}");
+        }
+        let own = folder.path("ctx/../other/fifo");
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::fs::write(&own, "FROM pipe").unwrap());
+            assert_eq!(read(&mut context, DockerfileAt::Path(&own)).0, "FROM pipe");
+        });
+        assert!(Command::new("mkfifo").arg(folder.path("other/My.dockerignore")).status().unwrap().success());
+        assert!(context.read_dockerfile(DockerfileAt::Path(&folder.path("other/My"))).is_err());
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn supervise(
         container.forget_running();
     }
     session.finish()?;
-    container.root.have_trash_emptied();
+    container.root.empty_trash();
     cleaned
 }
 

@@ -7,7 +7,7 @@ use crate::support::{Done, IMAGE, Store, done};
 fn nest(base: &str, levels: usize) -> String {
     let piece = levels.min(1000);
     format!(
-        "cd {base}/; mkdir deep; n=0; \
+        "[ ! -d {base}/deep ] || exit 0; cd {base}/; mkdir deep; n=0; \
          while [ $n -lt {} ]; do \
              mkdir {base}/top; cd {base}/top; i=1; while [ $i -lt {piece} ]; do mkdir d; cd d; i=$((i+1)); done; \
              mv {base}/deep d; cd {base}/; mv top deep; n=$((n+1)); \
