@@ -29,12 +29,16 @@ fn walk(merged: &Merged, path: Vec<u8>, links: &mut Links, out: &mut dyn Write) 
                 out.write_all(&encode(&entry)).context("write the archive")?;
                 content.write(path, &entry, links, out)?;
             }
-            // A running container may have removed or replaced it meanwhile.
-            Err(_) if merged.lookup(&name).is_ok_and(|found| found.is_none()) => {}
+            // A running container may have removed it meanwhile, or may do so again and again.
+            Err(e) if is_missing(&e) || merged.lookup(&name).is_ok_and(|found| found.is_none()) => {}
             Err(e) => return Err(e).with_context(|| format!("read {}", show(&path))),
         }
     }
     Ok(())
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// What follows the headers of an entry.
