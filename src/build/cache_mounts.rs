@@ -11,11 +11,9 @@
 use super::dockerfile::Sharing;
 use crate::image::Digest;
 use crate::layout::{Root, mkdir_all};
-use crate::sys::depth::Depth;
-use crate::sys::dir::{Dir, file_type};
+use crate::sys::dir::Dir;
 use crate::sys::file::{Durability, Lock, LockMode, write_atomic};
 use anyhow::{Context, Result};
-use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -158,8 +156,8 @@ pub fn list(root: &Root) -> Result<Vec<CacheMount>> {
         let id = std::fs::read_to_string(entry.path().join("id")).unwrap_or_default();
         let used = std::fs::metadata(entry.path().join("id")).and_then(|m| m.modified());
         let in_use = !matches!(Lock::attempt(&entry.path().join("lock"), LockMode::Exclusive), Ok(Some(_)));
-        let size =
-            Dir::open(entry.path().join("data")).map_or(0, |dir| size(&dir, &mut BTreeSet::new(), Depth::default()));
+        // What cannot be read counts as nothing.
+        let size = Dir::open(entry.path().join("data")).and_then(|dir| dir.tree_size()).unwrap_or(0);
         caches.push(CacheMount { name, id, size, in_use, last_used: used.unwrap_or(SystemTime::UNIX_EPOCH) });
     }
     Ok(caches)
@@ -174,21 +172,4 @@ pub fn remove(root: &Root, name: &str) -> Result<bool> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
         Err(e) => Err(e).with_context(|| format!("lock the cache {name}")),
     }
-}
-
-/// What cannot be read counts as nothing.
-fn size(dir: &Dir, seen: &mut BTreeSet<(u64, u64)>, depth: Depth) -> u64 {
-    let Ok(below) = depth.below() else { return 0 };
-    let mut total = 0u64;
-    for name in dir.names().unwrap_or_default() {
-        let Ok(stat) = dir.stat(&name) else { continue };
-        total += match file_type(&stat) {
-            FileType::Directory => dir.child(&name).map_or(0, |child| size(&child, seen, below)),
-            FileType::RegularFile if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) => {
-                u64::try_from(stat.st_size).unwrap_or(0)
-            }
-            _ => 0,
-        };
-    }
-    total
 }

@@ -27,6 +27,9 @@ const SAID: u64 = 64 << 10;
 const FOREIGN: [&str; 6] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"];
 
+/// Where else than in his home the user may have settings and helpers of his own.
+const OWN: [&str; 5] = ["XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_PARAMETERS", "GIT_ASKPASS", "SSH_ASKPASS"];
+
 /// Changes of an environment.
 type Variables = Vec<(String, Option<OsString>)>;
 
@@ -118,7 +121,7 @@ impl Repository {
             let home = scratch.path().join("home");
             std::fs::create_dir(&home).context("make an empty home for git")?;
             variables.push(("HOME".into(), Some(home.into())));
-            variables.extend(["XDG_CONFIG_HOME", "GIT_ASKPASS", "SSH_ASKPASS"].map(|name| (name.to_owned(), None)));
+            variables.extend(OWN.map(|name| (name.to_owned(), None)));
             variables.push(("GIT_SSH_COMMAND".into(), Some("ssh -F none -o IdentityFile=none".into())));
             let agent = secrets.agents.get("default").map(|agent| agent.clone().into_os_string());
             variables.push(("SSH_AUTH_SOCK".into(), agent));

@@ -138,7 +138,7 @@ struct Client {
 
 /// What comes before `run` on its command line: read alone, without the definitions of thirty other commands.
 #[derive(Debug, Parser)]
-#[command(name = "minirun", disable_help_flag = true)]
+#[command(name = "minirun", disable_help_flag = true, args_override_self = true)]
 struct BeforeRun {
     #[command(flatten)]
     places: Places,
@@ -241,8 +241,7 @@ fn run_alone(arguments: &[OsString]) -> Option<(Cli, Option<Waiting>)> {
     if rest.iter().any(|a| [&b"--root"[..], b"--state"].iter().any(|p| a.as_encoded_bytes().starts_with(p))) {
         return None;
     }
-    let before_run = BeforeRun::command().args_override_self(true).try_get_matches_from(before).ok()?;
-    let BeforeRun { places } = BeforeRun::from_arg_matches(&before_run).ok()?;
+    let BeforeRun { places } = BeforeRun::try_parse_from(before).ok()?;
     let supervisor = std::path::absolute(&places.root).ok().and_then(|root| supervisor::begin(&root).ok());
     process::keep_memory();
     // To take its hundred arguments apart again would take as long as to understand the line.

@@ -111,11 +111,7 @@ impl Container {
     pub fn snapshot(&self) -> Result<Snapshot> {
         for _ in 0..3 {
             let taken = Ownership::is_taken(&self.lock_path()).context("look at the container's lock")?;
-            let running: Option<Running> = match read_json(&self.state_dir().join("run.json")) {
-                // It is as good as none: nobody is left whom it could tell about.
-                Err(_) if !taken => None,
-                other => other?,
-            };
+            let running = self.running(taken)?;
             // It is not worth losing the container: a power cut may have taken what was in the file.
             let mut ended: Option<Ended> = read_json(&self.dir().join("exit.json"))
                 .unwrap_or_else(|error| Some(Ended { error: format!("{error:#}"), ..Ended::default() }));
@@ -133,8 +129,8 @@ impl Container {
                     ended = Some(kept.clone());
                     ended_status(ended.as_ref())
                 }
-                (Some(r), false) => {
-                    self.clean_up_after_crash(Some(r))?;
+                (Some(_), false) => {
+                    self.clean_up_after_crash()?;
                     continue;
                 }
                 (None, false) if self.ended_with_host().is_some() => {
@@ -143,7 +139,7 @@ impl Container {
                 }
                 // Killed in the middle of a start.
                 (None, false) if self.state_dir().exists() => {
-                    self.clean_up_after_crash(None)?;
+                    self.clean_up_after_crash()?;
                     continue;
                 }
                 (None, false) => ended_status(ended.as_ref()),
@@ -154,13 +150,28 @@ impl Container {
         bail!("the container {} changes too fast to look at", self.record.name)
     }
 
+    /// What is on record of its processes, while somebody answers for it or not.
+    fn running(&self, taken: bool) -> Result<Option<Running>> {
+        match read_json(&self.state_dir().join("run.json")) {
+            // It is as good as none: nobody is left whom it could tell about.
+            Err(_) if !taken => Ok(None),
+            other => other,
+        }
+    }
+
     /// Ends what a killed supervisor left running and records what is known about it: nothing if it had not come so far
     /// as to write its processes down.
-    fn clean_up_after_crash(&self, left: Option<&Running>) -> Result<()> {
+    fn clean_up_after_crash(&self) -> Result<()> {
         let Some(_ownership) = Ownership::take(&self.lock_path()).context("take the container's lock")? else {
             return Ok(());
         };
-        let cgroup = match left {
+        // Since we looked it may have been started, and have ended as it should.
+        let left = self.running(false)?;
+        let has_ended = left.as_ref().is_some_and(|left| left.ended.is_some());
+        if has_ended || (left.is_none() && !self.state_dir().exists()) {
+            return Ok(());
+        }
+        let cgroup = match &left {
             Some(left) => Cgroup::at(Path::new(&left.cgroup))?,
             None => self.cgroup()?,
         };
@@ -169,7 +180,7 @@ impl Container {
         // What it cannot give back now, the networks take from the dead when they need it.
         let _ = self.release_networks();
         let (exit_code, error) = (137, "its supervisor was killed".to_owned());
-        let ended = match left {
+        let ended = match &left {
             Some(left) => Ended {
                 exit_code,
                 error,

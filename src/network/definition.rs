@@ -150,7 +150,10 @@ impl Networks {
             Ok(entries) => {
                 let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
                 for name in names.filter_map(|n| n.strip_suffix(".json").map(str::to_owned)) {
-                    found.extend(self.read(&name).ok().flatten());
+                    match self.read(&name) {
+                        Err(error) if error.is::<Damaged>() => {}
+                        other => found.extend(other?),
+                    }
                 }
             }
         }

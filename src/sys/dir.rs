@@ -147,8 +147,7 @@ impl Dir {
     /// `InvalidInput` if it is not a regular file.
     pub fn open_regular(&self, name: impl AsRef<OsStr>) -> io::Result<std::fs::File> {
         let place = self.open_at(name, OFlags::PATH, 0)?;
-        refuse_other_than_file(&place)?;
-        reopen(&place)
+        reopen_regular(&place)
     }
 
     /// Creates the regular file `name`, which must not exist, and opens it for reading and writing.
@@ -441,10 +440,12 @@ impl Dir {
         let Ok(below) = depth.below() else { return Ok(0) };
         let mut sum = 0;
         for name in self.names()? {
-            // A running container may remove a file while we look.
+            // A running container may remove a file or a folder while we look.
             let Some(stat) = self.stat_opt(&name)? else { continue };
             match file_type(&stat) {
-                FileType::Directory => sum += self.child(&name).map_or(Ok(0), |child| child.size_below(seen, below))?,
+                FileType::Directory => {
+                    sum += self.child(&name).and_then(|child| child.size_below(seen, below)).unwrap_or(0);
+                }
                 FileType::RegularFile if stat.st_nlink == 1 || seen.insert(stat.st_ino) => sum += stat.st_size as u64,
                 _ => {}
             }
@@ -489,6 +490,15 @@ fn refuse_other_than_file(place: &OwnedFd) -> io::Result<()> {
 
 fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+/// Opens for reading what was opened as a place only, by a path or a name of anybody's.
+///
+/// # Errors
+/// `InvalidInput` if it is not a regular file.
+pub fn reopen_regular(place: &OwnedFd) -> io::Result<std::fs::File> {
+    refuse_other_than_file(place)?;
+    reopen(place)
 }
 
 /// Opens for reading what was only looked at.

@@ -1,10 +1,10 @@
 //! Atomic files, locks and other small things about files of our own.
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -138,10 +138,7 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// `InvalidInput` if it is not a regular file.
 pub fn read_regular_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    if !FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode).is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    read_limited(Path::new(&format!("/proc/self/fd/{}", place.as_raw_fd())), limit)
+    read_all_limited(&mut super::dir::reopen_regular(&place)?, limit)
 }
 
 /// Reads the rest of a stream that should not exceed `limit` bytes.
